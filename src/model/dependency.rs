@@ -1,0 +1,34 @@
+//! A dependency: a downstream API that steps call, and how fast it may be called.
+
+use std::{collections::BTreeMap, time::Duration};
+
+/// The settings of one dependency, already checked by `config`.
+#[derive(Clone, PartialEq)]
+pub struct Dependency {
+    /// Its name: `addresses`.
+    pub name: String,
+    /// Scheme, host, port and an optional path, without a trailing `/`.
+    pub base_url: String,
+    /// Requests a second over any length of time; more than zero, fractions are fine.
+    pub rate_per_second: f64,
+    /// Requests that may leave at once after a quiet time; at least 1.
+    pub burst: u32,
+    /// Requests under way at once; at least 1.
+    pub concurrency: u32,
+    /// For a whole request, from resolving the name to the last byte of the answer.
+    pub timeout: Duration,
+    /// So many failures in a row (connection, timeout, 5xx) close the gate.
+    pub gate_after: u32,
+    /// Sent with every request. Values may be secrets, so they are never shown.
+    pub headers: BTreeMap<String, String>,
+}
+
+impl std::fmt::Debug for Dependency {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dependency")
+            .field("name", &self.name)
+            .field("rate_per_second", &self.rate_per_second)
+            .field("headers", &self.headers.keys())
+            .finish_non_exhaustive()
+    }
+}

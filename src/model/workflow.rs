@@ -1,0 +1,170 @@
+//! A workflow: what a row of a batch means. The columns it must have, and the steps it goes through.
+//!
+//! These are plain values, already checked by `config`; `intake` compiles the columns into checks, `downstream` the
+//! steps into templates.
+
+use std::{collections::BTreeMap, time::Duration};
+
+/// One kind of upload, and what is done with each of its rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Workflow {
+    /// Its name: `invite`.
+    pub name: String,
+    /// Where its files are posted: `/v2/client/users/batch/invite`.
+    pub upload_path: String,
+    /// The most rows that a file may have.
+    pub max_rows: u32,
+    /// The most bytes that a file may have, inflated.
+    pub max_bytes: u64,
+    /// Counted attempts of one step before the row fails.
+    pub max_attempts: u32,
+    /// What a file with invalid rows comes to.
+    pub on_invalid_row: OnInvalidRow,
+    /// What columns that the workflow does not name come to.
+    pub extra_columns: ExtraColumns,
+    /// How long the same file of the same client is refused.
+    pub duplicate_window: Duration,
+    /// From a row's first request; what is not settled then fails.
+    pub give_up_after: Duration,
+    /// How long the downstream honours an `Idempotency-Key`.
+    pub repeat_window: Duration,
+    /// The columns that a file has, in no particular order. Never empty.
+    pub columns: Vec<Column>,
+    /// The calls that a row goes through, in order. Never empty.
+    pub steps: Vec<Step>,
+}
+
+/// Whether one bad row refuses the whole file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnInvalidRow {
+    /// The whole upload is refused.
+    Reject,
+    /// The valid rows go on; the others are listed as skipped.
+    Skip,
+}
+
+/// What to do with columns that the workflow does not name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ExtraColumns {
+    /// The file is refused (`unknown_column`).
+    Reject,
+    /// They are kept, and at hand in templates and results.
+    Keep,
+}
+
+/// A column, and what its cells must look like.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Column {
+    /// Its name in templates, and in the header (matched trimmed, without regard to case).
+    pub name: String,
+    /// Other names that a header may have for it.
+    pub aliases: Vec<String>,
+    /// The check for a cell that is not empty.
+    pub kind: ColumnKind,
+    /// Whether the column must be there and its cells not be empty or white space.
+    pub required: bool,
+    /// Whether no two rows of a file may have the same value (on e-mail without regard to ASCII case).
+    pub unique: bool,
+    /// In characters.
+    pub max_length: usize,
+}
+
+impl Column {
+    /// `max_length` where the configuration does not say.
+    pub const DEFAULT_MAX_LENGTH: usize = 1_000;
+}
+
+/// The type of a column's cells.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ColumnKind {
+    /// Anything.
+    Text,
+    /// One e-mail address.
+    Email,
+    /// A telephone number as people write it.
+    Phone,
+    /// A postal code, of any country or of one (ISO 3166 alpha-2, upper case).
+    Postcode { country: Option<String> },
+    /// A whole number.
+    Integer,
+    /// A number with a decimal point.
+    Decimal,
+    /// A calendar date: ISO 8601, or as the strftime `format` says.
+    Date { format: Option<String> },
+    /// One of these values, exactly.
+    Enum { values: Vec<String> },
+    /// The whole cell matches this regular expression.
+    Regex { pattern: String },
+}
+
+/// One HTTP call of a workflow.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// Its name: `invite-create`.
+    pub name: String,
+    /// The dependency it calls.
+    pub dependency: String,
+    /// The request's method.
+    pub method: Method,
+    /// A template: the path behind the dependency's base URL, beginning with `/`.
+    pub path: String,
+    /// Templates: the query's parameters.
+    pub query: BTreeMap<String, String>,
+    /// Templates: headers besides the dependency's own.
+    pub headers: BTreeMap<String, String>,
+    /// A JSON body in which every string is a template.
+    pub json: Option<serde_json::Value>,
+    /// What to keep of the answer: name -> JSON Pointer (RFC 6901).
+    pub save: BTreeMap<String, String>,
+    /// What makes a second request harmless.
+    pub repeat: Repeat,
+    /// The saved name whose value is the row's result (`check_id`).
+    pub result: Option<String>,
+}
+
+/// The methods that a step can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+#[allow(missing_docs, reason = "they are HTTP's own")]
+pub enum Method {
+    Get,
+    Post,
+    Put,
+    Patch,
+    Delete,
+}
+
+impl Method {
+    /// As it stands in a request.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+        }
+    }
+
+    /// What `repeat` is where a step does not say: POST and PATCH are not idempotent by RFC 9110.
+    pub fn default_repeat(self) -> Repeat {
+        match self {
+            Self::Post | Self::Patch => Repeat::IdempotencyKey,
+            Self::Get | Self::Put | Self::Delete => Repeat::Safe,
+        }
+    }
+}
+
+/// May a request whose answer never came be sent again?
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Repeat {
+    /// Yes, at any time.
+    Safe,
+    /// Yes, with the same `Idempotency-Key`, while the downstream still honours it.
+    IdempotencyKey,
+    /// No: a person decides.
+    Never,
+}
