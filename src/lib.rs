@@ -8,3 +8,4 @@ pub mod intake;
 pub mod model;
 pub mod objects;
 pub mod simulator;
+pub mod store;

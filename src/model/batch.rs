@@ -47,6 +47,8 @@ pub enum BatchEvent {
     Complete,
     /// Somebody ended it, and nothing is in flight.
     Cancel,
+    /// Failed rows of it are tried again.
+    Reopen,
 }
 
 impl BatchStatus {
@@ -63,10 +65,9 @@ impl BatchStatus {
             (Self::Processing, E::FinishExtraction) => Ok(Self::Queued),
             (Self::Processing, E::FailExtraction) => Ok(Self::Failed),
             (Self::Queued, E::Complete) => Ok(Self::Completed),
+            (Self::Completed, E::Reopen) => Ok(Self::Queued),
             (Self::Pending | Self::Processing | Self::Queued, E::Cancel) => Ok(Self::Cancelled),
-            (status, event) => {
-                Err(IllegalTransition { noun: "batch", status: status.as_str(), event: event.as_str() })
-            }
+            (status, event) => Err(IllegalTransition { noun: "batch", status: status.as_str(), event: event.as_str() }),
         }
     }
 
@@ -105,6 +106,7 @@ impl BatchEvent {
             Self::FailExtraction => "fail to extract",
             Self::Complete => "be completed",
             Self::Cancel => "be cancelled",
+            Self::Reopen => "be reopened",
         }
     }
 }
@@ -138,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_leaves_a_final_status() {
+    fn only_a_retry_leaves_a_final_status() {
         use BatchEvent as E;
         let events = [
             E::ClaimForExtraction,

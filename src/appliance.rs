@@ -1,0 +1,112 @@
+//! Everything that a process of ours shares: the server opens it, and so does each command that changes work.
+
+use std::sync::Arc;
+
+use crate::{
+    bell::Bell,
+    clock::Clock,
+    closing::Closing,
+    config::Config,
+    crypto::{KeyRing, MacKey},
+    downstream::Downstream,
+    keys::{self, KeysError},
+    model::ClaimOwner,
+    objects::Objects,
+    store::{
+        Store, StoreError, dependencies::StoredLedger,
+        stuck::{self, ProcessKind},
+    },
+    work::open_batch::{OpenBatch, OpenBatchError, OpenBatches},
+};
+
+/// The parts of an open appliance.
+pub struct Appliance {
+    /// The effective configuration.
+    pub config: Config,
+    /// What time it is.
+    pub clock: Clock,
+    /// The database.
+    pub store: Store,
+    /// The keys that wrap the batches' data keys.
+    pub ring: KeyRing,
+    /// The secret that idempotency keys are derived with.
+    pub identity: MacKey,
+    /// The stored files.
+    pub objects: Objects,
+    /// The APIs that steps call.
+    pub downstream: Downstream,
+    /// The owner of all claims that this process makes.
+    pub owner: ClaimOwner,
+    /// Rung when rows may be there to be claimed, or a worker became idle.
+    pub work_bell: Bell,
+    /// Rung when a batch may be there to be extracted.
+    pub extract_bell: Bell,
+    /// The end of this process.
+    pub closing: Closing,
+    open_batches: OpenBatches,
+}
+
+/// Why an appliance does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The keys.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// The stored files.
+    #[error("the stored files cannot be reached: {0}")]
+    Objects(#[from] crate::objects::ObjectError),
+    /// The dependencies or the templates of the steps.
+    #[error(transparent)]
+    Downstream(#[from] crate::downstream::DownstreamError),
+}
+
+impl Appliance {
+    /// Opens the data folder, checks the keys against it, and names this process as an owner of claims.
+    pub fn open(config: Config, clock: Clock, kind: ProcessKind, runtime: &tokio::runtime::Handle) -> Result<Arc<Self>, OpenError> {
+        // The keys come first: without them nothing may be created that would have to be thrown away.
+        let ring = keys::read_ring(&config)?;
+        let store = Store::open(&config.storage.data_dir, config.database.synchronous, clock.clone())?;
+        let identity = keys::unlock(&store, &ring)?;
+        let objects = Objects::open(&config, runtime)?;
+        let work_bell = Bell::default();
+        let downstream = Downstream::new(
+            &config.dependencies,
+            &config.workflows,
+            Arc::new(StoredLedger::new(store.clone())),
+            clock.clone(),
+        )?;
+        let owner = ClaimOwner::random();
+        store.write(move |tx| stuck::register(tx, owner, kind))?;
+        Ok(Arc::new(Self {
+            config,
+            clock,
+            store,
+            ring,
+            identity,
+            objects,
+            downstream,
+            owner,
+            work_bell,
+            extract_bell: Bell::default(),
+            closing: Closing::default(),
+            open_batches: OpenBatches::default(),
+        }))
+    }
+
+    /// The batch with this key in the database, with its data key open.
+    pub fn open_batch(&self, batch: i64) -> Result<Arc<OpenBatch>, OpenBatchError> {
+        self.open_batches.get(&self.store, &self.ring, batch)
+    }
+
+    /// Ends this process's part: nothing waits any more, and its name is forgotten. Claims that it still holds stay
+    /// its own until they expire or the next server starts.
+    pub fn close(&self) {
+        self.closing.close();
+        self.work_bell.ring();
+        self.extract_bell.ring();
+        self.downstream.close();
+    }
+}

@@ -1,0 +1,196 @@
+//! `dripfeed batch`: look at batches, change them, extract one now.
+
+use std::path::Path;
+
+use clap::Subcommand;
+use serde_json::json;
+
+use super::{
+    error::CliError,
+    open::{OpenForCommand, open_store},
+    output,
+};
+use crate::{
+    extract::{self, Extracted},
+    model::{BatchId, BatchStatus},
+    store::{
+        Store,
+        batches::{self, Batch},
+        extraction,
+    },
+};
+
+/// The subcommands of `batch`.
+#[derive(Debug, Subcommand)]
+pub enum BatchCommand {
+    /// List batches, newest first
+    List {
+        /// Entries at most
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one batch
+    Show {
+        id: BatchId,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Extract a batch now, in this process, whatever the server does
+    Run {
+        id: BatchId,
+        /// Said by whoever means it: this is the operator's way past the scheduler
+        #[arg(long, required = true)]
+        manual_run: bool,
+    },
+    /// Claim none of its rows any more; what is under way finishes
+    Pause {
+        id: BatchId,
+        /// Shown to whoever asks why nothing moves
+        #[arg(long)]
+        reason: Option<String>,
+    },
+    /// Claim its rows again
+    Resume { id: BatchId },
+    /// End it: what is under way finishes, the rest is never worked
+    Cancel { id: BatchId },
+}
+
+impl BatchCommand {
+    pub(super) fn run(self, config: Option<&Path>) -> Result<(), CliError> {
+        match self {
+            Self::List { limit, json } => list(&open_store(config)?.1, limit, json),
+            Self::Show { id, json } => show(&find(&open_store(config)?.1, id)?, json),
+            Self::Run { id, manual_run: _ } => run(config, id),
+            Self::Pause { id, reason } => {
+                let store = open_store(config)?.1;
+                let batch = find(&store, id)?.batch;
+                Ok(store.write(move |tx| batches::pause(tx, batch, reason.as_deref()))?)
+            }
+            Self::Resume { id } => {
+                let store = open_store(config)?.1;
+                let batch = find(&store, id)?.batch;
+                Ok(store.write(move |tx| batches::resume(tx, batch))?)
+            }
+            Self::Cancel { id } => {
+                let store = open_store(config)?.1;
+                let found = find(&store, id)?;
+                let batch = found.batch;
+                if store.write(move |tx| batches::cancel(tx, batch))? {
+                    return Ok(());
+                }
+                Err(CliError::Failed(format!("{id} is {} already; nothing was changed", found.status.as_str())))
+            }
+        }
+    }
+}
+
+fn find(store: &Store, id: BatchId) -> Result<Batch, CliError> {
+    let found = store.read(|connection| batches::find(connection, id))?;
+    found.ok_or_else(|| CliError::Failed(format!("there is no batch {id}; `dripfeed batch list` shows all")))
+}
+
+fn list(store: &Store, limit: u32, json: bool) -> Result<(), CliError> {
+    let batches = store.read(|connection| batches::page(connection, None, None, limit))?;
+    if json {
+        let batches: Vec<_> = batches.iter().map(as_json).collect();
+        return output::json(&json!({ "batches": batches }));
+    }
+    let rows: Vec<Vec<String>> = batches
+        .iter()
+        .map(|batch| {
+            let counts = &batch.counts;
+            vec![
+                batch.id.to_string(),
+                batch.client_name.clone(),
+                shown_status(batch),
+                counts.total.to_string(),
+                counts.pending.to_string(),
+                counts.completed.to_string(),
+                counts.failed.to_string(),
+                batch.created_at.to_string(),
+            ]
+        })
+        .collect();
+    output::table(&["BATCH", "CLIENT", "STATUS", "ROWS", "PENDING", "COMPLETED", "FAILED", "CREATED"], &rows);
+    Ok(())
+}
+
+fn show(batch: &Batch, json: bool) -> Result<(), CliError> {
+    if json {
+        return output::json(&as_json(batch));
+    }
+    let counts = &batch.counts;
+    println!("{}  {} of {}", batch.id, batch.workflow, batch.client_name);
+    println!("status     {}", shown_status(batch));
+    if let Some((code, message)) = &batch.error {
+        println!("error      {code}: {message}");
+    }
+    println!(
+        "rows       {} = {} pending + {} processing + {} completed + {} failed + {} cancelled",
+        counts.total, counts.pending, counts.processing, counts.completed, counts.failed, counts.cancelled
+    );
+    println!("created    {}", batch.created_at);
+    Ok(())
+}
+
+fn shown_status(batch: &Batch) -> String {
+    let flag = if batch.paused_at.is_some() { " (paused)" } else { "" };
+    format!("{}{flag}", batch.status.as_str())
+}
+
+fn as_json(batch: &Batch) -> serde_json::Value {
+    json!({
+        "id": batch.id,
+        "client": batch.client_name,
+        "workflow": batch.workflow,
+        "status": batch.status.as_str(),
+        "paused": batch.paused_at.is_some(),
+        "counts": batch.counts,
+        "skipped": batch.skipped,
+        "created_at": batch.created_at,
+        "extracted_at": batch.extracted_at,
+        "finished_at": batch.finished_at,
+        "error": batch.error.as_ref().map(|(code, message)| json!({ "code": code, "message": message })),
+    })
+}
+
+/// Extracts a batch in this process. On one that is extracted it changes nothing, and is fine.
+fn run(config: Option<&Path>, id: BatchId) -> Result<(), CliError> {
+    let open = OpenForCommand::open(config)?;
+    let appliance = &open.appliance;
+    let batch = find(&appliance.store, id)?;
+    let (key, owner, ttl) = (batch.batch, appliance.owner, appliance.config.workers.claim_ttl);
+    let claimed = appliance.store.write(move |tx| {
+        extraction::release_expired(tx, key)?;
+        extraction::claim(tx, key, owner, tx.now.after(ttl))
+    })?;
+    let Some(claimed) = claimed else { return not_claimed(&find(&appliance.store, id)?) };
+    match extract::extract(appliance, &claimed)? {
+        Extracted::Queued => {
+            println!("{id} is queued: {} rows are in the work table", claimed.counts.total);
+            Ok(())
+        }
+        Extracted::Stopped => Err(CliError::Failed(format!("{id} was cancelled or taken over meanwhile"))),
+        Extracted::Later(why) => Err(CliError::Failed(format!("{id} could not be extracted now: {why}"))),
+        Extracted::Failed(why) => Err(CliError::Failed(format!("{id} can never be extracted: {why}"))),
+    }
+}
+
+fn not_claimed(batch: &Batch) -> Result<(), CliError> {
+    match batch.status {
+        BatchStatus::Queued | BatchStatus::Completed => {
+            println!("{} is extracted already; nothing was changed", batch.id);
+            Ok(())
+        }
+        BatchStatus::Pending | BatchStatus::Processing => Err(CliError::Failed(format!(
+            "{} is being extracted by another process; if that one is dead, `dripfeed stuck` lists it once its claim \
+             has expired",
+            batch.id
+        ))),
+        BatchStatus::Failed | BatchStatus::Cancelled => {
+            Err(CliError::Failed(format!("{} is {}; it cannot be extracted", batch.id, batch.status.as_str())))
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The command line: one file a command, all of them thin.
+
+pub mod batch;
+pub mod client;
+pub mod demo;
+pub mod dispatch;
+pub mod error;
+pub mod init;
+pub mod keys;
+mod open;
+mod original;
+mod output;
+pub mod row;
+pub mod serve;
+pub mod show_config;
+pub mod simulator;
+pub mod stuck;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+pub use error::CliError;
+pub use original::with_original_names;
+
+/// Feeds the rows of big CSV files through rate-limited APIs: nothing lost, nothing done twice, never too fast.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub struct Cli {
+    /// The configuration file [default: $DRIPFEED_CONFIG, else dripfeed.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the whole thing on this machine, with nothing set up
+    Demo(demo::Demo),
+    /// Write a commented dripfeed.toml and a key file
+    Init(init::Init),
+    /// Serve the API; extract, dispatch and work
+    Serve,
+    /// Ask a running server for one dispatch run
+    Dispatch(dispatch::Dispatch),
+    /// Look at batches, or change them
+    Batch {
+        #[command(subcommand)]
+        command: batch::BatchCommand,
+    },
+    /// Look at one row, or work it here and now
+    Row {
+        #[command(subcommand)]
+        command: row::RowCommand,
+    },
+    /// List claims that expired; free them with --apply
+    Stuck(stuck::Stuck),
+    /// Add and change clients
+    Client {
+        #[command(subcommand)]
+        command: client::ClientCommand,
+    },
+    /// Make and list encryption keys
+    Keys {
+        #[command(subcommand)]
+        command: keys::KeysCommand,
+    },
+    /// Play the downstream: three calls, a rate limit, latency and faults
+    Simulator(simulator::SimulatorCommand),
+    /// Show the effective configuration, secrets redacted
+    Config,
+}
+
+/// Runs a command to its end.
+pub fn run(cli: Cli) -> Result<(), CliError> {
+    let config = cli.config.as_deref();
+    match cli.command {
+        Command::Demo(demo) => demo.run(),
+        Command::Init(init) => init.run(),
+        Command::Serve => serve::run(config),
+        Command::Dispatch(dispatch) => dispatch.run(config),
+        Command::Batch { command } => command.run(config),
+        Command::Row { command } => command.run(config),
+        Command::Stuck(stuck) => stuck.run(config),
+        Command::Client { command } => command.run(config),
+        Command::Keys { command } => command.run(config),
+        Command::Simulator(simulator) => simulator.run(),
+        Command::Config => show_config::run(config),
+    }
+}

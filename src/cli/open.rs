@@ -1,0 +1,48 @@
+//! Opening what a command needs of the appliance.
+
+use std::{path::Path, sync::Arc};
+
+use tokio::runtime::Runtime;
+
+use super::error::CliError;
+use crate::{
+    appliance::Appliance,
+    clock::Clock,
+    config::Config,
+    store::{Store, stuck, stuck::ProcessKind},
+};
+
+/// The appliance for one command, beside a live server or without one.
+pub(super) struct OpenForCommand {
+    /// The appliance.
+    pub appliance: Arc<Appliance>,
+    // Objects in a bucket are reached through it.
+    _runtime: Runtime,
+}
+
+impl OpenForCommand {
+    /// Opens it, and names this process as an owner of claims that can expire.
+    pub fn open(config: Option<&Path>) -> Result<Self, CliError> {
+        let config = Config::load(config)?;
+        super::serve::init_log(&config);
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let appliance = Appliance::open(config, Clock::machine(), ProcessKind::Command, runtime.handle())?;
+        Ok(Self { appliance, _runtime: runtime })
+    }
+}
+
+impl Drop for OpenForCommand {
+    fn drop(&mut self) {
+        let owner = self.appliance.owner;
+        // What it still holds expires; its name is only kept while it may hold something.
+        let _ = self.appliance.store.write(move |tx| stuck::unregister(tx, owner));
+        self.appliance.close();
+    }
+}
+
+/// Just the database, for commands that look at or change what is not sealed.
+pub(super) fn open_store(config: Option<&Path>) -> Result<(Config, Store), CliError> {
+    let config = Config::load(config)?;
+    let store = Store::open(&config.storage.data_dir, config.database.synchronous, Clock::machine())?;
+    Ok((config, store))
+}

@@ -1,0 +1,105 @@
+//! `dripfeed row`: look at one row, or work it here and now.
+
+use std::path::Path;
+
+use clap::Subcommand;
+
+use super::{error::CliError, open::OpenForCommand, output};
+use crate::{
+    appliance::Appliance,
+    http::rows::RowView,
+    model::{RowId, RowRef},
+    store::{
+        batches::{self, Batch},
+        claims::{self, Claimant, NotClaimed},
+        rows,
+    },
+    work::row_work::{self, Ended, Patience},
+};
+
+/// The subcommands of `row`.
+#[derive(Debug, Subcommand)]
+pub enum RowCommand {
+    /// Show a row with its steps; values are masked
+    Show {
+        #[arg(value_name = "BATCH/NUMBER")]
+        row: RowRef,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Claim a row and work it here and now, whatever is paused or granted, but never past a rate or a gate
+    Run {
+        #[arg(value_name = "BATCH/NUMBER")]
+        row: RowRef,
+        /// Send it again although an earlier request's outcome is unknown
+        #[arg(long)]
+        resend: bool,
+    },
+}
+
+impl RowCommand {
+    pub(super) fn run(self, config: Option<&Path>) -> Result<(), CliError> {
+        let open = OpenForCommand::open(config)?;
+        match self {
+            Self::Show { row, json } => show(&open.appliance, row, json),
+            Self::Run { row, resend } => run(&open.appliance, row, resend),
+        }
+    }
+}
+
+fn batch_of(appliance: &Appliance, row: RowRef) -> Result<Batch, CliError> {
+    let found = appliance.store.read(|connection| batches::find(connection, row.batch))?;
+    found.ok_or_else(|| {
+        CliError::Failed(format!("there is no batch {}; `dripfeed batch list` shows all", row.batch))
+    })
+}
+
+fn show(appliance: &Appliance, row: RowRef, json: bool) -> Result<(), CliError> {
+    let batch = batch_of(appliance, row)?;
+    let stored = appliance.store.read(|connection| rows::find(connection, &batch, row.number))?;
+    let stored = stored.ok_or_else(|| missing(row))?;
+    let open = appliance.open_batch(batch.batch).map_err(|error| CliError::Failed(error.to_string()))?;
+    let view = RowView::of(appliance, &open, &stored, true);
+    if json {
+        return output::json(&view);
+    }
+    println!("{row}  {}", stored.status.as_str());
+    output::json(&view)
+}
+
+fn run(appliance: &Appliance, row: RowRef, resend: bool) -> Result<(), CliError> {
+    let batch = batch_of(appliance, row)?;
+    let id = RowId::new(batch.batch, row.number);
+    let owner = appliance.owner;
+    let expires_at = appliance.clock.now().after(appliance.config.workers.claim_ttl);
+    let claimed =
+        appliance.store.write(move |tx| claims::claim_one(tx, id, Claimant { owner, expires_at }, resend))?;
+    let claimed = claimed.map_err(|why| CliError::Failed(refusal(row, why)))?;
+    let mut reservation = appliance.downstream.reserve(&batch.workflow, claimed.step as usize);
+    match row_work::work(appliance, &claimed, &mut reservation, Patience::Unlimited)? {
+        Ended::Completed => {
+            println!("{row} is completed");
+            Ok(())
+        }
+        Ended::Failed(code) => {
+            Err(CliError::Failed(format!("{row} failed: {}; `dripfeed row show {row}` says more", code.as_str())))
+        }
+        Ended::Released(at) => Err(CliError::Failed(format!("{row} did not succeed; it will be tried again at {at}"))),
+        Ended::TakenOver => Err(CliError::Failed(format!("{row} was taken over by somebody else"))),
+    }
+}
+
+fn refusal(row: RowRef, why: NotClaimed) -> String {
+    match why {
+        NotClaimed::Missing => return missing(row).to_string(),
+        NotClaimed::Finished(status) => format!("{row} is {} already", status.as_str()),
+        NotClaimed::Held(until) => format!("{row} is being worked by somebody else, whose claim lasts until {until}"),
+        NotClaimed::BatchEnded => format!("{row} belongs to a batch that was cancelled or has failed"),
+    }
+}
+
+fn missing(row: RowRef) -> CliError {
+    CliError::Failed(format!(
+        "there is no row {row} in the work table: the batch has fewer rows, or is not extracted yet"
+    ))
+}

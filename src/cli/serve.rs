@@ -1,0 +1,192 @@
+//! `dripfeed serve`: API, extraction, dispatch, workers, in one process; one for each data folder.
+
+use std::{
+    fs::File,
+    io::IsTerminal,
+    path::Path,
+    sync::Arc,
+    thread::{Builder, JoinHandle},
+};
+
+use rustix::fs::{FlockOperation, flock};
+use tokio::{net::TcpListener, runtime::Runtime};
+use tracing_subscriber::EnvFilter;
+
+use super::error::CliError;
+use crate::{
+    appliance::Appliance,
+    clock::Clock,
+    config::Config,
+    dispatch::{
+        feeder, rescue,
+        run::{self as dispatch_run, Dispatcher},
+    },
+    extract,
+    http::{self, Context, listen},
+    store::stuck::{self, Lost, ProcessKind},
+    upload,
+    work::pool::Pool,
+};
+
+/// Async threads: they only pass bytes on, whatever blocks has threads of its own.
+const ASYNC_THREADS: usize = 2;
+/// Threads for what blocks in handlers: the database, and the checking of uploads.
+const BLOCKING_THREADS: usize = 32;
+/// Held as long as a server runs on a data folder.
+const LOCK_FILE: &str = "serve.lock";
+
+/// Runs a server until SIGTERM or SIGINT.
+pub fn run(config: Option<&Path>) -> Result<(), CliError> {
+    let config = Config::load(config)?;
+    init_log(&config);
+    let server = Server::start(config)?;
+    server.run_until_signal()
+}
+
+/// Logs go to standard error: text on a terminal, JSON lines elsewhere.
+pub(super) fn init_log(config: &Config) {
+    let filter = EnvFilter::try_new(&config.log.filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second call, as by `demo` inside one process, keeps the first one's log.
+    let _ = if std::io::stderr().is_terminal() { log.try_init() } else { log.json().try_init() };
+}
+
+/// A server and its threads.
+pub struct Server {
+    appliance: Arc<Appliance>,
+    dispatcher: Arc<Dispatcher>,
+    listener: TcpListener,
+    runtime: Runtime,
+    threads: Vec<JoinHandle<()>>,
+    _lock: File,
+}
+
+impl Server {
+    /// Opens everything, frees what dead servers held, listens, and starts the threads.
+    pub fn start(config: Config) -> Result<Self, CliError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(ASYNC_THREADS)
+            .max_blocking_threads(BLOCKING_THREADS)
+            .enable_all()
+            .build()?;
+        let lock = lock(&config.storage.data_dir)?;
+        let appliance = Appliance::open(config, Clock::machine(), ProcessKind::Server, runtime.handle())?;
+        let listen = appliance.config.server.listen;
+        let listener = runtime
+            .block_on(TcpListener::bind(listen))
+            .map_err(|error| CliError::Failed(format!("cannot listen on {listen}: {error}")))?;
+        clear_away(&appliance)?;
+        let mut server = Self {
+            dispatcher: Arc::new(Dispatcher::default()),
+            appliance,
+            listener,
+            runtime,
+            threads: Vec::new(),
+            _lock: lock,
+        };
+        server.start_threads()?;
+        Ok(server)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> std::io::Result<std::net::SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// What it runs on.
+    pub fn appliance(&self) -> &Arc<Appliance> {
+        &self.appliance
+    }
+
+    fn start_threads(&mut self) -> Result<(), CliError> {
+        let pool = Pool::start(&self.appliance, self.appliance.config.workers.threads, &self.appliance.work_bell)?;
+        self.spawn("feeder", move |appliance| {
+            feeder::feed(appliance, &pool);
+            pool.close();
+        })?;
+        self.spawn("extract", |appliance| extract::runner::run(appliance))?;
+        if self.appliance.config.workers.auto_rescue {
+            self.spawn("rescue", |appliance| rescue::watch(appliance))?;
+        }
+        if let Some(every) = self.appliance.config.dispatch.every {
+            let dispatcher = self.dispatcher.clone();
+            self.spawn("clock", move |appliance| dispatch_run::tick(appliance, &dispatcher, every))?;
+        }
+        Ok(())
+    }
+
+    fn spawn(&mut self, name: &str, work: impl FnOnce(&Arc<Appliance>) + Send + 'static) -> Result<(), CliError> {
+        let appliance = self.appliance.clone();
+        self.threads.push(Builder::new().name(name.to_owned()).spawn(move || work(&appliance))?);
+        Ok(())
+    }
+
+    /// Serves until a signal says to end.
+    pub fn run_until_signal(self) -> Result<(), CliError> {
+        self.run_until(signalled())
+    }
+
+    /// Serves until `end` comes: then nothing new is claimed, what is under way finishes or is given back.
+    pub fn run_until(self, end: impl Future<Output = ()> + Send + 'static) -> Result<(), CliError> {
+        let address = self.address()?;
+        tracing::info!(%address, "serving");
+        let routes = http::routes(Context::new(self.appliance.clone(), self.dispatcher.clone()));
+        let drain = self.appliance.config.workers.drain;
+        let appliance = self.appliance.clone();
+        let ended = async move {
+            end.await;
+            tracing::info!("ending: nothing new is begun, what is under way finishes");
+            appliance.close();
+        };
+        self.runtime.block_on(listen::serve(self.listener, routes, ended, drain));
+        for thread in self.threads {
+            // A panic of a thread was told by the panic hook.
+            let _ = thread.join();
+        }
+        let (owner, store) = (self.appliance.owner, &self.appliance.store);
+        rescue_own(&self.appliance);
+        store.write(move |tx| stuck::unregister(tx, owner))?;
+        self.runtime.shutdown_timeout(drain);
+        tracing::info!("ended");
+        Ok(())
+    }
+}
+
+/// What a server that died left behind: its claims, and uploads that broke off.
+fn clear_away(appliance: &Appliance) -> Result<(), CliError> {
+    let me = appliance.owner;
+    rescue::free(appliance, Lost::OfDeadServers(me))?;
+    appliance.store.write(move |tx| stuck::forget_dead_servers(tx, me))?;
+    if let Err(error) = upload::sweep(appliance) {
+        // The bucket may be out of reach; the next start tries again.
+        tracing::warn!(%error, "what broken uploads left is not cleared away yet");
+    }
+    Ok(())
+}
+
+fn lock(data_dir: &Path) -> Result<File, CliError> {
+    std::fs::create_dir_all(data_dir)?;
+    let file = File::options().create(true).truncate(false).write(true).open(data_dir.join(LOCK_FILE))?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+        CliError::Failed(format!(
+            "another `dripfeed serve` runs on {}: there can be one for each data folder",
+            data_dir.display()
+        ))
+    })?;
+    Ok(file)
+}
+
+async fn signalled() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let terminate = signal(SignalKind::terminate());
+    let interrupt = signal(SignalKind::interrupt());
+    match (terminate, interrupt) {
+        (Ok(mut terminate), Ok(mut interrupt)) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+        _ => tracing::error!("signals cannot be heard; ending"),
+    }
+}

@@ -1,0 +1,96 @@
+//! The feeder: claims rows just in time, as many as workers are idle and dependencies can take.
+//!
+//! Nothing is claimed ahead. A row is `processing` only while a worker has it, so what a pause or a crash finds under
+//! way is never more than there are workers.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    appliance::Appliance,
+    downstream::{Downstream, Reservation},
+    store::{
+        StoreError,
+        claims::{self, ClaimedRow, Claimant, Openings},
+    },
+    work::pool::{Job, Pool},
+};
+
+/// How long the feeder sleeps when nobody rings: retries that fall due and changes made by commands ring no bell.
+const LONGEST_SLEEP: Duration = Duration::from_millis(250);
+/// The pause after a fault of the database.
+const PAUSE_AFTER_FAULT: Duration = Duration::from_secs(1);
+
+/// Claims and hands out rows until the appliance closes.
+pub fn feed(appliance: &Arc<Appliance>, pool: &Pool) {
+    let mut last_client = 0;
+    while !appliance.closing.is_closed() {
+        let idle = pool.idle();
+        let claimed = if idle == 0 { Ok(0) } else { claim(appliance, pool, idle, &mut last_client) };
+        match claimed {
+            Ok(0) => appliance.work_bell.wait(LONGEST_SLEEP),
+            Ok(_) => {}
+            Err(error) => {
+                tracing::error!(%error, "rows could not be claimed");
+                appliance.closing.wait(PAUSE_AFTER_FAULT);
+            }
+        }
+    }
+}
+
+fn claim(appliance: &Arc<Appliance>, pool: &Pool, limit: usize, last_client: &mut i64) -> Result<usize, StoreError> {
+    let claimant = Claimant {
+        owner: appliance.owner,
+        expires_at: appliance.clock.now().after(appliance.config.workers.claim_ttl),
+    };
+    let mut openings = Reserving { appliance: appliance.clone(), taken: Vec::new() };
+    let after = *last_client;
+    let (claimed, last, openings) = appliance.store.write(move |tx| {
+        let (claimed, last) = claims::claim_rows(tx, claimant, limit, after, &mut openings)?;
+        Ok((claimed, last, openings))
+    })?;
+    *last_client = last;
+    let rows = claimed.len();
+    for (claimed, reservation) in in_order_of_reservation(claimed, openings.taken) {
+        pool.begin(Job { claimed, reservation });
+    }
+    Ok(rows)
+}
+
+/// What the dependencies can take, asked and reserved while rows are being claimed. If the claim does not commit, the
+/// reservations are given back by being dropped.
+struct Reserving {
+    appliance: Arc<Appliance>,
+    taken: Vec<Reservation>,
+}
+
+impl Reserving {
+    fn downstream(&self) -> &Downstream {
+        &self.appliance.downstream
+    }
+}
+
+impl Openings for Reserving {
+    fn steps(&self, workflow: &str) -> u32 {
+        self.appliance.config.workflows.get(workflow).map_or(0, |workflow| workflow.steps.len() as u32)
+    }
+
+    fn room(&self, workflow: &str, step: u32) -> usize {
+        self.downstream().room(workflow, step as usize)
+    }
+
+    fn take(&mut self, workflow: &str, step: u32, rows: usize) {
+        for _ in 0..rows {
+            let reservation = self.downstream().reserve(workflow, step as usize);
+            self.taken.push(reservation);
+        }
+    }
+}
+
+/// Rows are claimed and reservations taken in the same order.
+fn in_order_of_reservation(
+    claimed: Vec<ClaimedRow>,
+    taken: Vec<Reservation>,
+) -> impl Iterator<Item = (ClaimedRow, Reservation)> {
+    debug_assert_eq!(claimed.len(), taken.len());
+    claimed.into_iter().zip(taken)
+}

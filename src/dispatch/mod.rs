@@ -1,0 +1,5 @@
+//! Who may be worked, and when: dispatch runs grant, the feeder claims just in time, rescue frees lost claims.
+
+pub mod feeder;
+pub mod rescue;
+pub mod run;

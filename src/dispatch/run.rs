@@ -1,0 +1,82 @@
+//! A dispatch run: one tick of the scheduler, that grants each client its rows.
+
+use std::sync::{Mutex, TryLockError};
+
+use serde::Serialize;
+
+use crate::{
+    appliance::Appliance,
+    store::{
+        StoreError,
+        grants::{self, Granted, Run, RunOutcome},
+    },
+};
+
+/// What came of asking for a run, as the API tells it.
+#[derive(Debug, Clone, Serialize)]
+pub struct DispatchAnswer {
+    /// `granted`, `already_running`, `too_early` or `paused`.
+    pub outcome: &'static str,
+    /// The run's number, where there was one.
+    pub run: Option<i64>,
+    /// Rows granted to all clients together.
+    pub rows: u64,
+    /// Rows by client.
+    pub granted: Vec<Granted>,
+}
+
+impl DispatchAnswer {
+    fn nothing(outcome: &'static str) -> Self {
+        Self { outcome, run: None, rows: 0, granted: Vec::new() }
+    }
+}
+
+impl From<Run> for DispatchAnswer {
+    fn from(run: Run) -> Self {
+        Self { outcome: "granted", run: Some(run.run), rows: run.rows, granted: run.granted }
+    }
+}
+
+/// One run at a time: a second call while one is under way is told so and grants nothing.
+#[derive(Default)]
+pub struct Dispatcher(Mutex<()>);
+
+impl Dispatcher {
+    /// One dispatch run.
+    pub fn run(&self, appliance: &Appliance) -> Result<DispatchAnswer, StoreError> {
+        let _running = match self.0.try_lock() {
+            Ok(guard) => guard,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Ok(DispatchAnswer::nothing("already_running")),
+        };
+        let settings = &appliance.config.dispatch;
+        let (default_rows, min_interval) = (settings.rows_per_client_per_run, settings.min_interval);
+        let outcome = appliance.store.write(move |tx| grants::run(tx, default_rows, min_interval))?;
+        let answer = match outcome {
+            RunOutcome::Granted(run) => run.into(),
+            RunOutcome::TooEarly => DispatchAnswer::nothing("too_early"),
+            RunOutcome::Paused => DispatchAnswer::nothing("paused"),
+        };
+        tracing::info!(
+            outcome = answer.outcome,
+            run = answer.run,
+            rows = answer.rows,
+            clients = answer.granted.len(),
+            "dispatch run"
+        );
+        appliance.work_bell.ring();
+        Ok(answer)
+    }
+}
+
+/// The built-in clock: a run each `every`, until the appliance closes.
+pub fn tick(appliance: &Appliance, dispatcher: &Dispatcher, every: std::time::Duration) {
+    loop {
+        if let Err(error) = dispatcher.run(appliance) {
+            tracing::error!(%error, "the dispatch run failed; the next one comes by itself");
+        }
+        if appliance.closing.wait(every) {
+            return;
+        }
+    }
+}

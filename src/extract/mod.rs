@@ -1,0 +1,156 @@
+//! Extraction: the stored file of a batch becomes rows in the work table.
+//!
+//! One thread reads, unseals and parses; rayon seals; the writer inserts. Each hands over whole chunks of a bounded
+//! number of rows through a bounded queue, so memory stays the same whatever the file, and a transaction never waits
+//! for the file or the network: its chunk is complete before it begins.
+
+mod chunks;
+pub mod runner;
+
+use std::{sync::Arc, time::Duration};
+
+use chunks::{Chunk, SealedChunks, SkippedLines};
+
+use crate::{
+    appliance::Appliance,
+    crypto::{OpeningReader, Place, Purpose, is_damaged},
+    model::ClaimOwner,
+    objects::ObjectError,
+    store::{
+        StoreError,
+        batches::Batch,
+        extraction::{self, Held},
+    },
+    work::open_batch::{OpenBatch, OpenBatchError},
+};
+
+/// How an extraction ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Extracted {
+    /// Every row is in the work table; the batch is `queued`.
+    Queued,
+    /// The batch was cancelled, or its claim taken over; nothing more was written.
+    Stopped,
+    /// Something stands in the way for the moment; the batch is `pending` and will be tried again.
+    Later(String),
+    /// It can never succeed; the batch is `failed`.
+    Failed(String),
+}
+
+/// What stands in the way of an extraction.
+#[derive(Debug, thiserror::Error)]
+enum Obstacle {
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    #[error("{0}")]
+    Objects(#[from] ObjectError),
+    #[error("{0}")]
+    Batch(#[from] OpenBatchError),
+    #[error("the stored file is damaged")]
+    Damaged,
+    #[error("the stored file could not be read: {0}")]
+    Read(std::io::Error),
+    #[error("a part of the file could not be sealed; the log says why")]
+    Sealing,
+    #[error("the stored file has {found} rows and should have {expected}")]
+    Rows { found: u32, expected: u32 },
+}
+
+impl Obstacle {
+    /// Whether it may go away by itself.
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Store(_) | Self::Read(_) | Self::Sealing => true,
+            Self::Objects(error) => error.is_transient(),
+            Self::Batch(OpenBatchError::Store(_)) => true,
+            Self::Batch(_) | Self::Damaged | Self::Rows { .. } => false,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Batch(_) => "undecryptable",
+            Self::Damaged | Self::Rows { .. } => "damaged_file",
+            Self::Objects(_) | Self::Read(_) => "file_unreachable",
+            Self::Store(_) | Self::Sealing => "internal",
+        }
+    }
+}
+
+impl From<std::io::Error> for Obstacle {
+    fn from(error: std::io::Error) -> Self {
+        if is_damaged(&error) { Self::Damaged } else { Self::Read(error) }
+    }
+}
+
+/// Extracts a batch that this process has claimed, from where an earlier extraction stopped.
+pub fn extract(appliance: &Arc<Appliance>, batch: &Batch) -> Result<Extracted, StoreError> {
+    let owner = appliance.owner;
+    let key = batch.batch;
+    let ended = match write_all(appliance, batch) {
+        Ok(Held::No) => Extracted::Stopped,
+        Ok(Held::Yes) => match appliance.store.write(move |tx| extraction::finish(tx, key, owner))? {
+            Held::Yes => Extracted::Queued,
+            Held::No => Extracted::Stopped,
+        },
+        Err(obstacle) if obstacle.is_transient() => {
+            release(appliance, key, owner, RETRY_AFTER, Some(&obstacle))?;
+            return Ok(Extracted::Later(obstacle.to_string()));
+        }
+        Err(obstacle) => {
+            let (code, message) = (obstacle.code(), obstacle.to_string());
+            let kept = message.clone();
+            appliance.store.write(move |tx| extraction::fail(tx, key, owner, code, &kept))?;
+            Extracted::Failed(message)
+        }
+    };
+    if ended == Extracted::Stopped {
+        // A cancelled batch ends with this; a claim that was taken over is not ours to release, and stays.
+        release(appliance, key, owner, Duration::ZERO, None)?;
+    }
+    Ok(ended)
+}
+
+/// How long a batch waits whose file or database is out of reach.
+const RETRY_AFTER: Duration = Duration::from_secs(15);
+
+fn release(
+    appliance: &Appliance,
+    batch: i64,
+    owner: ClaimOwner,
+    wait: Duration,
+    obstacle: Option<&Obstacle>,
+) -> Result<(), StoreError> {
+    let next = appliance.clock.now().after(wait);
+    let reason = obstacle.map(|obstacle| (obstacle.code(), obstacle.to_string()));
+    appliance.store.write(move |tx| {
+        let reason = reason.as_ref().map(|(code, message)| (*code, message.as_str()));
+        extraction::release(tx, batch, owner, next, reason)
+    })?;
+    Ok(())
+}
+
+fn write_all(appliance: &Arc<Appliance>, batch: &Batch) -> Result<Held, Obstacle> {
+    let open = appliance.open_batch(batch.batch)?;
+    let file = appliance.objects.open(&batch.object)?;
+    let plain = OpeningReader::new(file, &open.key, Place::batch(Purpose::File, open.id))?;
+    let skipped = SkippedLines::of(appliance.clone(), batch.batch)?;
+    let mut written = batch.extracted;
+    for chunk in SealedChunks::start(Box::new(plain), skipped, open, batch.extracted)? {
+        let Chunk { first_number, rows } = chunk?;
+        written += rows.len() as u32;
+        let (key, owner) = (batch.batch, appliance.owner);
+        let expires_at = appliance.clock.now().after(appliance.config.workers.claim_ttl);
+        let held = appliance
+            .store
+            .write(move |tx| extraction::write_rows(tx, key, owner, expires_at, first_number, &rows))?;
+        if held == Held::No || appliance.closing.is_closed() {
+            return Ok(Held::No);
+        }
+    }
+    if written == batch.counts.total {
+        Ok(Held::Yes)
+    } else {
+        Err(Obstacle::Rows { found: written, expected: batch.counts.total })
+    }
+}

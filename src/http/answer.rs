@@ -1,0 +1,68 @@
+//! From a handler's result to a response: the request id, the JSON, the log line.
+
+use std::{future::Future, time::Instant};
+
+use serde::Serialize;
+use warp::{
+    Rejection, Reply,
+    http::{HeaderValue, StatusCode, header},
+    reject::{MethodNotAllowed, UnsupportedMediaType},
+    reply::Response,
+};
+
+use super::problem::{Problem, ProblemCode};
+
+/// What a handler gives.
+pub type Answer = Result<Response, Problem>;
+
+/// Runs a handler, gives its answer a request id, and logs one line. `route` is the pattern and not the path, which
+/// may hold what does not belong into a log.
+pub async fn answer(route: &'static str, handler: impl Future<Output = Answer>) -> Result<Response, Rejection> {
+    let request_id = format!("req_{}", ulid::Ulid::generate());
+    let begun = Instant::now();
+    let mut response = handler.await.unwrap_or_else(|problem| problem.into_response(&request_id));
+    let (status, duration_ms) = (response.status().as_u16(), begun.elapsed().as_millis() as u64);
+    tracing::info!(route, status, duration_ms, request_id, "request");
+    if let Ok(id) = HeaderValue::from_str(&request_id) {
+        response.headers_mut().insert("x-request-id", id);
+    }
+    Ok(response)
+}
+
+/// A JSON answer.
+pub fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+    let body = serde_json::to_vec(value).map_err(|error| {
+        tracing::error!(%error, "an answer could not be written");
+        Problem::internal()
+    })?;
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+/// Runs what blocks (the database, files) on a thread where that is allowed.
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a handler ended abnormally");
+        Err(Problem::internal())
+    })
+}
+
+/// Requests that no route takes.
+pub fn rejected(rejection: &Rejection) -> Response {
+    let problem = if rejection.find::<MethodNotAllowed>().is_some() {
+        Problem::new(ProblemCode::MethodNotAllowed, "This path does not know that method.")
+    } else if rejection.is_not_found() {
+        Problem::not_found("path")
+    } else if rejection.find::<UnsupportedMediaType>().is_some() {
+        Problem::new(ProblemCode::UnsupportedMediaType, "This path does not take that content type.")
+    } else {
+        Problem::new(ProblemCode::BadRequest, "The request is not understood: check its query and body.")
+    };
+    let request_id = format!("req_{}", ulid::Ulid::generate());
+    problem.into_response(&request_id).into_response()
+}

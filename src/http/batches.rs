@@ -1,0 +1,227 @@
+//! Batches: look at them, pause, resume, cancel.
+
+use serde::{Deserialize, Serialize};
+use warp::{
+    Filter,
+    filters::BoxedFilter,
+    http::{HeaderMap, StatusCode},
+    reply::Response,
+};
+
+use super::{
+    Context,
+    access::Caller,
+    answer::{Answer, answer, blocking, json},
+    problem::{Problem, ProblemCode},
+    with,
+};
+use crate::{
+    appliance::Appliance,
+    model::{BatchId, BatchStatus, Counts, Timestamp},
+    store::{Tx, batches, batches::Batch, error},
+};
+
+/// Entries of a page where the caller does not say, and at most.
+pub const DEFAULT_LIMIT: u32 = 100;
+/// The largest page.
+pub const LARGEST_LIMIT: u32 = 1_000;
+
+/// A batch, as the API shows it.
+#[derive(Debug, Serialize)]
+pub struct BatchView {
+    id: BatchId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<String>,
+    workflow: String,
+    status: &'static str,
+    paused: bool,
+    counts: Counts,
+    skipped: u32,
+    file: FileView,
+    created_at: Timestamp,
+    extracted_at: Option<Timestamp>,
+    finished_at: Option<Timestamp>,
+    error: Option<BatchErrorView>,
+    links: Links,
+}
+
+#[derive(Debug, Serialize)]
+struct FileView {
+    name: Option<String>,
+    bytes: u64,
+    sha256: String,
+}
+
+#[derive(Debug, Serialize)]
+struct BatchErrorView {
+    code: String,
+    message: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Links {
+    #[serde(rename = "self")]
+    this: String,
+    rows: String,
+}
+
+impl BatchView {
+    /// Opens what is private of a batch (its file's name), for somebody who may see it. Blocks.
+    pub fn of(appliance: &Appliance, batch: Batch, for_operator: bool) -> Self {
+        // A batch whose key is lost is still worth showing.
+        let file_name = appliance.open_batch(batch.batch).ok().and_then(|open| open.details.file_name.clone());
+        let this = format!("/v2/batches/{}", batch.id);
+        Self {
+            id: batch.id,
+            client: for_operator.then_some(batch.client_name),
+            workflow: batch.workflow,
+            status: batch.status.as_str(),
+            paused: batch.paused_at.is_some(),
+            counts: batch.counts,
+            skipped: batch.skipped,
+            file: FileView { name: file_name, bytes: batch.file_bytes, sha256: hex(&batch.file_sha256) },
+            created_at: batch.created_at,
+            extracted_at: batch.extracted_at,
+            finished_at: batch.finished_at,
+            error: batch.error.map(|(code, message)| BatchErrorView { code, message }),
+            links: Links { rows: format!("{this}/rows"), this },
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[derive(Serialize)]
+struct BatchList {
+    batches: Vec<BatchView>,
+    next: Option<BatchId>,
+}
+
+/// `?limit=&after=` of a list.
+#[derive(Debug, Deserialize)]
+pub struct Paging {
+    limit: Option<u32>,
+    after: Option<String>,
+}
+
+impl Paging {
+    /// Entries of the page.
+    pub fn limit(&self) -> Result<u32, Problem> {
+        match self.limit.unwrap_or(DEFAULT_LIMIT) {
+            limit @ 1..=LARGEST_LIMIT => Ok(limit),
+            _ => Err(Problem::new(ProblemCode::BadRequest, format!("`limit` is 1 to {LARGEST_LIMIT}."))),
+        }
+    }
+
+    /// The cursor, where one is given.
+    pub fn after<T: std::str::FromStr>(&self) -> Result<Option<T>, Problem> {
+        let parsed = self.after.as_deref().map(str::parse).transpose();
+        parsed.map_err(|_| Problem::new(ProblemCode::BadRequest, "`after` is the `next` of an earlier page."))
+    }
+}
+
+pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
+    let list = warp::path!("v2" / "batches")
+        .and(warp::get())
+        .and(with(context.clone()))
+        .and(warp::header::headers_cloned())
+        .and(warp::query::<Paging>())
+        .and_then(|context, headers, paging| answer("/v2/batches", list(context, headers, paging)));
+    let show = warp::path!("v2" / "batches" / BatchId)
+        .and(warp::get())
+        .and(with(context.clone()))
+        .and(warp::header::headers_cloned())
+        .and_then(|id, context, headers| answer("/v2/batches/ID", show(id, context, headers)));
+    let change = warp::path!("v2" / "batches" / BatchId / Change)
+        .and(warp::post())
+        .and(with(context))
+        .and(warp::header::headers_cloned())
+        .and_then(|id, change: Change, context, headers| {
+            answer(change.route(), apply(id, change, context, headers))
+        });
+    list.or(show).unify().or(change).unify().boxed()
+}
+
+async fn list(context: Context, headers: HeaderMap, paging: Paging) -> Answer {
+    let list = blocking(move || {
+        let appliance = &context.appliance;
+        let caller = Caller::of(appliance, &headers)?;
+        let (whose, limit, after) = (caller.sees()?, paging.limit()?, paging.after()?);
+        let page = appliance.store.read(|connection| batches::page(connection, whose, after, limit))?;
+        let next = (page.len() == limit as usize).then(|| page.last().map(|batch| batch.id)).flatten();
+        let view = |batch| BatchView::of(appliance, batch, whose.is_none());
+        Ok(BatchList { batches: page.into_iter().map(view).collect(), next })
+    });
+    json(StatusCode::OK, &list.await?)
+}
+
+async fn show(id: BatchId, context: Context, headers: HeaderMap) -> Answer {
+    let view = blocking(move || {
+        let caller = Caller::of(&context.appliance, &headers)?;
+        let batch = caller.batch(&context.appliance, id)?;
+        Ok(BatchView::of(&context.appliance, batch, caller.sees()?.is_none()))
+    });
+    json(StatusCode::OK, &view.await?)
+}
+
+/// What somebody can do with a batch.
+#[derive(Debug, Clone, Copy)]
+enum Change {
+    Pause,
+    Resume,
+    Cancel,
+}
+
+impl std::str::FromStr for Change {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "pause" => Ok(Self::Pause),
+            "resume" => Ok(Self::Resume),
+            "cancel" => Ok(Self::Cancel),
+            _ => Err(()),
+        }
+    }
+}
+
+impl Change {
+    fn route(self) -> &'static str {
+        match self {
+            Self::Pause => "/v2/batches/ID/pause",
+            Self::Resume => "/v2/batches/ID/resume",
+            Self::Cancel => "/v2/batches/ID/cancel",
+        }
+    }
+
+    fn make(self, tx: &Tx<'_>, batch: i64) -> error::Result<bool> {
+        match self {
+            Self::Pause => batches::pause(tx, batch, None).map(|()| true),
+            Self::Resume => batches::resume(tx, batch).map(|()| true),
+            Self::Cancel => batches::cancel(tx, batch),
+        }
+    }
+}
+
+async fn apply(id: BatchId, change: Change, context: Context, headers: HeaderMap) -> Answer {
+    let view = blocking(move || {
+        let appliance = &context.appliance;
+        let caller = Caller::of(appliance, &headers)?;
+        let batch = caller.batch(appliance, id)?;
+        let key = batch.batch;
+        let changed = move |tx: &Tx<'_>| Ok((change.make(tx, key)?, batches::by_key(tx.connection, key)?));
+        let (made, batch) = appliance.store.write(changed)?;
+        if !made {
+            return Err(conflict(batch.status));
+        }
+        appliance.work_bell.ring();
+        Ok(BatchView::of(appliance, batch, caller.sees()?.is_none()))
+    });
+    json(StatusCode::OK, &view.await?)
+}
+
+fn conflict(status: BatchStatus) -> Problem {
+    Problem::new(ProblemCode::Conflict, format!("The batch is {} already; nothing was changed.", status.as_str()))
+}

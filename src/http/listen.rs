@@ -1,0 +1,70 @@
+//! The socket: connections, their limits, and an end that does not hang.
+//!
+//! warp's own server has no timeout for slow request headers and no deadline for its graceful end, so its service is
+//! run on hyper's connection builder here.
+
+use std::time::Duration;
+
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::{conn::auto::Builder, graceful::GracefulShutdown},
+    service::TowerToHyperService,
+};
+use tokio::{net::TcpListener, sync::Semaphore};
+use warp::{filters::BoxedFilter, reply::Response};
+
+/// Connections that may be open at once; more have to wait to be accepted.
+const CONNECTIONS: usize = 1_024;
+/// How long a request's head may take to arrive, and how large it may be.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+const HEADER_BYTES: usize = 64 * 1024;
+const HEADERS: usize = 100;
+/// The pause after the system refuses a connection (too many open files).
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+/// Serves until `end` comes; requests under way then get `drain` to finish.
+pub async fn serve(
+    listener: TcpListener,
+    routes: BoxedFilter<(Response,)>,
+    end: impl Future<Output = ()>,
+    drain: Duration,
+) {
+    let service = warp::service(routes);
+    let connections = std::sync::Arc::new(Semaphore::new(CONNECTIONS));
+    let graceful = GracefulShutdown::new();
+    let mut builder = Builder::new(hyper_util::rt::TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(HEADER_BYTES)
+        .max_headers(HEADERS);
+    tokio::pin!(end);
+    loop {
+        let Ok(place) = connections.clone().acquire_owned().await else { break };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = &mut end => break,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+                continue;
+            }
+        };
+        let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service.clone()));
+        let connection = graceful.watch(connection.into_owned());
+        tokio::spawn(async move {
+            // A connection that breaks is the caller's business.
+            let _ = connection.await;
+            drop(place);
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
+        tracing::warn!("requests under way did not end in time and were cut off");
+    }
+}
+

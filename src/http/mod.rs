@@ -1,0 +1,63 @@
+//! The HTTP API: routes, access, problem details. One file an area.
+//!
+//! A handler parses what came, makes one call into the rest of the house, and shows the result; everything that blocks
+//! runs on a blocking thread ([`answer::blocking`]). It sees no SQL and makes no HTTP calls of its own.
+
+pub mod access;
+pub mod answer;
+pub mod batches;
+mod body;
+pub mod health;
+pub mod listen;
+pub mod ops;
+pub mod problem;
+pub mod rows;
+pub mod upload;
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use warp::{Filter, Rejection, filters::BoxedFilter, reply::Response};
+
+use crate::{appliance::Appliance, dispatch::run::Dispatcher};
+
+/// What every handler has at hand.
+#[derive(Clone)]
+pub struct Context {
+    /// The appliance.
+    pub appliance: Arc<Appliance>,
+    /// Dispatch runs, one at a time.
+    pub dispatcher: Arc<Dispatcher>,
+    /// Uploads that may still begin.
+    pub uploads: Arc<Semaphore>,
+}
+
+impl Context {
+    /// The context of a server.
+    pub fn new(appliance: Arc<Appliance>, dispatcher: Arc<Dispatcher>) -> Self {
+        let uploads = Arc::new(Semaphore::new(appliance.config.uploads.at_once));
+        Self { appliance, dispatcher, uploads }
+    }
+}
+
+/// Everything that the server answers, problems included.
+pub fn routes(context: Context) -> BoxedFilter<(Response,)> {
+    let areas = health::routes(context.clone())
+        .or(upload::routes(context.clone()))
+        .unify()
+        .or(batches::routes(context.clone()))
+        .unify()
+        .or(rows::routes(context.clone()))
+        .unify()
+        .or(ops::routes(context))
+        .unify();
+    areas
+        .recover(|rejection: Rejection| async move { Ok::<_, Rejection>(answer::rejected(&rejection)) })
+        .unify()
+        .boxed()
+}
+
+/// Hands the context to a handler.
+fn with(context: Context) -> impl Filter<Extract = (Context,), Error = std::convert::Infallible> + Clone {
+    warp::any().map(move || context.clone())
+}

@@ -1,0 +1,133 @@
+//! `/ops/v1`: what operators, and the clock that triggers dispatch, ask for.
+
+use serde::{Deserialize, Serialize};
+use warp::{
+    Filter,
+    filters::BoxedFilter,
+    http::{HeaderMap, StatusCode},
+    reply::Response,
+};
+
+use super::{
+    Context,
+    access::Caller,
+    answer::{Answer, answer, blocking, json},
+    batches::Paging,
+    problem::Problem,
+    with,
+};
+use crate::store::grants::{self, DispatchPause, Run};
+
+/// Bodies here are a reason at most.
+const LARGEST_BODY: u64 = 16 * 1024;
+
+#[derive(Serialize)]
+struct RunList {
+    runs: Vec<Run>,
+    next: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Reason {
+    reason: Option<String>,
+}
+
+#[derive(Serialize)]
+struct DispatchState {
+    paused: Option<DispatchPause>,
+}
+
+pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
+    let dispatch = warp::path!("ops" / "v1" / "dispatch")
+        .and(warp::post())
+        .and(with(context.clone()))
+        .and(warp::header::headers_cloned())
+        .and_then(|context, headers| answer("/ops/v1/dispatch", dispatch(context, headers)));
+    let runs = warp::path!("ops" / "v1" / "dispatch" / "runs")
+        .and(warp::get())
+        .and(with(context.clone()))
+        .and(warp::header::headers_cloned())
+        .and(warp::query::<Paging>())
+        .and_then(|context, headers, paging| answer("/ops/v1/dispatch/runs", runs(context, headers, paging)));
+    let pause = warp::path!("ops" / "v1" / "dispatch" / "pause")
+        .and(warp::post())
+        .and(with(context.clone()))
+        .and(warp::header::headers_cloned())
+        .and(reason())
+        .and_then(|context, headers, reason| answer("/ops/v1/dispatch/pause", pause(context, headers, reason)));
+    let resume = warp::path!("ops" / "v1" / "dispatch" / "resume")
+        .and(warp::post())
+        .and(with(context.clone()))
+        .and(warp::header::headers_cloned())
+        .and_then(|context, headers| answer("/ops/v1/dispatch/resume", resume(context, headers)));
+    let dependencies = warp::path!("ops" / "v1" / "dependencies")
+        .and(warp::get())
+        .and(with(context))
+        .and(warp::header::headers_cloned())
+        .and_then(|context, headers| answer("/ops/v1/dependencies", dependencies(context, headers)));
+    dispatch.or(runs).unify().or(pause).unify().or(resume).unify().or(dependencies).unify().boxed()
+}
+
+/// A JSON body with a reason, or none at all.
+fn reason() -> impl Filter<Extract = (Reason,), Error = warp::Rejection> + Clone {
+    let given = warp::body::content_length_limit(LARGEST_BODY).and(warp::body::json());
+    let none = warp::any().map(Reason::default);
+    given.or(none).unify()
+}
+
+async fn dispatch(context: Context, headers: HeaderMap) -> Answer {
+    let ran = blocking(move || {
+        match Caller::of(&context.appliance, &headers)? {
+            Caller::Dispatcher => {}
+            other => drop(other.operator()?),
+        }
+        Ok(context.dispatcher.run(&context.appliance)?)
+    });
+    json(StatusCode::OK, &ran.await?)
+}
+
+async fn runs(context: Context, headers: HeaderMap, paging: Paging) -> Answer {
+    let list = blocking(move || {
+        Caller::of(&context.appliance, &headers)?.operator()?;
+        let (limit, before) = (paging.limit()?, paging.after()?.unwrap_or(i64::MAX));
+        let runs = context.appliance.store.read(|connection| grants::runs(connection, before, limit))?;
+        let next = (runs.len() == limit as usize).then(|| runs.last().map(|run| run.run.to_string())).flatten();
+        Ok(RunList { runs, next })
+    });
+    json(StatusCode::OK, &list.await?)
+}
+
+async fn pause(context: Context, headers: HeaderMap, reason: Reason) -> Answer {
+    let state = blocking(move || {
+        let by = Caller::of(&context.appliance, &headers)?.operator()?;
+        tracing::warn!(by, "dispatch is paused");
+        Ok(context.appliance.store.write(move |tx| {
+            grants::pause(tx, &by, reason.reason.as_deref())?;
+            Ok(DispatchState { paused: grants::pause_of(tx.connection)? })
+        })?)
+    });
+    json(StatusCode::OK, &state.await?)
+}
+
+async fn resume(context: Context, headers: HeaderMap) -> Answer {
+    let state = blocking(move || {
+        let by = Caller::of(&context.appliance, &headers)?.operator()?;
+        tracing::warn!(by, "dispatch goes on");
+        let state = context.appliance.store.write(|tx| {
+            grants::resume(tx)?;
+            Ok(DispatchState { paused: grants::pause_of(tx.connection)? })
+        })?;
+        context.appliance.work_bell.ring();
+        Ok::<_, Problem>(state)
+    });
+    json(StatusCode::OK, &state.await?)
+}
+
+async fn dependencies(context: Context, headers: HeaderMap) -> Answer {
+    let status = blocking(move || {
+        Caller::of(&context.appliance, &headers)?.operator()?;
+        Ok(serde_json::json!({ "dependencies": context.appliance.downstream.status() }))
+    });
+    json(StatusCode::OK, &status.await?)
+}

@@ -1,0 +1,215 @@
+//! Rows of a batch: a page of them, or one with its steps.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use warp::{
+    Filter,
+    filters::BoxedFilter,
+    http::{HeaderMap, StatusCode},
+    reply::Response,
+};
+
+use super::{
+    Context,
+    access::Caller,
+    answer::{Answer, answer, blocking, json},
+    batches::Paging,
+    problem::{Problem, ProblemCode},
+    with,
+};
+use crate::{
+    appliance::Appliance,
+    crypto::Purpose,
+    model::{BatchId, FailureCode, RowId, RowStatus, Timestamp, record::Record},
+    store::{
+        batches::Batch,
+        rows::{self, Filter as RowFilter, StoredRow},
+    },
+    work::{error_payload::ErrorPayload, open_batch::OpenBatch, progress::Progress},
+};
+
+/// What an operator sees in place of a value.
+const MASK: &str = "•••";
+
+/// A row, as the API shows it.
+#[derive(Debug, Serialize)]
+pub struct RowView {
+    row: u32,
+    line: u64,
+    status: &'static str,
+    attempts: u32,
+    next_attempt_at: Option<Timestamp>,
+    check_id: Option<Value>,
+    error: Option<RowErrorView>,
+    data: Map<String, Value>,
+    steps: Vec<StepView>,
+}
+
+#[derive(Debug, Serialize)]
+struct RowErrorView {
+    step: Option<String>,
+    code: &'static str,
+    http_status: Option<u16>,
+    message: String,
+    body: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct StepView {
+    name: String,
+    status: &'static str,
+    requests: u32,
+    http_status: Option<u16>,
+    at: Option<Timestamp>,
+    duration_ms: Option<u64>,
+    saved: BTreeMap<String, Value>,
+}
+
+impl RowView {
+    /// Opens a row for somebody who may see it; `masked` hides every value of the row and of the answers. Blocks.
+    pub fn of(appliance: &Appliance, open: &OpenBatch, row: &StoredRow, masked: bool) -> Self {
+        let number = row.row.number();
+        let show = |value: Value| if masked { Value::from(MASK) } else { value };
+        let data = open.key.open(open.place(Purpose::Row, number), &row.data).ok();
+        let cells = data.and_then(|bytes| Record::decode(&bytes)).map(|record| record.cells).unwrap_or_default();
+        let progress = row.progress.as_ref().and_then(|sealed| {
+            let opened = open.key.open(open.place(Purpose::Progress, number), sealed).ok()?;
+            serde_json::from_slice::<Progress>(&opened).ok()
+        });
+        let progress = progress.unwrap_or_default();
+        let steps = appliance.config.workflows.get(&open.workflow).map_or(&[][..], |workflow| &workflow.steps);
+        let step_views = steps.iter().enumerate().map(|(index, step)| {
+            let history = progress.steps.get(index).cloned().unwrap_or_default();
+            StepView {
+                name: step.name.clone(),
+                status: step_status(row, index as u32),
+                requests: history.requests,
+                http_status: history.http_status,
+                at: history.at.map(Timestamp),
+                duration_ms: history.duration_ms,
+                saved: history.saved.unwrap_or_default().into_iter().map(|(name, value)| (name, show(value))).collect(),
+            }
+        });
+        let error = row.error.as_ref().map(|last| {
+            let payload = ErrorPayload::open(open, number, last);
+            RowErrorView {
+                step: steps.get(row.step as usize).map(|step| step.name.clone()),
+                code: last.code.as_str(),
+                http_status: last.http_status,
+                message: payload.message,
+                body: payload.body.map(|body| if masked { MASK.to_owned() } else { body }),
+            }
+        });
+        Self {
+            row: number,
+            line: row.line,
+            status: row.status.as_str(),
+            attempts: row.attempts,
+            next_attempt_at: row.next_attempt_at,
+            check_id: progress.result.clone(),
+            error,
+            data: open.named_cells(cells).into_iter().map(|(name, value)| (name, show(value))).collect(),
+            steps: step_views.collect(),
+        }
+    }
+}
+
+/// A step is what its row's position says: before it `completed`, at it what the row is, behind it `pending`.
+fn step_status(row: &StoredRow, step: u32) -> &'static str {
+    match step.cmp(&row.step) {
+        std::cmp::Ordering::Less => RowStatus::Completed.as_str(),
+        std::cmp::Ordering::Equal => row.status.as_str(),
+        std::cmp::Ordering::Greater => RowStatus::Pending.as_str(),
+    }
+}
+
+#[derive(Serialize)]
+struct RowList {
+    rows: Vec<RowView>,
+    next: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Query {
+    status: Option<String>,
+    code: Option<String>,
+    #[serde(flatten)]
+    paging: Paging,
+}
+
+impl Query {
+    fn filter(&self) -> Result<RowFilter, Problem> {
+        let status = self.status.as_deref().map(str::parse::<RowStatus>).transpose();
+        let code = self.code.as_deref().map(str::parse::<FailureCode>).transpose();
+        match (status, code) {
+            (Ok(status), Ok(code)) => Ok(RowFilter { status, code }),
+            (Err(()), _) => Err(Problem::new(
+                ProblemCode::BadRequest,
+                "`status` is pending, processing, completed, failed or cancelled.",
+            )),
+            (_, Err(())) => Err(Problem::new(ProblemCode::BadRequest, "`code` is the code of a failed row.")),
+        }
+    }
+}
+
+pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
+    let list = warp::path!("v2" / "batches" / BatchId / "rows")
+        .and(warp::get())
+        .and(with(context.clone()))
+        .and(warp::header::headers_cloned())
+        .and(warp::query::<Query>())
+        .and_then(|id, context, headers, query| answer("/v2/batches/ID/rows", list(id, context, headers, query)));
+    let show = warp::path!("v2" / "batches" / BatchId / "rows" / u32)
+        .and(warp::get())
+        .and(with(context))
+        .and(warp::header::headers_cloned())
+        .and_then(|id, number, context, headers| {
+            answer("/v2/batches/ID/rows/NUMBER", show(id, number, context, headers))
+        });
+    list.or(show).unify().boxed()
+}
+
+/// A batch that the caller may see, opened, and whether its values are masked.
+fn opened(
+    context: &Context,
+    headers: &HeaderMap,
+    id: BatchId,
+) -> Result<(Batch, std::sync::Arc<OpenBatch>, bool), Problem> {
+    let caller = Caller::of(&context.appliance, headers)?;
+    let batch = caller.batch(&context.appliance, id)?;
+    let open = context.appliance.open_batch(batch.batch).map_err(|error| {
+        tracing::error!(batch = %id, %error, "a batch cannot be opened");
+        Problem::internal()
+    })?;
+    Ok((batch, open, caller.sees()?.is_none()))
+}
+
+async fn list(id: BatchId, context: Context, headers: HeaderMap, query: Query) -> Answer {
+    let list = blocking(move || {
+        let (batch, open, masked) = opened(&context, &headers, id)?;
+        let (filter, limit, after) = (query.filter()?, query.paging.limit()?, query.paging.after()?.unwrap_or(0));
+        let page = context.appliance.store.read(|connection| rows::page(connection, &batch, filter, after, limit))?;
+        Ok(RowList {
+            rows: page.rows.iter().map(|row| RowView::of(&context.appliance, &open, row, masked)).collect(),
+            next: page.next.map(|number| number.to_string()),
+        })
+    });
+    json(StatusCode::OK, &list.await?)
+}
+
+async fn show(id: BatchId, number: u32, context: Context, headers: HeaderMap) -> Answer {
+    let view = blocking(move || {
+        let (batch, open, masked) = opened(&context, &headers, id)?;
+        let known = (1..=RowId::MAX_NUMBER).contains(&number);
+        let row = if known {
+            context.appliance.store.read(|connection| rows::find(connection, &batch, number))?
+        } else {
+            None
+        };
+        let row = row.ok_or_else(|| Problem::not_found("row"))?;
+        Ok(RowView::of(&context.appliance, &open, &row, masked))
+    });
+    json(StatusCode::OK, &view.await?)
+}

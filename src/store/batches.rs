@@ -1,0 +1,230 @@
+//! The table `batches`: what everybody may see of a batch, and the moves that people make.
+
+use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
+
+use super::{Tx, error::Result, settle::end_batch_if_done, uploads::Upload, values::digest};
+use crate::model::{BatchEvent, BatchId, BatchStatus, Counts, Timestamp};
+
+/// A batch as it is stored.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// Its key in the database.
+    pub batch: i64,
+    /// Its name outside.
+    pub id: BatchId,
+    /// Whose it is: key and name of the client.
+    pub client: i64,
+    /// The client's name.
+    pub client_name: String,
+    /// The workflow that its rows go through.
+    pub workflow: String,
+    /// Where it is on its way.
+    pub status: BatchStatus,
+    /// Since when none of its rows are claimed.
+    pub paused_at: Option<Timestamp>,
+    /// Why it is paused, where somebody or something said so.
+    pub paused_reason: Option<String>,
+    /// When its end was asked for.
+    pub cancelled_at: Option<Timestamp>,
+    /// The ring key that wraps the data key.
+    pub key_id: String,
+    /// The wrapped data key.
+    pub data_key: Vec<u8>,
+    /// Sealed: file name, header, request context.
+    pub details: Vec<u8>,
+    /// The name of the stored file.
+    pub object: String,
+    /// The inflated file's size.
+    pub file_bytes: u64,
+    /// The inflated file's SHA-256.
+    pub file_sha256: [u8; 32],
+    /// Records that were left out.
+    pub skipped: u32,
+    /// Rows by status.
+    pub counts: Counts,
+    /// Rows 1..=extracted are in the work table.
+    pub extracted: u32,
+    /// Why extraction failed, or the last thing it stumbled over: code and message.
+    pub error: Option<(String, String)>,
+    /// When the upload was answered.
+    pub created_at: Timestamp,
+    /// When its last row went into the work table.
+    pub extracted_at: Option<Timestamp>,
+    /// When nothing of it was left to do.
+    pub finished_at: Option<Timestamp>,
+}
+
+const COLUMNS: &str = "batches.*, clients.name AS client_name FROM batches JOIN clients USING (client)";
+
+impl Batch {
+    fn from_row(row: &Row<'_>) -> Result<Self> {
+        let error: Option<String> = row.get("error_code")?;
+        let message: Option<String> = row.get("error_message")?;
+        Ok(Self {
+            batch: row.get("batch")?,
+            id: row.get("id")?,
+            client: row.get("client")?,
+            client_name: row.get("client_name")?,
+            workflow: row.get("workflow")?,
+            status: row.get("status")?,
+            paused_at: row.get("paused_at")?,
+            paused_reason: row.get("paused_reason")?,
+            cancelled_at: row.get("cancelled_at")?,
+            key_id: row.get("key_id")?,
+            data_key: row.get("data_key")?,
+            details: row.get("details")?,
+            object: row.get("object")?,
+            file_bytes: row.get::<_, i64>("file_bytes")? as u64,
+            file_sha256: digest(row, "file_sha256")?,
+            skipped: row.get("skipped")?,
+            counts: Counts {
+                total: row.get("total")?,
+                pending: row.get("pending")?,
+                processing: row.get("processing")?,
+                completed: row.get("completed")?,
+                failed: row.get("failed")?,
+                cancelled: row.get("cancelled")?,
+            },
+            extracted: row.get("extracted")?,
+            error: error.map(|code| (code, message.unwrap_or_default())),
+            created_at: row.get("created_at")?,
+            extracted_at: row.get("extracted_at")?,
+            finished_at: row.get("finished_at")?,
+        })
+    }
+}
+
+/// What an upload that was accepted becomes.
+#[derive(Debug, Clone)]
+pub struct NewBatch {
+    /// The client's key in the database.
+    pub client: i64,
+    /// The workflow's name.
+    pub workflow: String,
+    /// The ring key that wraps the data key.
+    pub key_id: String,
+    /// The wrapped data key.
+    pub data_key: Vec<u8>,
+    /// Sealed: file name, header, request context.
+    pub details: Vec<u8>,
+    /// The name of the stored file.
+    pub object: String,
+    /// The inflated file's size.
+    pub file_bytes: u64,
+    /// The inflated file's SHA-256.
+    pub file_sha256: [u8; 32],
+    /// Valid records.
+    pub rows: u32,
+    /// Records that were left out.
+    pub skipped: u32,
+}
+
+/// Makes an upload a batch, in one move: the batch is there and the upload is not.
+pub fn create(tx: &Tx<'_>, upload: Upload, new: &NewBatch) -> Result<Batch> {
+    tx.connection
+        .prepare_cached(
+            "INSERT INTO batches (batch, id, client, workflow, status, key_id, data_key, details, object,
+                                  file_bytes, file_sha256, skipped, total, pending, created_at)
+             VALUES (:batch, :id, :client, :workflow, 'pending', :key_id, :data_key, :details, :object,
+                     :file_bytes, :file_sha256, :skipped, :rows, :rows, :now)",
+        )?
+        .execute(named_params! {
+            ":batch": upload.batch,
+            ":id": upload.id,
+            ":client": new.client,
+            ":workflow": new.workflow,
+            ":key_id": new.key_id,
+            ":data_key": new.data_key,
+            ":details": new.details,
+            ":object": new.object,
+            ":file_bytes": new.file_bytes as i64,
+            ":file_sha256": new.file_sha256,
+            ":skipped": new.skipped,
+            ":rows": new.rows,
+            ":now": tx.now,
+        })?;
+    tx.connection.prepare_cached("DELETE FROM uploads WHERE batch = ?")?.execute([upload.batch])?;
+    by_key(tx.connection, upload.batch)
+}
+
+/// The client's last batch of the same file and workflow that was made at `since` or later, and was not cancelled and
+/// did not fail.
+pub fn same_file(connection: &Connection, new: &NewBatch, since: Timestamp) -> Result<Option<BatchId>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id FROM batches WHERE client = ? AND file_sha256 = ? AND workflow = ? AND created_at >= ?
+           AND cancelled_at IS NULL AND status <> 'failed'
+         ORDER BY batch DESC LIMIT 1",
+    )?;
+    let found = statement.query_row(params![new.client, new.file_sha256, new.workflow, since], |row| row.get(0));
+    Ok(found.optional()?)
+}
+
+/// The batch with this id.
+pub fn find(connection: &Connection, id: BatchId) -> Result<Option<Batch>> {
+    let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} WHERE batches.id = ?"))?;
+    let found = statement.query_row([id], |row| Ok(Batch::from_row(row))).optional()?;
+    found.transpose()
+}
+
+/// The batch with this key in the database.
+pub fn by_key(connection: &Connection, batch: i64) -> Result<Batch> {
+    let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} WHERE batches.batch = ?"))?;
+    statement.query_row([batch], |row| Ok(Batch::from_row(row)))?
+}
+
+/// A page of batches, newest first, behind the batch `before`: a client's, or everybody's.
+pub fn page(connection: &Connection, client: Option<i64>, before: Option<BatchId>, limit: u32) -> Result<Vec<Batch>> {
+    let before = match before {
+        Some(id) => find(connection, id)?.map_or(i64::MAX, |batch| batch.batch),
+        None => i64::MAX,
+    };
+    let whose = if client.is_some() { "client = :client AND" } else { "" };
+    let mut statement = connection
+        .prepare_cached(&format!("SELECT {COLUMNS} WHERE {whose} batch < :before ORDER BY batch DESC LIMIT :limit"))?;
+    let mut rows = match client {
+        Some(client) => statement.query(named_params! { ":client": client, ":before": before, ":limit": limit })?,
+        None => statement.query(named_params! { ":before": before, ":limit": limit })?,
+    };
+    let mut batches = Vec::new();
+    while let Some(row) = rows.next()? {
+        batches.push(Batch::from_row(row)?);
+    }
+    Ok(batches)
+}
+
+/// Stops claims of the batch's rows at once; what is under way finishes. A second pause keeps the first one's time.
+pub fn pause(tx: &Tx<'_>, batch: i64, reason: Option<&str>) -> Result<()> {
+    tx.connection
+        .prepare_cached(
+            "UPDATE batches SET paused_at = coalesce(paused_at, ?), paused_reason = coalesce(paused_reason, ?)
+             WHERE batch = ?",
+        )?
+        .execute(params![tx.now, reason, batch])?;
+    Ok(())
+}
+
+/// Lets the batch's rows be claimed again.
+pub fn resume(tx: &Tx<'_>, batch: i64) -> Result<()> {
+    tx.connection
+        .prepare_cached("UPDATE batches SET paused_at = NULL, paused_reason = NULL WHERE batch = ?")?
+        .execute([batch])?;
+    Ok(())
+}
+
+/// Ends a batch: no row of it is claimed any more, and the batch is `cancelled` once what is in flight has settled.
+///
+/// However many rows it has, only the batch is touched: a row that is still `pending` in a batch with `cancelled_at`
+/// **is** cancelled, and is shown so ([`super::rows`]). Returns whether the batch could be cancelled.
+pub fn cancel(tx: &Tx<'_>, batch: i64) -> Result<bool> {
+    if by_key(tx.connection, batch)?.status.on(BatchEvent::Cancel).is_err() {
+        return Ok(false);
+    }
+    tx.connection
+        .prepare_cached(
+            "UPDATE batches SET cancelled_at = :now, cancelled = cancelled + pending, pending = 0
+             WHERE batch = :batch AND cancelled_at IS NULL AND status IN ('pending', 'processing', 'queued')",
+        )?
+        .execute(named_params! { ":batch": batch, ":now": tx.now })?;
+    end_batch_if_done(tx, batch)?;
+    Ok(true)
+}

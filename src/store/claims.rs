@@ -1,0 +1,349 @@
+//! Claiming rows: `pending` -> `processing`, by `UPDATE … RETURNING`, in turn over clients and their batches.
+//!
+//! What a claim costs depends on how many rows it takes, not on how many wait: rows that were never worked on are
+//! taken by a cursor (`batches.next_row`), those that wait for another try from an index that holds only them.
+
+use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
+
+use super::{Tx, error::Result};
+use crate::model::{ClaimOwner, FailureCode, RowEvent, RowId, RowStatus, Timestamp};
+
+/// Clients that one round looks at.
+const CLIENTS_PER_ROUND: u32 = 64;
+
+/// Who claims, and until when.
+#[derive(Debug, Clone, Copy)]
+pub struct Claimant {
+    /// Random per start of a process.
+    pub owner: ClaimOwner,
+    /// A claim that was not renewed until then is stuck.
+    pub expires_at: Timestamp,
+}
+
+/// A row that now belongs to the claimant.
+#[derive(Debug, Clone)]
+pub struct ClaimedRow {
+    /// Batch and number.
+    pub row: RowId,
+    /// Whose claim it is; every later write asks for it.
+    pub owner: ClaimOwner,
+    /// When the claim expires, unless it is renewed.
+    pub claim_expires_at: Timestamp,
+    /// How many of its steps are done.
+    pub step: u32,
+    /// Counted attempts of the step it is at.
+    pub attempts: u32,
+    /// How often a person retried a rejected request of it.
+    pub retries: u32,
+    /// The sealed record.
+    pub data: Vec<u8>,
+    /// Sealed: what its steps saved, and their history.
+    pub progress: Option<Vec<u8>>,
+    /// When its first request left.
+    pub first_request_at: Option<Timestamp>,
+    /// When a request of this step left whose answer is not known.
+    pub sent_at: Option<Timestamp>,
+    /// Why it failed last.
+    pub last_error: Option<LastError>,
+}
+
+/// The last failure of a row, as it is stored.
+#[derive(Debug, Clone)]
+pub struct LastError {
+    /// The kind of fault.
+    pub code: FailureCode,
+    /// The answer's status.
+    pub http_status: Option<u16>,
+    /// Sealed: message and body.
+    pub sealed: Vec<u8>,
+}
+
+const RETURNING: &str = "row, owner, claim_expires_at, step, attempts, retries, data, progress, first_request_at, sent_at,
+                         error_code, error_status, error";
+
+impl ClaimedRow {
+    fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let code: Option<FailureCode> = row.get("error_code")?;
+        let sealed: Option<Vec<u8>> = row.get("error")?;
+        let http_status = row.get("error_status")?;
+        Ok(Self {
+            row: row.get("row")?,
+            owner: row.get("owner")?,
+            claim_expires_at: row.get("claim_expires_at")?,
+            step: row.get("step")?,
+            attempts: row.get("attempts")?,
+            retries: row.get("retries")?,
+            data: row.get("data")?,
+            progress: row.get("progress")?,
+            first_request_at: row.get("first_request_at")?,
+            sent_at: row.get("sent_at")?,
+            last_error: code.zip(sealed).map(|(code, sealed)| LastError { code, http_status, sealed }),
+        })
+    }
+}
+
+/// How many rows can be worked on right now, by workflow and step. Asked inside the claiming transaction.
+pub trait Openings {
+    /// The number of steps of this workflow; 0 for one that is not configured any more.
+    fn steps(&self, workflow: &str) -> u32;
+    /// Rows at this step that could be started now.
+    fn room(&self, workflow: &str, step: u32) -> usize;
+    /// So many rows at this step were claimed.
+    fn take(&mut self, workflow: &str, step: u32, rows: usize);
+}
+
+/// Claims up to `limit` rows: in turn over the clients that have something left of their grant, beginning behind
+/// `last_client`; of a client its oldest batch first; of a batch the rows that got furthest first. Returns the rows,
+/// and the client whose turn was last.
+pub fn claim_rows(
+    tx: &Tx<'_>,
+    claimant: Claimant,
+    limit: usize,
+    last_client: i64,
+    openings: &mut impl Openings,
+) -> Result<(Vec<ClaimedRow>, i64)> {
+    let mut claimed = Vec::new();
+    let mut last_client = last_client;
+    if super::grants::pause_of(tx.connection)?.is_some() {
+        return Ok((claimed, last_client));
+    }
+    loop {
+        let clients = clients_in_turn(tx.connection, last_client)?;
+        let before = claimed.len();
+        for &client in &clients {
+            if claimed.len() >= limit {
+                return Ok((claimed, last_client));
+            }
+            let share = (limit - claimed.len()).div_ceil(clients.len());
+            claim_of_client(tx, claimant, client, share, openings, &mut claimed)?;
+            last_client = client;
+        }
+        if claimed.len() == before {
+            return Ok((claimed, last_client));
+        }
+    }
+}
+
+fn clients_in_turn(connection: &Connection, last_client: i64) -> Result<Vec<i64>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT client FROM grants JOIN clients USING (client)
+         WHERE remaining > 0 AND paused_at IS NULL
+         ORDER BY client <= ?, client LIMIT ?",
+    )?;
+    let clients = statement.query_map(params![last_client, CLIENTS_PER_ROUND], |row| row.get(0))?;
+    Ok(clients.collect::<rusqlite::Result<_>>()?)
+}
+
+/// A batch that rows may be claimed of.
+struct Source {
+    batch: i64,
+    workflow: String,
+    next_row: u32,
+    total: u32,
+}
+
+fn claim_of_client(
+    tx: &Tx<'_>,
+    claimant: Claimant,
+    client: i64,
+    share: usize,
+    openings: &mut impl Openings,
+    claimed: &mut Vec<ClaimedRow>,
+) -> Result<()> {
+    let (run, remaining): (i64, u32) = tx
+        .connection
+        .prepare_cached("SELECT run, remaining FROM grants WHERE client = ?")?
+        .query_row([client], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let mut left = share.min(remaining as usize);
+    let before = claimed.len();
+    let mut batches = tx.connection.prepare_cached(
+        "SELECT batch, workflow, next_row, total FROM batches INDEXED BY batches_unfinished
+         WHERE client = ? AND status IN ('pending', 'processing', 'queued') AND status = 'queued'
+           AND paused_at IS NULL AND cancelled_at IS NULL
+         ORDER BY batch",
+    )?;
+    let mut batches = batches.query([client])?;
+    while left > 0 {
+        let Some(found) = batches.next()? else { break };
+        let source =
+            Source { batch: found.get(0)?, workflow: found.get(1)?, next_row: found.get(2)?, total: found.get(3)? };
+        left -= claim_of_batch(tx, claimant, run, &source, left, openings, claimed)?;
+    }
+    let spent = claimed.len() - before;
+    tx.connection
+        .prepare_cached("UPDATE grants SET remaining = remaining - ? WHERE client = ?")?
+        .execute(params![spent as i64, client])?;
+    Ok(())
+}
+
+fn claim_of_batch(
+    tx: &Tx<'_>,
+    claimant: Claimant,
+    run: i64,
+    source: &Source,
+    limit: usize,
+    openings: &mut impl Openings,
+    claimed: &mut Vec<ClaimedRow>,
+) -> Result<usize> {
+    let before = claimed.len();
+    for step in (0..openings.steps(&source.workflow)).rev() {
+        let wanted = |claimed: &Vec<ClaimedRow>, openings: &dyn Openings| {
+            openings.room(&source.workflow, step).min(limit - (claimed.len() - before))
+        };
+        let room = wanted(claimed, openings);
+        let taken = claim_waiting(tx, claimant, run, source.batch, step, room, claimed)?;
+        openings.take(&source.workflow, step, taken);
+        if step == 0 {
+            let room = wanted(claimed, openings);
+            let taken = claim_new(tx, claimant, run, source, room, claimed)?;
+            openings.take(&source.workflow, step, taken);
+        }
+    }
+    let taken = claimed.len() - before;
+    if taken > 0 {
+        count_claimed(tx, source.batch, taken)?;
+    }
+    Ok(taken)
+}
+
+/// Rows at this step whose wait is over.
+fn claim_waiting(
+    tx: &Tx<'_>,
+    claimant: Claimant,
+    run: i64,
+    batch: i64,
+    step: u32,
+    limit: usize,
+    claimed: &mut Vec<ClaimedRow>,
+) -> Result<usize> {
+    if limit == 0 {
+        return Ok(0);
+    }
+    let mut update = tx.connection.prepare_cached(&format!(
+        "UPDATE rows SET status = :claimed, next_attempt_at = NULL,
+                         owner = :owner, claimed_run = :run, claim_expires_at = :expires_at
+         WHERE row IN (SELECT row FROM rows INDEXED BY rows_waiting
+                       WHERE row >> 24 = :batch AND step = :step AND status = 'pending'
+                         AND next_attempt_at IS NOT NULL AND next_attempt_at <= :now
+                       ORDER BY next_attempt_at LIMIT :limit)
+         RETURNING {RETURNING}"
+    ))?;
+    let rows = update.query_map(
+        named_params! {
+            ":claimed": RowStatus::Pending.on(RowEvent::Claim)?,
+            ":owner": claimant.owner, ":run": run, ":expires_at": claimant.expires_at,
+            ":batch": batch, ":step": step, ":now": tx.now, ":limit": limit as i64,
+        },
+        ClaimedRow::from_row,
+    )?;
+    append(rows, claimed)
+}
+
+/// The next rows that were never worked on: the cursor moves behind them, whatever became of them.
+fn claim_new(
+    tx: &Tx<'_>,
+    claimant: Claimant,
+    run: i64,
+    source: &Source,
+    limit: usize,
+    claimed: &mut Vec<ClaimedRow>,
+) -> Result<usize> {
+    let unseen = source.total + 1 - source.next_row;
+    let reach = u32::try_from(limit).unwrap_or(u32::MAX).min(unseen);
+    if reach == 0 {
+        return Ok(0);
+    }
+    let end = source.next_row + reach;
+    let mut update = tx.connection.prepare_cached(&format!(
+        "UPDATE rows SET status = :claimed, owner = :owner, claimed_run = :run, claim_expires_at = :expires_at
+         WHERE row >= :from AND row < :end AND status = 'pending' AND next_attempt_at IS NULL
+         RETURNING {RETURNING}"
+    ))?;
+    let rows = update.query_map(
+        named_params! {
+            ":claimed": RowStatus::Pending.on(RowEvent::Claim)?,
+            ":owner": claimant.owner, ":run": run, ":expires_at": claimant.expires_at,
+            ":from": RowId::new(source.batch, source.next_row), ":end": RowId::new(source.batch, end),
+        },
+        ClaimedRow::from_row,
+    )?;
+    let taken = append(rows, claimed)?;
+    tx.connection
+        .prepare_cached("UPDATE batches SET next_row = ? WHERE batch = ?")?
+        .execute(params![end, source.batch])?;
+    Ok(taken)
+}
+
+/// Why a row that was asked for by name could not be claimed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotClaimed {
+    /// There is no such row (yet).
+    Missing,
+    /// It is finished, with this status.
+    Finished(RowStatus),
+    /// Somebody holds it until then.
+    Held(Timestamp),
+    /// Its batch was cancelled, or failed.
+    BatchEnded,
+}
+
+/// Claims one row by name, whatever is paused or granted. A row whose outcome is unknown is taken only with `resend`:
+/// a person's word that its request may be sent again.
+pub fn claim_one(
+    tx: &Tx<'_>,
+    row: RowId,
+    claimant: Claimant,
+    resend: bool,
+) -> Result<std::result::Result<ClaimedRow, NotClaimed>> {
+    let found: Option<(RowStatus, Option<Timestamp>, Option<FailureCode>, bool)> = tx
+        .connection
+        .prepare_cached(
+            "SELECT rows.status, rows.claim_expires_at, rows.error_code,
+                    cancelled_at IS NOT NULL OR batches.status = 'failed'
+             FROM rows JOIN batches ON batch = row >> 24 WHERE row = ?",
+        )?
+        .query_row([row], |found| Ok((found.get(0)?, found.get(1)?, found.get(2)?, found.get(3)?)))
+        .optional()?;
+    let Some((status, held_until, error, batch_ended)) = found else { return Ok(Err(NotClaimed::Missing)) };
+    let resent = resend && status == RowStatus::Failed && error == Some(FailureCode::OutcomeUnknown);
+    match status {
+        RowStatus::Processing => return Ok(Err(NotClaimed::Held(held_until.unwrap_or(tx.now)))),
+        _ if batch_ended => return Ok(Err(NotClaimed::BatchEnded)),
+        RowStatus::Pending => {}
+        _ if resent => super::settle::reopen(tx, row)?,
+        finished => return Ok(Err(NotClaimed::Finished(finished))),
+    }
+    let claimed = tx
+        .connection
+        .prepare_cached(&format!(
+            "UPDATE rows SET status = :claimed, next_attempt_at = NULL,
+                             owner = :owner, claimed_run = NULL, claim_expires_at = :expires_at
+             WHERE row = :row AND status = 'pending' RETURNING {RETURNING}"
+        ))?
+        .query_row(
+            named_params! {
+                ":claimed": RowStatus::Pending.on(RowEvent::Claim)?,
+                ":row": row, ":owner": claimant.owner, ":expires_at": claimant.expires_at,
+            },
+            ClaimedRow::from_row,
+        )?;
+    count_claimed(tx, row.batch(), 1)?;
+    Ok(Ok(claimed))
+}
+
+fn count_claimed(tx: &Tx<'_>, batch: i64, rows: usize) -> Result<()> {
+    tx.connection
+        .prepare_cached("UPDATE batches SET pending = pending - ?1, processing = processing + ?1 WHERE batch = ?2")?
+        .execute(params![rows as i64, batch])?;
+    Ok(())
+}
+
+/// RETURNING has to be stepped to its end, and gives no order: the rows are put in the file's.
+fn append(rows: impl Iterator<Item = rusqlite::Result<ClaimedRow>>, claimed: &mut Vec<ClaimedRow>) -> Result<usize> {
+    let before = claimed.len();
+    for row in rows {
+        claimed.push(row?);
+    }
+    claimed[before..].sort_by_key(|row| row.row);
+    Ok(claimed.len() - before)
+}

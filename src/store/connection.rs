@@ -1,0 +1,108 @@
+//! Opening connections: every pragma of every connection is set here, and read back.
+//!
+//! All of them but `journal_mode` and `auto_vacuum` belong to the connection and not to the file, so a pool has to set
+//! them each time it opens one (<https://www.sqlite.org/pragma.html>).
+
+use std::{path::PathBuf, time::Duration};
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::error::{Result, StoreError};
+
+/// How long a connection waits for another process's transaction.
+pub const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Prepared statements that a connection keeps.
+const CACHED_STATEMENTS: usize = 128;
+/// Page cache of the writer and of each reader, in KiB.
+const WRITER_CACHE_KIB: i64 = 8 * 1024;
+const READER_CACHE_KIB: i64 = 2 * 1024;
+/// The WAL goes back into the file at this many pages (4 KiB each), and is cut to this many bytes after that.
+const WAL_CHECKPOINT_PAGES: i64 = 4_000;
+const WAL_KEPT_BYTES: i64 = 64 * 1024 * 1024;
+
+/// What a commit survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// `synchronous = FULL`: a power failure. An "ok" is on disk.
+    Full,
+    /// `synchronous = NORMAL`: the death of the process; a power failure may take the last transactions back.
+    Normal,
+}
+
+impl Durability {
+    fn as_pragma(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Full => ("FULL", "2"),
+            Self::Normal => ("NORMAL", "1"),
+        }
+    }
+}
+
+/// The one connection that writes.
+pub(super) fn open_writer(path: &std::path::Path, durability: Durability) -> Result<Connection> {
+    let connection = Connection::open(path)?;
+    let (synchronous, synchronous_is) = durability.as_pragma();
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    // Has to come before the first table; without it the file could never shrink piece by piece.
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", synchronous)?;
+    connection.pragma_update(None, "foreign_keys", "ON")?;
+    // Deleted keys and rows are overwritten, not just unlinked.
+    connection.pragma_update(None, "secure_delete", "ON")?;
+    connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
+    connection.pragma_update(None, "wal_autocheckpoint", WAL_CHECKPOINT_PAGES)?;
+    connection.pragma_update(None, "journal_size_limit", WAL_KEPT_BYTES)?;
+    assert_pragmas(
+        &connection,
+        &[("journal_mode", "wal"), ("synchronous", synchronous_is), ("foreign_keys", "1"), ("secure_delete", "1")],
+    )?;
+    connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
+    Ok(connection)
+}
+
+/// Makes the connections of the read pool.
+pub(super) struct Readers {
+    pub(super) path: PathBuf,
+}
+
+impl r2d2::ManageConnection for Readers {
+    type Connection = Connection;
+    type Error = StoreError;
+
+    fn connect(&self) -> Result<Connection> {
+        let connection = Connection::open_with_flags(
+            &self.path,
+            OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI,
+        )?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.pragma_update(None, "query_only", "ON")?;
+        connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
+        assert_pragmas(&connection, &[("journal_mode", "wal"), ("query_only", "1")])?;
+        connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
+        Ok(connection)
+    }
+
+    fn is_valid(&self, connection: &mut Connection) -> Result<()> {
+        Ok(connection.execute_batch("SELECT 1")?)
+    }
+
+    fn has_broken(&self, _: &mut Connection) -> bool {
+        false
+    }
+}
+
+fn assert_pragmas(connection: &Connection, wanted: &[(&'static str, &'static str)]) -> Result<()> {
+    for &(pragma, wanted) in wanted {
+        let found = connection.pragma_query_value(None, pragma, |row| {
+            row.get_ref(0).map(|value| match value {
+                rusqlite::types::ValueRef::Integer(number) => number.to_string(),
+                other => other.as_str().unwrap_or("?").to_owned(),
+            })
+        })?;
+        if found != wanted {
+            return Err(StoreError::Pragma { pragma, found, wanted });
+        }
+    }
+    Ok(())
+}

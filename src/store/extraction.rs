@@ -1,0 +1,193 @@
+//! The moves of extraction: claim a batch, write its rows piece by piece, queue it.
+//!
+//! `extracted` moves in the transaction that writes the rows, so an extraction that dies goes on exactly where its
+//! last commit ended. Every move asks for the owner, so one whose claim was taken over changes nothing any more.
+
+use rusqlite::{Connection, OptionalExtension, named_params, params_from_iter, types::Value};
+
+use super::{Tx, batches, batches::Batch, error::Result, settle::end_batch_if_done};
+use crate::model::{BatchEvent, BatchStatus, ClaimOwner, RowId, Timestamp};
+
+/// Rows in one INSERT: fewer statements to step, at no cost in memory.
+const ROWS_PER_INSERT: usize = 10;
+
+/// A row to be written: the line of its file, and its sealed record.
+#[derive(Debug, Clone)]
+pub struct NewRow {
+    /// The line on which its record starts.
+    pub line: u64,
+    /// The sealed record.
+    pub data: Vec<u8>,
+}
+
+/// What became of a move that asks for the owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// Done.
+    Yes,
+    /// The claim was taken over, or the batch was cancelled: nothing was changed, stop.
+    No,
+}
+
+/// The oldest batch whose extraction is due, claimed; `None` where there is none.
+pub fn claim_next(tx: &Tx<'_>, owner: ClaimOwner, expires_at: Timestamp) -> Result<Option<Batch>> {
+    let due: Option<i64> = tx
+        .connection
+        .prepare_cached(
+            "SELECT min(batch) FROM batches INDEXED BY batches_unfinished
+             WHERE status IN ('pending', 'processing', 'queued') AND status = 'pending'
+               AND coalesce(next_attempt_at, 0) <= ?",
+        )?
+        .query_row([tx.now], |row| row.get(0))?;
+    match due {
+        Some(batch) => claim(tx, batch, owner, expires_at),
+        None => Ok(None),
+    }
+}
+
+/// Claims this batch for extraction; `None` where it is not `pending`.
+pub fn claim(tx: &Tx<'_>, batch: i64, owner: ClaimOwner, expires_at: Timestamp) -> Result<Option<Batch>> {
+    let claimed = tx
+        .connection
+        .prepare_cached(
+            "UPDATE batches SET status = :claimed, owner = :owner, claim_expires_at = :expires_at,
+                                extraction_attempts = extraction_attempts + 1, next_attempt_at = NULL
+             WHERE batch = :batch AND status = 'pending' AND cancelled_at IS NULL
+             RETURNING batch",
+        )?
+        .query_row(
+            named_params! {
+                ":claimed": BatchStatus::Pending.on(BatchEvent::ClaimForExtraction)?,
+                ":batch": batch, ":owner": owner, ":expires_at": expires_at,
+            },
+            |row| row.get(0),
+        )
+        .optional()?;
+    claimed.map(|batch| batches::by_key(tx.connection, batch)).transpose()
+}
+
+/// Writes the batch's next rows, those behind `extracted`, and renews the claim.
+pub fn write_rows(
+    tx: &Tx<'_>,
+    batch: i64,
+    owner: ClaimOwner,
+    expires_at: Timestamp,
+    first_number: u32,
+    rows: &[NewRow],
+) -> Result<Held> {
+    let moved = tx
+        .connection
+        .prepare_cached(
+            "UPDATE batches SET extracted = extracted + :rows, claim_expires_at = :expires_at
+             WHERE batch = :batch AND status = 'processing' AND owner = :owner AND cancelled_at IS NULL
+               AND extracted = :before",
+        )?
+        .execute(named_params! {
+            ":batch": batch,
+            ":owner": owner,
+            ":expires_at": expires_at,
+            ":rows": rows.len() as i64,
+            ":before": first_number - 1,
+        })?;
+    if moved == 0 {
+        return Ok(Held::No);
+    }
+    let mut number = first_number;
+    for group in rows.chunks(ROWS_PER_INSERT) {
+        let mut insert = tx.connection.prepare_cached(&insert_of(group.len()))?;
+        let values = group.iter().zip(number..).flat_map(|(row, number)| {
+            [
+                Value::Integer(RowId::new(batch, number).0),
+                Value::Integer(row.line as i64),
+                Value::Blob(row.data.clone()),
+            ]
+        });
+        insert.execute(params_from_iter(values))?;
+        number += group.len() as u32;
+    }
+    Ok(Held::Yes)
+}
+
+fn insert_of(rows: usize) -> String {
+    let values = vec!["(?, ?, 'pending', ?)"; rows].join(", ");
+    format!("INSERT INTO rows (row, line, status, data) VALUES {values}")
+}
+
+/// `processing` -> `queued`: every row is in the work table.
+pub fn finish(tx: &Tx<'_>, batch: i64, owner: ClaimOwner) -> Result<Held> {
+    let queued = tx
+        .connection
+        .prepare_cached(
+            "UPDATE batches SET status = :queued, owner = NULL, claim_expires_at = NULL, extracted_at = :now,
+                                error_code = NULL, error_message = NULL
+             WHERE batch = :batch AND status = 'processing' AND owner = :owner AND cancelled_at IS NULL
+               AND extracted = total",
+        )?
+        .execute(named_params! {
+            ":queued": BatchStatus::Processing.on(BatchEvent::FinishExtraction)?,
+            ":batch": batch, ":owner": owner, ":now": tx.now,
+        })?;
+    if queued == 0 {
+        return Ok(Held::No);
+    }
+    // Rows that a person ran by hand may all have ended before the last one was written.
+    end_batch_if_done(tx, batch)?;
+    Ok(Held::Yes)
+}
+
+/// `processing` -> `pending`, to be tried again at `next_attempt_at`; the reason is kept to be shown.
+pub fn release(
+    tx: &Tx<'_>,
+    batch: i64,
+    owner: ClaimOwner,
+    next_attempt_at: Timestamp,
+    reason: Option<(&str, &str)>,
+) -> Result<Held> {
+    let released = tx
+        .connection
+        .prepare_cached(
+            "UPDATE batches SET status = :released, owner = NULL, claim_expires_at = NULL, next_attempt_at = :next,
+                                error_code = :code, error_message = :message
+             WHERE batch = :batch AND status = 'processing' AND owner = :owner",
+        )?
+        .execute(named_params! {
+            ":released": BatchStatus::Processing.on(BatchEvent::ReleaseExtraction)?,
+            ":batch": batch,
+            ":owner": owner,
+            ":next": next_attempt_at,
+            ":code": reason.map(|(code, _)| code),
+            ":message": reason.map(|(_, message)| message),
+        })?;
+    if released == 0 {
+        return Ok(Held::No);
+    }
+    // A cancel may have come while it was being extracted.
+    end_batch_if_done(tx, batch)?;
+    Ok(Held::Yes)
+}
+
+/// `processing` -> `failed`: it can never be extracted. What was not worked counts as cancelled.
+pub fn fail(tx: &Tx<'_>, batch: i64, owner: ClaimOwner, code: &str, message: &str) -> Result<Held> {
+    let failed = tx
+        .connection
+        .prepare_cached(
+            "UPDATE batches SET status = :failed, owner = NULL, claim_expires_at = NULL, finished_at = :now,
+                                error_code = :code, error_message = :message,
+                                cancelled = cancelled + pending, pending = 0
+             WHERE batch = :batch AND status = 'processing' AND owner = :owner",
+        )?
+        .execute(named_params! {
+            ":failed": BatchStatus::Processing.on(BatchEvent::FailExtraction)?,
+            ":batch": batch, ":owner": owner, ":now": tx.now, ":code": code, ":message": message,
+        })?;
+    Ok(if failed == 1 { Held::Yes } else { Held::No })
+}
+
+/// When the next extraction that failed for the moment is due.
+pub fn next_due(connection: &Connection) -> Result<Option<Timestamp>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT min(coalesce(next_attempt_at, 0)) FROM batches INDEXED BY batches_unfinished
+         WHERE status IN ('pending', 'processing', 'queued') AND status = 'pending'",
+    )?;
+    Ok(statement.query_row([], |row| row.get(0))?)
+}

@@ -1,0 +1,151 @@
+//! The tables `runs`, `grants` and `dispatch`: who may claim how many rows until the next run.
+
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, named_params, params};
+
+use super::{Tx, error::Result};
+use crate::model::Timestamp;
+
+/// Runs that are kept to be looked at; the oldest go.
+const RUNS_KEPT: i64 = 10_000;
+
+/// What a run granted one client.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Granted {
+    /// The client's name.
+    pub client: String,
+    /// Rows that it may claim until the next run.
+    pub rows: u32,
+}
+
+/// A dispatch run.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Run {
+    /// 1, 2, 3, …
+    pub run: i64,
+    /// When it granted.
+    pub at: Timestamp,
+    /// Rows granted to all clients together.
+    pub rows: u64,
+    /// Rows by client.
+    pub granted: Vec<Granted>,
+}
+
+/// What came of asking for a run.
+#[derive(Debug, Clone)]
+pub enum RunOutcome {
+    /// Each client with pending rows got its number.
+    Granted(Run),
+    /// The last run is too young; nothing was granted.
+    TooEarly,
+    /// Dispatch is paused; nothing was granted.
+    Paused,
+}
+
+/// Who stopped dispatch, since when, and why.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct DispatchPause {
+    /// Since when.
+    pub at: Timestamp,
+    /// By whom.
+    pub by: String,
+    /// Why, in their words.
+    pub reason: Option<String>,
+}
+
+/// One dispatch run. Each client with pending rows is granted its limit, or as many rows as it has pending if those
+/// are fewer; what was left of the last run is gone.
+pub fn run(tx: &Tx<'_>, default_rows: u32, min_interval: Duration) -> Result<RunOutcome> {
+    if pause_of(tx.connection)?.is_some() {
+        return Ok(RunOutcome::Paused);
+    }
+    if let Some(last) = last_run(tx.connection)? {
+        // A clock that was set back must not hold dispatch up: only a last run in the past can be too young.
+        if last.at <= tx.now && tx.now.since(last.at) < min_interval {
+            return Ok(RunOutcome::TooEarly);
+        }
+    }
+    let due = clients_with_pending_rows(tx.connection, default_rows)?;
+    let rows = due.iter().map(|(_, granted)| u64::from(granted.rows)).sum();
+    let granted: Vec<Granted> = due.iter().map(|(_, granted)| granted.clone()).collect();
+    let listed = serde_json::to_string(&granted).unwrap_or_default();
+    tx.connection.prepare_cached("INSERT INTO runs (at, rows, granted) VALUES (?, ?, ?)")?.execute(params![
+        tx.now,
+        rows as i64,
+        listed
+    ])?;
+    let run = tx.connection.last_insert_rowid();
+    tx.connection.prepare_cached("DELETE FROM grants")?.execute([])?;
+    let mut grant =
+        tx.connection.prepare_cached("INSERT INTO grants (client, run, granted, remaining) VALUES (?1, ?2, ?3, ?3)")?;
+    for (client, granted) in &due {
+        grant.execute(params![client, run, granted.rows])?;
+    }
+    tx.connection.prepare_cached("DELETE FROM runs WHERE run <= ?")?.execute([run - RUNS_KEPT])?;
+    Ok(RunOutcome::Granted(Run { run, at: tx.now, rows, granted }))
+}
+
+fn clients_with_pending_rows(connection: &Connection, default_rows: u32) -> Result<Vec<(i64, Granted)>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT client, name, min(sum(pending), coalesce(rows_per_run, :default_rows))
+         FROM batches INDEXED BY batches_unfinished JOIN clients USING (client)
+         WHERE status IN ('pending', 'processing', 'queued')
+           AND batches.paused_at IS NULL AND clients.paused_at IS NULL
+         GROUP BY client ORDER BY client",
+    )?;
+    let rows = statement.query_map(named_params! { ":default_rows": default_rows }, |row| {
+        Ok((row.get(0)?, Granted { client: row.get(1)?, rows: row.get(2)? }))
+    })?;
+    let all = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    Ok(all.into_iter().filter(|(_, granted)| granted.rows > 0).collect())
+}
+
+/// The last run.
+pub fn last_run(connection: &Connection) -> Result<Option<Run>> {
+    Ok(runs(connection, i64::MAX, 1)?.pop())
+}
+
+/// Runs before the run `before`, newest first.
+pub fn runs(connection: &Connection, before: i64, limit: u32) -> Result<Vec<Run>> {
+    let mut statement =
+        connection.prepare_cached("SELECT run, at, rows, granted FROM runs WHERE run < ? ORDER BY run DESC LIMIT ?")?;
+    let rows = statement.query_map(params![before, limit], |row| {
+        let granted: String = row.get(3)?;
+        Ok(Run {
+            run: row.get(0)?,
+            at: row.get(1)?,
+            rows: row.get::<_, i64>(2)? as u64,
+            granted: serde_json::from_str(&granted).unwrap_or_default(),
+        })
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Whether dispatch is paused, and by whom.
+pub fn pause_of(connection: &Connection) -> Result<Option<DispatchPause>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT paused_at, paused_by, paused_reason FROM dispatch WHERE only = 1 AND paused_at IS NOT NULL",
+    )?;
+    let pause =
+        statement.query_row([], |row| Ok(DispatchPause { at: row.get(0)?, by: row.get(1)?, reason: row.get(2)? }));
+    Ok(pause.optional()?)
+}
+
+/// Stops all claims at once. A second pause keeps the first one's time, and takes its own name and reason.
+pub fn pause(tx: &Tx<'_>, by: &str, reason: Option<&str>) -> Result<()> {
+    tx.connection
+        .prepare_cached(
+            "UPDATE dispatch SET paused_at = coalesce(paused_at, ?), paused_by = ?, paused_reason = ? WHERE only = 1",
+        )?
+        .execute(params![tx.now, by, reason])?;
+    Ok(())
+}
+
+/// Lets claims go on.
+pub fn resume(tx: &Tx<'_>) -> Result<()> {
+    tx.connection
+        .prepare_cached("UPDATE dispatch SET paused_at = NULL, paused_by = NULL, paused_reason = NULL WHERE only = 1")?
+        .execute([])?;
+    Ok(())
+}

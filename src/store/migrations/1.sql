@@ -1,0 +1,178 @@
+-- The whole schema of a dripfeed database, version 1.
+--
+-- Times are milliseconds since 1970 (UTC). What is private is in columns whose comment says "sealed": AES-256-GCM under
+-- the batch's data key, bound to batch, row and purpose. Statuses are spelled as the API spells them, and CHECKs tie the
+-- other columns to them, so that a half-done transition cannot be committed.
+
+-- Who uploads. A client that is removed keeps its row, so that its batches still have an owner; its key is gone.
+CREATE TABLE clients (
+    client        INTEGER PRIMARY KEY,
+    name          TEXT NOT NULL UNIQUE,
+    key_hash      BLOB UNIQUE CHECK (length(key_hash) = 32),   -- SHA-256 of the API key; NULL once removed
+    rows_per_run  INTEGER CHECK (rows_per_run >= 0),           -- NULL: the configured default
+    paused_at     INTEGER,
+    created_at    INTEGER NOT NULL
+) STRICT;
+
+-- An upload under way: written before its first byte is stored, gone in the transaction that makes it a batch. What is
+-- left here after a crash names the stored file and the skipped lines that belong to nobody.
+CREATE TABLE uploads (
+    batch       INTEGER PRIMARY KEY AUTOINCREMENT,             -- becomes the batch's key
+    id          TEXT NOT NULL UNIQUE,
+    owner       INTEGER NOT NULL,
+    started_at  INTEGER NOT NULL
+) STRICT;
+
+-- One uploaded CSV. The five counts are for showing; what has to be decided is decided from the rows.
+CREATE TABLE batches (
+    batch                INTEGER PRIMARY KEY,
+    id                   TEXT NOT NULL UNIQUE,
+    client               INTEGER NOT NULL REFERENCES clients (client),
+    workflow             TEXT NOT NULL,
+    status               TEXT NOT NULL CHECK (status IN ('pending', 'processing', 'queued', 'completed', 'failed', 'cancelled')),
+    paused_at            INTEGER,
+    paused_reason        TEXT,
+    cancelled_at         INTEGER,                              -- asked for; the status follows when nothing is in flight
+    key_id               TEXT NOT NULL,                        -- the ring key that wraps the data key
+    data_key             BLOB NOT NULL,                        -- the batch's data key, wrapped
+    details              BLOB NOT NULL,                        -- sealed: file name, header, request context
+    object               TEXT NOT NULL,                        -- the stored file
+    file_bytes           INTEGER NOT NULL,
+    file_sha256          BLOB NOT NULL CHECK (length(file_sha256) = 32),
+    skipped              INTEGER NOT NULL DEFAULT 0,
+    total                INTEGER NOT NULL CHECK (total BETWEEN 1 AND 16777215),
+    pending              INTEGER NOT NULL CHECK (pending >= 0),
+    processing           INTEGER NOT NULL DEFAULT 0 CHECK (processing >= 0),
+    completed            INTEGER NOT NULL DEFAULT 0 CHECK (completed >= 0),
+    failed               INTEGER NOT NULL DEFAULT 0 CHECK (failed >= 0),
+    cancelled            INTEGER NOT NULL DEFAULT 0 CHECK (cancelled >= 0),
+    extracted            INTEGER NOT NULL DEFAULT 0,           -- rows 1..extracted are in the work table
+    next_row             INTEGER NOT NULL DEFAULT 1,           -- no row below it is pending for the first time
+    owner                INTEGER,                              -- who extracts it
+    claim_expires_at     INTEGER,
+    extraction_attempts  INTEGER NOT NULL DEFAULT 0,
+    next_attempt_at      INTEGER,                              -- when extraction is worth another try
+    error_code           TEXT,
+    error_message        TEXT,
+    created_at           INTEGER NOT NULL,
+    extracted_at         INTEGER,
+    finished_at          INTEGER,
+    CHECK (pending + processing + completed + failed + cancelled = total),
+    CHECK ((status = 'processing') = (owner IS NOT NULL)),
+    CHECK ((owner IS NULL) = (claim_expires_at IS NULL)),
+    CHECK (extracted BETWEEN 0 AND total AND next_row BETWEEN 1 AND total + 1),
+    CHECK (status NOT IN ('queued', 'completed') OR extracted = total),
+    CHECK (status <> 'completed' OR (pending = 0 AND processing = 0)),
+    CHECK (status <> 'cancelled' OR (cancelled_at IS NOT NULL AND pending = 0 AND processing = 0)),
+    CHECK (status <> 'failed' OR error_code IS NOT NULL),
+    CHECK ((finished_at IS NOT NULL) = (status IN ('completed', 'failed', 'cancelled')))
+) STRICT;
+
+-- The lists of a client, newest first.
+CREATE INDEX batches_by_client ON batches (client, batch);
+-- The same file of the same client again.
+CREATE INDEX batches_by_file ON batches (client, file_sha256);
+-- What dispatch, extraction and rescue look through: never the finished ones.
+CREATE INDEX batches_unfinished ON batches (client, batch) WHERE status IN ('pending', 'processing', 'queued');
+
+-- The work table. The key packs batch and number (batch << 24 | number), so that a batch's rows lie side by side and
+-- are claimed by a cursor, without an index on those that are pending (it would cost every insert, and claims that
+-- get slower with every row that waits).
+CREATE TABLE rows (
+    row               INTEGER PRIMARY KEY,
+    line              INTEGER NOT NULL,                        -- of the file, where the record starts
+    status            TEXT NOT NULL CHECK (status IN ('pending', 'processing', 'completed', 'failed', 'cancelled')),
+    data              BLOB NOT NULL,                           -- sealed: the record
+    step              INTEGER NOT NULL DEFAULT 0,              -- how many steps are done
+    attempts          INTEGER NOT NULL DEFAULT 0,              -- counted ones, of the step it is at
+    retries           INTEGER NOT NULL DEFAULT 0,              -- how often a person retried a rejected request
+    progress          BLOB,                                    -- sealed: what the steps saved, and their history
+    first_request_at  INTEGER,
+    sent_at           INTEGER,                                 -- a request of this step left then, and no answer is known
+    next_attempt_at   INTEGER,                                 -- pending, but worked on before: due then
+    owner             INTEGER,
+    claimed_run       INTEGER,                                 -- the dispatch run whose grant the claim spent
+    claim_expires_at  INTEGER,
+    error_code        TEXT,                                    -- of the last failure
+    error_status      INTEGER,
+    error             BLOB,                                    -- sealed: message and answer body
+    finished_at       INTEGER,
+    CHECK ((status = 'processing') = (owner IS NOT NULL)),
+    CHECK ((owner IS NULL) = (claim_expires_at IS NULL)),
+    CHECK (next_attempt_at IS NULL OR status = 'pending'),
+    CHECK (status <> 'failed' OR (error_code IS NOT NULL AND error IS NOT NULL)),
+    CHECK (status <> 'completed' OR progress IS NOT NULL),
+    CHECK ((finished_at IS NOT NULL) = (status IN ('completed', 'failed', 'cancelled')))
+) STRICT;
+
+-- Rows that somebody works on: as many as there are workers.
+CREATE INDEX rows_claimed ON rows (row) WHERE status = 'processing';
+-- Rows that were worked on and wait for another try, by the step that they are at.
+CREATE INDEX rows_waiting ON rows (row >> 24, step, next_attempt_at) WHERE status = 'pending' AND next_attempt_at IS NOT NULL;
+
+-- Records that `on_invalid_row = "skip"` left out.
+CREATE TABLE skipped (
+    batch          INTEGER NOT NULL,
+    line           INTEGER NOT NULL,
+    seq            INTEGER NOT NULL,                           -- a line can have several faults
+    column         TEXT,
+    column_number  INTEGER,
+    code           TEXT NOT NULL,
+    message        TEXT NOT NULL,
+    PRIMARY KEY (batch, line, seq)
+) STRICT, WITHOUT ROWID;
+
+-- Dispatch runs, and what each granted.
+CREATE TABLE runs (
+    run      INTEGER PRIMARY KEY,
+    at       INTEGER NOT NULL,
+    rows     INTEGER NOT NULL,
+    granted  TEXT NOT NULL                                     -- JSON: [{"client", "rows"}]
+) STRICT;
+
+-- What each client may still claim of the last run.
+CREATE TABLE grants (
+    client     INTEGER PRIMARY KEY REFERENCES clients (client),
+    run        INTEGER NOT NULL REFERENCES runs (run),
+    granted    INTEGER NOT NULL CHECK (granted > 0),
+    remaining  INTEGER NOT NULL CHECK (remaining BETWEEN 0 AND granted)
+) STRICT;
+
+-- The one big switch.
+CREATE TABLE dispatch (
+    only           INTEGER PRIMARY KEY CHECK (only = 1),
+    paused_at      INTEGER,
+    paused_by      TEXT,
+    paused_reason  TEXT,
+    CHECK ((paused_at IS NULL) = (paused_by IS NULL))
+) STRICT;
+INSERT INTO dispatch (only) VALUES (1);
+
+-- What outlives a process about a dependency: the line of its rate limit, the rate an operator set, its gate.
+CREATE TABLE dependencies (
+    name             TEXT PRIMARY KEY,
+    boot             TEXT,                                     -- which start of the machine `next_slot_ns` counts from
+    next_slot_ns     INTEGER,                                  -- nobody has leased from here on
+    rate_per_second  REAL CHECK (rate_per_second > 0),         -- NULL: as configured
+    gate             TEXT                                      -- JSON; NULL: open
+) STRICT, WITHOUT ROWID;
+
+-- Who made claims: a server, which is alone on its data folder, or a command beside it.
+CREATE TABLE processes (
+    owner       INTEGER PRIMARY KEY,                           -- random per start
+    kind        TEXT NOT NULL CHECK (kind IN ('server', 'command')),
+    started_at  INTEGER NOT NULL
+) STRICT;
+
+-- A proof for each key of the ring that sealed something, so that a start can tell a wrong key from a missing one.
+CREATE TABLE ring (
+    key_id  TEXT PRIMARY KEY,
+    proof   BLOB NOT NULL                                      -- sealed under that key
+) STRICT, WITHOUT ROWID;
+
+-- The appliance's own secrets, sealed under a key of the ring.
+CREATE TABLE secrets (
+    name    TEXT PRIMARY KEY,
+    key_id  TEXT NOT NULL REFERENCES ring (key_id),
+    sealed  BLOB NOT NULL
+) STRICT, WITHOUT ROWID;

@@ -1,0 +1,230 @@
+//! How claims of rows end, and with the last one the batch.
+//!
+//! Every function asks for the owner of the claim: a worker whose claim was taken over changes nothing and hears so.
+
+use rusqlite::{OptionalExtension, named_params, params};
+
+use super::{Tx, error::Result, extraction::Held};
+use crate::model::{BatchEvent, BatchStatus, ClaimOwner, FailureCode, RowEvent, RowId, RowStatus, Timestamp};
+
+/// A failure of a row, to be stored.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// The kind of fault.
+    pub code: FailureCode,
+    /// The answer's status.
+    pub http_status: Option<u16>,
+    /// Sealed: message and body.
+    pub sealed: Vec<u8>,
+}
+
+/// How a claim ended.
+#[derive(Debug, Clone)]
+pub enum Ending {
+    /// Its last step succeeded.
+    Completed,
+    /// A step failed for good.
+    Failed(Failure),
+    /// Given back, to be claimed again at `next_attempt_at`; with what went wrong, where something did.
+    Released {
+        /// When it is due.
+        next_attempt_at: Timestamp,
+        /// What went wrong.
+        failure: Option<Failure>,
+    },
+}
+
+/// Where a row stands, as far as its worker knows.
+#[derive(Debug, Clone, Default)]
+pub struct Standing {
+    /// How many steps are done.
+    pub step: u32,
+    /// Counted attempts of the step it is at.
+    pub attempts: u32,
+    /// Sealed: what the steps saved, and their history. `None` leaves what is stored.
+    pub progress: Option<Vec<u8>>,
+    /// When its first request left.
+    pub first_request_at: Option<Timestamp>,
+    /// When a request of this step left whose answer is not known.
+    pub sent_at: Option<Timestamp>,
+}
+
+/// Writes down where a row stands before a request leaves that may not be blindly repeated, and renews the claim.
+pub fn checkpoint(
+    tx: &Tx<'_>,
+    row: RowId,
+    owner: ClaimOwner,
+    standing: &Standing,
+    expires_at: Timestamp,
+) -> Result<Held> {
+    let written = tx
+        .connection
+        .prepare_cached(
+            "UPDATE rows SET step = :step, attempts = :attempts, progress = coalesce(:progress, progress),
+                             first_request_at = :first_request_at, sent_at = :sent_at, claim_expires_at = :expires_at
+             WHERE row = :row AND status = 'processing' AND owner = :owner",
+        )?
+        .execute(named_params! {
+            ":row": row,
+            ":owner": owner,
+            ":step": standing.step,
+            ":attempts": standing.attempts,
+            ":progress": standing.progress,
+            ":first_request_at": standing.first_request_at,
+            ":sent_at": standing.sent_at,
+            ":expires_at": expires_at,
+        })?;
+    Ok(if written == 1 { Held::Yes } else { Held::No })
+}
+
+/// Renews a claim.
+pub fn renew(tx: &Tx<'_>, row: RowId, owner: ClaimOwner, expires_at: Timestamp) -> Result<Held> {
+    let renewed = tx
+        .connection
+        .prepare_cached("UPDATE rows SET claim_expires_at = ? WHERE row = ? AND status = 'processing' AND owner = ?")?
+        .execute(params![expires_at, row, owner])?;
+    Ok(if renewed == 1 { Held::Yes } else { Held::No })
+}
+
+/// Ends a claim. `spent` says whether an attempt was counted while it lasted; if none was, the client's grant has it
+/// back. The row that was the batch's last unfinished one ends the batch in this same transaction.
+pub fn settle(
+    tx: &Tx<'_>,
+    row: RowId,
+    owner: ClaimOwner,
+    standing: &Standing,
+    ending: &Ending,
+    spent: bool,
+) -> Result<Held> {
+    let batch = row.batch();
+    let (client, cancelled): (i64, bool) = tx
+        .connection
+        .prepare_cached("SELECT client, cancelled_at IS NOT NULL FROM batches WHERE batch = ?")?
+        .query_row([batch], |found| Ok((found.get(0)?, found.get(1)?)))?;
+    let (event, failure, next_attempt_at) = match ending {
+        Ending::Completed => (RowEvent::Complete, None, None),
+        Ending::Failed(failure) => (RowEvent::Fail, Some(failure), None),
+        Ending::Released { failure, .. } if cancelled => (RowEvent::Cancel, failure.as_ref(), None),
+        Ending::Released { next_attempt_at, failure } => (RowEvent::Release, failure.as_ref(), Some(*next_attempt_at)),
+    };
+    let to = RowStatus::Processing.on(event)?;
+    let run: Option<Option<i64>> = tx
+        .connection
+        .prepare_cached(
+            "UPDATE rows SET status = :to, step = :step, attempts = :attempts,
+                             progress = coalesce(:progress, progress),
+                             first_request_at = :first_request_at, sent_at = :sent_at,
+                             next_attempt_at = :next_attempt_at, owner = NULL, claim_expires_at = NULL,
+                             error_code = :code, error_status = :http_status, error = :error,
+                             finished_at = :finished_at
+             WHERE row = :row AND status = 'processing' AND owner = :owner
+             RETURNING claimed_run",
+        )?
+        .query_row(
+            named_params! {
+                ":to": to,
+                ":row": row,
+                ":owner": owner,
+                ":step": standing.step,
+                ":attempts": standing.attempts,
+                ":progress": standing.progress,
+                ":first_request_at": standing.first_request_at,
+                ":sent_at": standing.sent_at,
+                ":next_attempt_at": next_attempt_at,
+                ":code": failure.map(|failure| failure.code),
+                ":http_status": failure.and_then(|failure| failure.http_status),
+                ":error": failure.map(|failure| &failure.sealed),
+                ":finished_at": to.is_finished().then_some(tx.now),
+            },
+            |found| found.get(0),
+        )
+        .optional()?;
+    let Some(run) = run else { return Ok(Held::No) };
+    if !spent && let Some(run) = run {
+        give_back(tx, client, run)?;
+    }
+    count_ended(tx, batch, to)?;
+    end_batch_if_done(tx, batch)?;
+    Ok(Held::Yes)
+}
+
+/// One row more for the client, if the run that granted it is still the last one.
+pub(super) fn give_back(tx: &Tx<'_>, client: i64, run: i64) -> Result<()> {
+    tx.connection
+        .prepare_cached(
+            "UPDATE grants SET remaining = remaining + 1 WHERE client = ? AND run = ? AND remaining < granted",
+        )?
+        .execute([client, run])?;
+    Ok(())
+}
+
+/// Moves one row of the batch from `processing` to another of the five counts.
+pub(super) fn count_ended(tx: &Tx<'_>, batch: i64, to: RowStatus) -> Result<()> {
+    let column = to.as_str();
+    tx.connection
+        .prepare_cached(&format!(
+            "UPDATE batches SET processing = processing - 1, {column} = {column} + 1 WHERE batch = ?"
+        ))?
+        .execute([batch])?;
+    Ok(())
+}
+
+/// Ends the batch if no unfinished row is left. Decided from the rows, and cheap whatever their number: a row can only
+/// be unfinished if it lies behind the cursor, waits for another try, or is claimed, and each of the three is one
+/// look-up.
+pub(super) fn end_batch_if_done(tx: &Tx<'_>, batch: i64) -> Result<()> {
+    tx.connection
+        .prepare_cached(
+            "UPDATE batches SET status = CASE WHEN cancelled_at IS NULL THEN :completed ELSE :cancelled END,
+                                finished_at = :now, next_attempt_at = NULL
+             WHERE batch = :batch
+               AND CASE
+                   WHEN cancelled_at IS NOT NULL THEN status IN ('pending', 'queued')
+                   ELSE status = 'queued'
+                    AND NOT EXISTS (SELECT 1 FROM rows
+                                    WHERE row >= (:batch << 24) + next_row AND row <= (:batch << 24) + total
+                                      AND rows.status = 'pending')
+                    AND NOT EXISTS (SELECT 1 FROM rows INDEXED BY rows_waiting
+                                    WHERE row >> 24 = :batch AND rows.status = 'pending'
+                                      AND rows.next_attempt_at IS NOT NULL)
+                   END
+               AND NOT EXISTS (SELECT 1 FROM rows INDEXED BY rows_claimed
+                               WHERE row > (:batch << 24) AND row <= (:batch << 24) + total
+                                 AND rows.status = 'processing')",
+        )?
+        .execute(named_params! {
+            ":batch": batch,
+            ":now": tx.now,
+            ":completed": BatchStatus::Queued.on(BatchEvent::Complete)?,
+            ":cancelled": BatchStatus::Queued.on(BatchEvent::Cancel)?,
+        })?;
+    Ok(())
+}
+
+/// `failed` -> `pending`, for a person's retry. A request that was rejected gets a new idempotency key; one whose
+/// outcome is unknown may be sent again on that person's word.
+pub(super) fn reopen(tx: &Tx<'_>, row: RowId) -> Result<()> {
+    tx.connection
+        .prepare_cached(
+            "UPDATE rows SET status = :pending, attempts = 0, sent_at = NULL, first_request_at = NULL,
+                             next_attempt_at = :now, finished_at = NULL, retries = retries + (error_code = :rejected)
+             WHERE row = :row AND status = 'failed'",
+        )?
+        .execute(named_params! {
+            ":pending": RowStatus::Failed.on(RowEvent::Retry)?,
+            ":now": tx.now,
+            ":row": row,
+            ":rejected": FailureCode::Rejected,
+        })?;
+    tx.connection
+        .prepare_cached(
+            "UPDATE batches SET failed = failed - 1, pending = pending + 1, finished_at = NULL,
+                                status = CASE status WHEN 'completed' THEN :queued ELSE status END
+             WHERE batch = :batch",
+        )?
+        .execute(named_params! {
+            ":batch": row.batch(),
+            ":queued": BatchStatus::Completed.on(BatchEvent::Reopen)?,
+        })?;
+    Ok(())
+}

@@ -1,0 +1,169 @@
+//! The table `processes`, and claims whose owner is gone or went silent.
+
+use rusqlite::{Connection, named_params, params};
+
+use super::{
+    Tx,
+    error::Result,
+    settle::{count_ended, end_batch_if_done, give_back},
+};
+use crate::model::{BatchEvent, BatchId, BatchStatus, ClaimOwner, RowEvent, RowId, RowStatus, Timestamp};
+
+/// Claims that one transaction frees; the rest follow in the next.
+pub const FREED_AT_ONCE: u32 = 1_000;
+
+/// What makes claims.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProcessKind {
+    /// The server: alone on its data folder, so another one's claims are those of the dead.
+    Server,
+    /// A command beside it: its claims can only expire.
+    Command,
+}
+
+/// Whose claims to free.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lost {
+    /// Those that were not renewed in time.
+    Expired,
+    /// Those of servers that are not this one.
+    OfDeadServers(ClaimOwner),
+}
+
+impl Lost {
+    /// A condition on `owner` and `claim_expires_at`, with its two parameters.
+    const CONDITION: &str = "CASE WHEN :me IS NULL THEN claim_expires_at <= :now
+                             ELSE owner IN (SELECT owner FROM processes WHERE kind = 'server' AND owner <> :me) END";
+
+    fn me(self) -> Option<ClaimOwner> {
+        match self {
+            Self::Expired => None,
+            Self::OfDeadServers(me) => Some(me),
+        }
+    }
+}
+
+/// A row whose claim was lost.
+#[derive(Debug, Clone, Copy)]
+pub struct StuckRow {
+    /// Batch and number.
+    pub row: RowId,
+    /// The batch's name.
+    pub batch: BatchId,
+    /// When its claim expired.
+    pub expired_at: Timestamp,
+}
+
+/// A batch whose extraction was lost.
+#[derive(Debug, Clone, Copy)]
+pub struct StuckBatch {
+    /// The batch's name.
+    pub batch: BatchId,
+    /// Rows that are in the work table already.
+    pub extracted: u32,
+    /// When its claim expired.
+    pub expired_at: Timestamp,
+}
+
+/// Notes that a process is about to make claims.
+pub fn register(tx: &Tx<'_>, owner: ClaimOwner, kind: ProcessKind) -> Result<()> {
+    let kind = match kind {
+        ProcessKind::Server => "server",
+        ProcessKind::Command => "command",
+    };
+    tx.connection
+        .prepare_cached("INSERT INTO processes (owner, kind, started_at) VALUES (?, ?, ?)")?
+        .execute(params![owner, kind, tx.now])?;
+    Ok(())
+}
+
+/// Forgets a process: it makes no more claims, and holds none.
+pub fn unregister(tx: &Tx<'_>, owner: ClaimOwner) -> Result<()> {
+    tx.connection.prepare_cached("DELETE FROM processes WHERE owner = ?")?.execute([owner])?;
+    Ok(())
+}
+
+/// Forgets the servers that are not this one, once their claims are freed.
+pub fn forget_dead_servers(tx: &Tx<'_>, me: ClaimOwner) -> Result<()> {
+    tx.connection.prepare_cached("DELETE FROM processes WHERE kind = 'server' AND owner <> ?")?.execute([me])?;
+    Ok(())
+}
+
+/// Rows and batches whose claim has expired, oldest first, at most `limit` of each.
+pub fn list(connection: &Connection, now: Timestamp, limit: u32) -> Result<(Vec<StuckRow>, Vec<StuckBatch>)> {
+    let mut rows = connection.prepare_cached(
+        "SELECT row, id, rows.claim_expires_at FROM rows INDEXED BY rows_claimed JOIN batches ON batch = row >> 24
+         WHERE rows.status = 'processing' AND rows.claim_expires_at <= ? ORDER BY row LIMIT ?",
+    )?;
+    let rows = rows.query_map(params![now, limit], |row| {
+        Ok(StuckRow { row: row.get(0)?, batch: row.get(1)?, expired_at: row.get(2)? })
+    })?;
+    let mut batches = connection.prepare_cached(
+        "SELECT id, extracted, claim_expires_at FROM batches INDEXED BY batches_unfinished
+         WHERE status IN ('pending', 'processing', 'queued') AND status = 'processing' AND claim_expires_at <= ?
+         ORDER BY batch LIMIT ?",
+    )?;
+    let batches = batches.query_map(params![now, limit], |row| {
+        Ok(StuckBatch { batch: row.get(0)?, extracted: row.get(1)?, expired_at: row.get(2)? })
+    })?;
+    Ok((rows.collect::<rusqlite::Result<_>>()?, batches.collect::<rusqlite::Result<_>>()?))
+}
+
+/// Frees up to [`FREED_AT_ONCE`] lost claims of rows: they are `pending` again and due at once, or `cancelled` with
+/// their batch. What they had sent stays noted, so that whoever claims them next knows what may not be repeated.
+pub fn free_rows(tx: &Tx<'_>, lost: Lost) -> Result<Vec<RowId>> {
+    let mut freed = tx.connection.prepare_cached(&format!(
+        "UPDATE rows SET owner = NULL, claim_expires_at = NULL,
+                status = CASE WHEN cancelled_at IS NULL THEN :released ELSE :cancelled END,
+                next_attempt_at = CASE WHEN cancelled_at IS NULL THEN :now END,
+                finished_at = CASE WHEN cancelled_at IS NOT NULL THEN :now END
+         FROM batches
+         WHERE batch = row >> 24
+           AND row IN (SELECT row FROM rows INDEXED BY rows_claimed
+                       WHERE status = 'processing' AND {} ORDER BY row LIMIT :limit)
+         RETURNING row, rows.status, client, claimed_run",
+        Lost::CONDITION
+    ))?;
+    let rows = freed.query_map(
+        named_params! {
+            ":released": RowStatus::Processing.on(RowEvent::Release)?,
+            ":cancelled": RowStatus::Processing.on(RowEvent::Cancel)?,
+            ":now": tx.now,
+            ":me": lost.me(),
+            ":limit": FREED_AT_ONCE,
+        },
+        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
+    )?;
+    let rows: Vec<(RowId, RowStatus, i64, Option<i64>)> = rows.collect::<rusqlite::Result<_>>()?;
+    for &(row, status, client, run) in &rows {
+        if let Some(run) = run {
+            give_back(tx, client, run)?;
+        }
+        count_ended(tx, row.batch(), status)?;
+        end_batch_if_done(tx, row.batch())?;
+    }
+    Ok(rows.into_iter().map(|(row, ..)| row).collect())
+}
+
+/// Frees lost claims of batches: they are `pending` again, to be extracted from where they stopped.
+pub fn free_batches(tx: &Tx<'_>, lost: Lost) -> Result<Vec<BatchId>> {
+    let mut freed = tx.connection.prepare_cached(&format!(
+        "UPDATE batches SET status = :released, owner = NULL, claim_expires_at = NULL
+         WHERE status IN ('pending', 'processing', 'queued') AND status = 'processing' AND {}
+         RETURNING batch, id",
+        Lost::CONDITION
+    ))?;
+    let batches = freed.query_map(
+        named_params! {
+            ":released": BatchStatus::Processing.on(BatchEvent::ReleaseExtraction)?,
+            ":now": tx.now,
+            ":me": lost.me(),
+        },
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )?;
+    let batches: Vec<(i64, BatchId)> = batches.collect::<rusqlite::Result<_>>()?;
+    for &(batch, _) in &batches {
+        end_batch_if_done(tx, batch)?;
+    }
+    Ok(batches.into_iter().map(|(_, id)| id).collect())
+}

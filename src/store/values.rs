@@ -1,0 +1,69 @@
+//! Our types as SQLite's values.
+
+use std::str::FromStr;
+
+use rusqlite::{
+    Row, ToSql,
+    types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef},
+};
+
+use super::error::{Result, StoreError};
+use crate::model::{BatchId, BatchStatus, ClaimOwner, FailureCode, RowId, RowStatus, Timestamp};
+
+macro_rules! stored_as_integer {
+    ($($type:ident),*) => {$(
+        impl ToSql for $type {
+            fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+                Ok(self.0.into())
+            }
+        }
+        impl FromSql for $type {
+            fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+                value.as_i64().map(Self)
+            }
+        }
+    )*};
+}
+
+macro_rules! stored_as_text {
+    ($($type:ident),*) => {$(
+        impl FromSql for $type {
+            fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+                Self::from_str(value.as_str()?).map_err(|_| FromSqlError::InvalidType)
+            }
+        }
+    )*};
+}
+
+stored_as_integer!(Timestamp, RowId, ClaimOwner);
+stored_as_text!(BatchId, BatchStatus, RowStatus, FailureCode);
+
+impl ToSql for BatchId {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.to_string().into())
+    }
+}
+
+impl ToSql for BatchStatus {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.as_str().into())
+    }
+}
+
+impl ToSql for RowStatus {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.as_str().into())
+    }
+}
+
+impl ToSql for FailureCode {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.as_str().into())
+    }
+}
+
+/// A column of exactly 32 bytes.
+pub(super) fn digest(row: &Row<'_>, column: &str) -> Result<[u8; 32]> {
+    let bytes: Vec<u8> = row.get(column)?;
+    bytes.try_into().map_err(|_| StoreError::Unknown { what: "digest" })
+}

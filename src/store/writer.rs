@@ -1,0 +1,176 @@
+//! The one writer: a queue of operations, a transaction for as many as wait, and an answer only after its commit.
+//!
+//! Group commit is what makes full durability cheap: operations that arrive while one transaction is being synced to
+//! disk share the next one. Each runs inside a savepoint, so a failing one takes nothing of the others back, and each
+//! hears "ok" only when the transaction is on disk.
+
+use std::{
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use rusqlite::Connection;
+
+use super::error::{Result, StoreError};
+use crate::{clock::Clock, model::Timestamp};
+
+/// Operations that may wait; whoever brings one more waits for a place.
+const QUEUE: usize = 1_024;
+/// A transaction takes no further operation after this many, or after this long: those at its front want their answer.
+const GROUP: usize = 256;
+const GROUP_TIME: Duration = Duration::from_millis(20);
+
+/// A write transaction, as an operation sees it.
+pub struct Tx<'a> {
+    /// For the functions of the store that read.
+    pub connection: &'a Connection,
+    /// The one point in time of everything in this transaction.
+    pub now: Timestamp,
+}
+
+/// What became of a transaction, for all that were in it.
+type Committed = std::result::Result<(), Arc<StoreError>>;
+
+/// An operation with its answer, whatever type that has.
+trait Operation: Send {
+    /// Runs it; whether to keep what it did.
+    fn run(&mut self, tx: &Tx<'_>) -> bool;
+    /// Tells whoever asked, once it is certain what became of it.
+    fn answer(self: Box<Self>, committed: &Committed);
+}
+
+struct Asked<F, T> {
+    work: Option<F>,
+    result: Option<Result<T>>,
+    reply: SyncSender<Result<T>>,
+}
+
+impl<F, T> Operation for Asked<F, T>
+where
+    F: FnOnce(&Tx<'_>) -> Result<T> + Send,
+    T: Send,
+{
+    fn run(&mut self, tx: &Tx<'_>) -> bool {
+        let result = self.work.take().map(|work| work(tx));
+        let keep = matches!(result, Some(Ok(_)));
+        self.result = result;
+        keep
+    }
+
+    fn answer(self: Box<Self>, committed: &Committed) {
+        let result = match (self.result, committed) {
+            (Some(Ok(value)), Ok(())) => Ok(value),
+            (Some(Err(error)), _) => Err(error),
+            (_, Err(cause)) => Err(StoreError::Commit(cause.clone())),
+            (None, Ok(())) => Err(StoreError::Closed),
+        };
+        // Whoever asked may have gone away; what was committed stays committed.
+        let _ = self.reply.send(result);
+    }
+}
+
+/// The queue's other end. Dropping it lets the writer finish what waits, and end.
+pub(super) struct Writer {
+    queue: Option<SyncSender<Box<dyn Operation>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    pub(super) fn start(connection: Connection, clock: Clock) -> Result<Self> {
+        let (queue, operations) = sync_channel(QUEUE);
+        let thread = std::thread::Builder::new()
+            .name("writer".into())
+            .spawn(move || write_until_closed(&connection, &clock, &operations))
+            .map_err(|source| StoreError::File { path: "writer thread".into(), source })?;
+        Ok(Self { queue: Some(queue), thread: Some(thread) })
+    }
+
+    /// Runs `work` in a write transaction and waits for its commit.
+    pub(super) fn write<T, F>(&self, work: F) -> Result<T>
+    where
+        F: FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        let (reply, answer) = sync_channel(1);
+        let operation = Box::new(Asked { work: Some(work), result: None, reply });
+        let queue = self.queue.as_ref().ok_or(StoreError::Closed)?;
+        queue.send(operation).map_err(|_| StoreError::Closed)?;
+        answer.recv().map_err(|_| StoreError::Closed)?
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        drop(self.queue.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic of the writer was already told by the panic hook.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn write_until_closed(connection: &Connection, clock: &Clock, operations: &Receiver<Box<dyn Operation>>) {
+    while let Ok(first) = operations.recv() {
+        let mut group = vec![first];
+        let committed = write_group(connection, clock, operations, &mut group).map_err(Arc::new);
+        if let Err(error) = &committed {
+            tracing::error!(operations = group.len(), %error, "a group of writes was rolled back");
+        }
+        for operation in group {
+            operation.answer(&committed);
+        }
+    }
+}
+
+fn write_group(
+    connection: &Connection,
+    clock: &Clock,
+    operations: &Receiver<Box<dyn Operation>>,
+    group: &mut Vec<Box<dyn Operation>>,
+) -> Result<()> {
+    let begun = Instant::now();
+    run(connection, "BEGIN IMMEDIATE")?;
+    let tx = Tx { connection, now: clock.now() };
+    let mut next = 0;
+    let written = loop {
+        let Some(operation) = group.get_mut(next) else { break Ok(()) };
+        if let Err(error) = in_savepoint(&tx, operation.as_mut()) {
+            break Err(error);
+        }
+        next += 1;
+        if next == group.len() && next < GROUP && begun.elapsed() < GROUP_TIME {
+            group.extend(operations.try_recv());
+        }
+    };
+    match written.and_then(|()| run(connection, "COMMIT")) {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            if !connection.is_autocommit() {
+                run(connection, "ROLLBACK")?;
+            }
+            Err(error)
+        }
+    }
+}
+
+/// An error from here means that the whole transaction is lost, and not just the operation.
+fn in_savepoint(tx: &Tx<'_>, operation: &mut dyn Operation) -> Result<()> {
+    run(tx.connection, "SAVEPOINT operation")?;
+    if !operation.run(tx) {
+        // After some faults (disk full, I/O) SQLite has already rolled back everything by itself.
+        if tx.connection.is_autocommit() {
+            return Err(StoreError::RolledBack);
+        }
+        run(tx.connection, "ROLLBACK TO operation")?;
+    }
+    run(tx.connection, "RELEASE operation")
+}
+
+fn run(connection: &Connection, sql: &str) -> Result<()> {
+    connection.prepare_cached(sql)?.execute([])?;
+    Ok(())
+}

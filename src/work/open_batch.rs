@@ -1,0 +1,108 @@
+//! Batches whose rows are being worked on, opened: unwrapping a data key for every row would be waste.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    crypto::{DataKey, KeyRing, OpenError, Place, Purpose, WrappedKey},
+    intake::Header,
+    model::BatchId,
+    store::{Store, StoreError, batches, batches::Batch},
+};
+
+/// Open batches that are kept at hand.
+const KEPT: usize = 64;
+
+/// What is known of a batch besides its rows, and is private: sealed in `batches.details`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BatchDetails {
+    /// The name that the file had where it came from.
+    pub file_name: Option<String>,
+    /// Its header, as it stood.
+    pub header: Header,
+    /// What the client gave with the upload, and what we know of the request: `context` in templates.
+    pub context: Value,
+}
+
+/// A batch with its data key and details open.
+pub struct OpenBatch {
+    /// Its name outside.
+    pub id: BatchId,
+    /// The client's key in the database.
+    pub client: i64,
+    /// The workflow of its rows.
+    pub workflow: String,
+    /// Opens and seals everything of its rows.
+    pub key: DataKey,
+    /// File name, header, context.
+    pub details: BatchDetails,
+}
+
+/// Why a batch does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenBatchError {
+    /// Its data key or details do not open.
+    #[error("the batch cannot be opened: {0}")]
+    Sealed(#[from] OpenError),
+    /// They open, and are not what we wrote.
+    #[error("the batch's details are not understood: {0}")]
+    Details(#[from] serde_json::Error),
+    /// The database could not be asked.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl OpenBatch {
+    /// Opens what is sealed of a batch.
+    pub fn open(ring: &KeyRing, batch: &Batch) -> Result<Self, OpenBatchError> {
+        let wrapped = WrappedKey { key_id: batch.key_id.clone(), sealed: batch.data_key.clone() };
+        let key = ring.unwrap(&wrapped, batch.id)?;
+        let details = key.open(Place::batch(Purpose::Context, batch.id), &batch.details)?;
+        Ok(Self {
+            id: batch.id,
+            client: batch.client,
+            workflow: batch.workflow.clone(),
+            details: serde_json::from_slice(&details)?,
+            key,
+        })
+    }
+
+    /// Where something of a row of this batch belongs.
+    pub fn place(&self, purpose: Purpose, number: u32) -> Place {
+        Place::row(purpose, self.id, number)
+    }
+
+    /// The cells of a record by the names that templates know them by.
+    pub fn named_cells(&self, cells: Vec<String>) -> BTreeMap<String, Value> {
+        let names = self.details.header.kept_names().map(str::to_owned);
+        names.zip(cells.into_iter().map(Value::String)).collect()
+    }
+}
+
+/// The batches that were needed last.
+#[derive(Default)]
+pub struct OpenBatches(Mutex<VecDeque<(i64, Arc<OpenBatch>)>>);
+
+impl OpenBatches {
+    /// The batch with this key in the database, opened.
+    pub fn get(&self, store: &Store, ring: &KeyRing, batch: i64) -> Result<Arc<OpenBatch>, OpenBatchError> {
+        if let Some((_, open)) = self.lock().iter().find(|(key, _)| *key == batch) {
+            return Ok(open.clone());
+        }
+        let stored = store.read(|connection| batches::by_key(connection, batch))?;
+        let open = Arc::new(OpenBatch::open(ring, &stored)?);
+        let mut kept = self.lock();
+        kept.truncate(KEPT - 1);
+        kept.push_front((batch, open.clone()));
+        Ok(open)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<(i64, Arc<OpenBatch>)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
