@@ -9,8 +9,10 @@ use zeroize::Zeroizing;
 
 use super::random::random;
 
-const NONCE_BYTES: usize = 24;
+pub(super) const NONCE_BYTES: usize = 24;
 const TAG_BYTES: usize = 16;
+
+pub(super) type Nonce = [u8; NONCE_BYTES];
 
 /// How much longer sealed bytes are than what was sealed.
 pub const SEALED_OVERHEAD: usize = NONCE_BYTES + TAG_BYTES;
@@ -35,24 +37,12 @@ impl Cipher {
     }
 
     pub(super) fn seal(&self, place: &[u8], plaintext: &[u8]) -> Vec<u8> {
+        let nonce: Nonce = random();
         let mut sealed = Vec::new();
-        self.seal_into(place, plaintext, &mut sealed);
+        append_sealed(&mut sealed, &nonce, plaintext, |buffer| {
+            self.0.encrypt_inout_detached(&nonce.into(), place, buffer)
+        });
         sealed
-    }
-
-    /// Writes the sealed message behind what `out` already holds.
-    pub(super) fn seal_into(&self, place: &[u8], plaintext: &[u8], out: &mut Vec<u8>) {
-        // Room for everything first: growing later could leave a copy of the plaintext in freed memory.
-        out.reserve(plaintext.len() + SEALED_OVERHEAD);
-        let nonce: [u8; NONCE_BYTES] = random();
-        out.extend_from_slice(&nonce);
-        let start = out.len();
-        out.extend_from_slice(plaintext);
-        let tag = self
-            .0
-            .encrypt_inout_detached(&nonce.into(), place, out[start..].as_mut().into())
-            .expect("no message here comes near the 64 GiB that AES-GCM can seal at once");
-        out.extend_from_slice(&tag);
     }
 
     pub(super) fn open(&self, place: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
@@ -63,6 +53,23 @@ impl Cipher {
         self.0.decrypt_inout_detached(nonce.into(), place, buffer, tag.into()).map_err(|_| OpenError::DoesNotOpen)?;
         Ok(plaintext)
     }
+}
+
+/// Writes nonce, ciphertext and tag behind what `out` already holds.
+pub(super) fn append_sealed(
+    out: &mut Vec<u8>,
+    nonce: &Nonce,
+    plaintext: &[u8],
+    encrypt: impl FnOnce(InOutBuf<'_, '_, u8>) -> Result<xaes_256_gcm::Tag, aes_gcm::Error>,
+) {
+    // Room for everything first: growing later could leave a copy of the plaintext in freed memory.
+    out.reserve(plaintext.len() + SEALED_OVERHEAD);
+    out.extend_from_slice(nonce);
+    let start = out.len();
+    out.extend_from_slice(plaintext);
+    let tag = encrypt(out[start..].as_mut().into())
+        .expect("no message here comes near the 64 GiB that AES-GCM can seal at once");
+    out.extend_from_slice(&tag);
 }
 
 #[cfg(test)]

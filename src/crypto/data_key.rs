@@ -5,13 +5,17 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 use super::{
+    bulk::BulkSealer,
     cipher::{Cipher, OpenError},
     mac::MacKey,
     place::Place,
 };
 
-/// The key that everything of one batch is sealed under. Kept only wrapped by a ring key; scheduled once, so that a
-/// million rows can be sealed with it. Share it by reference or `Arc`.
+const BLOBS: &[&[u8]] = &[b"blobs"];
+const STREAM: &[u8] = b"stream";
+
+/// The key that everything of one batch is sealed under. Kept only wrapped by a ring key; scheduled once for
+/// all that it seals and opens. Share it by reference or `Arc`.
 pub struct DataKey {
     root: MacKey,
     blobs: Cipher,
@@ -29,9 +33,9 @@ impl DataKey {
         self.blobs.seal(&place.to_bytes(), plaintext)
     }
 
-    /// As [`DataKey::seal`], behind what `out` already holds: for those who seal many and keep one buffer.
-    pub fn seal_into(&self, place: Place, plaintext: &[u8], out: &mut Vec<u8>) {
-        self.blobs.seal_into(&place.to_bytes(), plaintext, out);
+    /// A sealer for many blobs, several times as fast as [`DataKey::seal`] for each: what it seals opens all the same.
+    pub fn bulk(&self) -> BulkSealer {
+        BulkSealer::new(&self.root.derive(BLOBS))
     }
 
     /// Opens what was sealed for this place.
@@ -41,11 +45,11 @@ impl DataKey {
 
     /// The key of the one stream with this place and salt.
     pub(super) fn stream_key(&self, place: Place, salt: &[u8]) -> MacKey {
-        self.root.derive(&[b"stream", &place.to_bytes(), salt])
+        self.root.derive(&[STREAM, &place.to_bytes(), salt])
     }
 
     pub(super) fn from_root(root: MacKey) -> Self {
-        let blobs = Cipher::new(root.derive(&[b"blobs"]).as_bytes());
+        let blobs = Cipher::new(root.derive(BLOBS).as_bytes());
         Self { root, blobs }
     }
 
@@ -82,18 +86,6 @@ mod tests {
             assert_eq!(key.open(elsewhere, &sealed), Err(OpenError::DoesNotOpen), "{elsewhere:?}");
         }
         assert_eq!(DataKey::generate().open(place, &sealed), Err(OpenError::DoesNotOpen));
-    }
-
-    #[test]
-    fn many_blobs_fit_one_buffer() {
-        let (key, batch) = (DataKey::generate(), BatchId::random());
-        let (first, second) = (Place::row(Purpose::Row, batch, 1), Place::row(Purpose::Row, batch, 2));
-        let mut buffer = Vec::new();
-        key.seal_into(first, b"one", &mut buffer);
-        let border = buffer.len();
-        key.seal_into(second, b"two", &mut buffer);
-        assert_eq!(key.open(first, &buffer[..border]).expect("the first").as_slice(), b"one");
-        assert_eq!(key.open(second, &buffer[border..]).expect("the second").as_slice(), b"two");
     }
 
     #[test]

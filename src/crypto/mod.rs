@@ -23,18 +23,26 @@
 //!   with 2^8 seals for each (three steps' values, errors, tries, retries by hand) that is 2^32 messages under one
 //!   data key, and the chance that any two of them share a nonce is below 2^(2*32 - 193) = 2^-129. A ring key that
 //!   wraps 2^40 keys stays below 2^-113.
+//! - *Runs of blobs* ([`BulkSealer`]) draw the 192 bits once and count on in the second half, so a run owns a random
+//!   interval of nonces. Two runs would have to agree in the whole first half, 96 bits, and overlap in the other
+//!   96: for 2^24 runs of up to 2^24 rows that is below 2^(2*24 - 1 + 25 - 192) = 2^-120.
 //! - *Streams* draw a salt of 256 bits, from which, with the data key and the place, comes a key of their own. Under
 //!   that key the nonce is a counter of chunks, which the one writer of the stream never takes twice.
 //!
 //! Nothing of this rests on what was sealed before. There is no counter to be stored, so none can be set back by a
-//! rewritten row, a restored database or a copied folder. And nothing is drawn ahead: every nonce comes from the
-//! kernel's generator (getrandom(2)) at the moment it is used, so that two clones of a running machine, which would
-//! share the state of a generator inside the process, do not share nonces either; the kernel reseeds its own when
-//! the hypervisor tells it that it was cloned (Linux 5.18 and later, vmgenid).
+//! rewritten row, a restored database or a copied folder.
+//!
+//! A running machine that is cloned is the one thing that could copy a nonce before it is used. No random bytes are
+//! drawn ahead: they come from the kernel's generator (getrandom(2)) at the moment they are needed, and the kernel
+//! reseeds itself when the hypervisor tells it that it was cloned (vmgenid, Linux 5.18). What a clone does share is a
+//! run or a stream that was under way. A run seals rows of a stored file in their order, so both clones seal the same
+//! bytes under the same nonce, which shows nothing; a stream that is fed by a connection goes on in one of them only,
+//! because a connection does.
 //!
 //! # Secrets
 //! Keys are zeroed when they are dropped, and their `Debug` shows nothing. Errors name ids and lines, never content.
 
+mod bulk;
 mod cipher;
 mod data_key;
 mod mac;
@@ -43,6 +51,7 @@ mod random;
 mod ring;
 mod stream;
 
+pub use bulk::BulkSealer;
 pub use cipher::{OpenError, SEALED_OVERHEAD};
 pub use data_key::DataKey;
 pub use mac::{MacKey, Tag, same};
