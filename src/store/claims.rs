@@ -58,7 +58,8 @@ pub struct LastError {
     pub sealed: Vec<u8>,
 }
 
-const RETURNING: &str = "row, owner, claim_expires_at, step, attempts, retries, data, progress, first_request_at, sent_at,
+const RETURNING: &str =
+    "row, owner, claim_expires_at, step, attempts, retries, data, progress, first_request_at, sent_at,
                          error_code, error_status, error";
 
 impl ClaimedRow {

@@ -66,6 +66,20 @@ pub fn claim(tx: &Tx<'_>, batch: i64, owner: ClaimOwner, expires_at: Timestamp) 
     claimed.map(|batch| batches::by_key(tx.connection, batch)).transpose()
 }
 
+/// Frees this batch's claim if it has expired, so that it can be claimed by name.
+pub fn release_expired(tx: &Tx<'_>, batch: i64) -> Result<()> {
+    tx.connection
+        .prepare_cached(
+            "UPDATE batches SET status = :released, owner = NULL, claim_expires_at = NULL
+             WHERE batch = :batch AND status = 'processing' AND claim_expires_at <= :now",
+        )?
+        .execute(named_params! {
+            ":released": BatchStatus::Processing.on(BatchEvent::ReleaseExtraction)?,
+            ":batch": batch, ":now": tx.now,
+        })?;
+    Ok(())
+}
+
 /// Writes the batch's next rows, those behind `extracted`, and renews the claim.
 pub fn write_rows(
     tx: &Tx<'_>,

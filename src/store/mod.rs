@@ -8,6 +8,7 @@ pub mod batches;
 pub mod claims;
 pub mod clients;
 pub mod connection;
+pub mod dependencies;
 pub mod error;
 pub mod extraction;
 pub mod grants;

@@ -121,7 +121,7 @@ pub fn free_rows(tx: &Tx<'_>, lost: Lost) -> Result<Vec<RowId>> {
          WHERE batch = row >> 24
            AND row IN (SELECT row FROM rows INDEXED BY rows_claimed
                        WHERE status = 'processing' AND {} ORDER BY row LIMIT :limit)
-         RETURNING row, rows.status, client, claimed_run",
+         RETURNING row, status, (SELECT client FROM batches WHERE batch = row >> 24), claimed_run",
         Lost::CONDITION
     ))?;
     let rows = freed.query_map(

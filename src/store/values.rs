@@ -8,7 +8,10 @@ use rusqlite::{
 };
 
 use super::error::{Result, StoreError};
-use crate::model::{BatchId, BatchStatus, ClaimOwner, FailureCode, RowId, RowStatus, Timestamp};
+use crate::{
+    downstream::GateReason,
+    model::{BatchId, BatchStatus, ClaimOwner, FailureCode, RowId, RowStatus, Timestamp},
+};
 
 macro_rules! stored_as_integer {
     ($($type:ident),*) => {$(
@@ -36,7 +39,7 @@ macro_rules! stored_as_text {
 }
 
 stored_as_integer!(Timestamp, RowId, ClaimOwner);
-stored_as_text!(BatchId, BatchStatus, RowStatus, FailureCode);
+stored_as_text!(BatchId, BatchStatus, RowStatus, FailureCode, GateReason);
 
 impl ToSql for BatchId {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {

@@ -154,7 +154,11 @@ CREATE TABLE dependencies (
     boot             TEXT,                                     -- which start of the machine `next_slot_ns` counts from
     next_slot_ns     INTEGER,                                  -- nobody has leased from here on
     rate_per_second  REAL CHECK (rate_per_second > 0),         -- NULL: as configured
-    gate             TEXT                                      -- JSON; NULL: open
+    gate_until       INTEGER,                                  -- closed until then; NULL: open
+    gate_reason      TEXT CHECK (gate_reason IN ('rate_limited', 'unavailable', 'failing')),
+    gate_closings    INTEGER NOT NULL DEFAULT 0,               -- since a request last succeeded
+    CHECK ((gate_until IS NULL) = (gate_reason IS NULL)),
+    CHECK ((boot IS NULL) = (next_slot_ns IS NULL))
 ) STRICT, WITHOUT ROWID;
 
 -- Who made claims: a server, which is alone on its data folder, or a command beside it.

@@ -1,0 +1,189 @@
+//! `[server]`, `[storage]`, `[database]`, `[objects]`, `[encryption]`, `[access]`, `[log]`: where it lives and who may enter.
+
+use std::{io, net::SocketAddr, path::PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::{reader::Section, secret::Secret};
+use crate::{objects::MinioSettings, store::Durability};
+
+/// `[server]`
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// `listen`: address and port of the plain HTTP server. Default 127.0.0.1:8080.
+    pub listen: SocketAddr,
+    /// `trusted_proxies`: addresses whose `X-Forwarded-For` and `-Proto` are believed. Default none.
+    pub trusted_proxies: Vec<String>,
+}
+
+impl Server {
+    pub(super) fn read(mut section: Section<'_>) -> Self {
+        let default = SocketAddr::from(([127, 0, 0, 1], 8080));
+        let listen = match section.text("listen").map(|text| text.parse()) {
+            None => default,
+            Some(Ok(address)) => address,
+            Some(Err(_)) => {
+                section.fault("listen", "is an address and port like \"127.0.0.1:8080\"");
+                default
+            }
+        };
+        let server = Self { listen, trusted_proxies: section.texts("trusted_proxies") };
+        section.finish();
+        server
+    }
+}
+
+/// `[storage]`
+#[derive(Debug, Clone)]
+pub struct Storage {
+    /// `data_dir`: the database, local objects, spool. Default `data`.
+    pub data_dir: PathBuf,
+}
+
+impl Storage {
+    pub(super) fn read(mut section: Section<'_>) -> Self {
+        let data_dir = section.text("data_dir").map_or_else(|| PathBuf::from("data"), PathBuf::from);
+        section.finish();
+        Self { data_dir }
+    }
+}
+
+/// `[database]`
+#[derive(Debug, Clone)]
+pub struct Database {
+    /// `synchronous`: `full` (an "ok" survives a power failure; the default) or `normal` (it survives the process).
+    pub synchronous: Durability,
+}
+
+impl Database {
+    pub(super) fn read(mut section: Section<'_>) -> Self {
+        let synchronous = match section.text("synchronous").as_deref() {
+            None | Some("full") => Durability::Full,
+            Some("normal") => Durability::Normal,
+            Some(_) => {
+                section.fault("synchronous", "is \"full\" or \"normal\"");
+                Durability::Full
+            }
+        };
+        section.finish();
+        Self { synchronous }
+    }
+}
+
+/// `[objects]`: where stored files are.
+#[derive(Debug, Clone)]
+pub enum Objects {
+    /// Left out: a folder under `storage.data_dir`.
+    Local,
+    /// `kind = "minio"`: a bucket.
+    Minio(MinioSettings),
+}
+
+impl Objects {
+    pub(super) fn read(mut section: Section<'_>, given: bool) -> Self {
+        if !given {
+            return Self::Local;
+        }
+        if section.text("kind").as_deref() != Some("minio") {
+            section.fault("kind", "is \"minio\"; leave [objects] out for files under the data folder");
+        }
+        let mut needed = |key: &'static str| {
+            let text = section.text(key);
+            if text.is_none() && !section.has(key) {
+                section.fault(key, "is missing");
+            }
+            text.unwrap_or_default()
+        };
+        let settings = MinioSettings {
+            endpoint: needed("endpoint"),
+            bucket: needed("bucket"),
+            access_key: needed("access_key"),
+            secret_key: Zeroizing::new(needed("secret_key")),
+        };
+        section.finish();
+        Self::Minio(settings)
+    }
+}
+
+/// `[encryption]`
+#[derive(Clone)]
+pub struct Encryption {
+    /// `key_file`: lines of `id:base64 of 32 bytes`. Default `data/keys`.
+    pub key_file: PathBuf,
+    /// `DRIPFEED_KEYS`, which takes the key file's place.
+    keys: Option<Secret>,
+}
+
+impl Encryption {
+    pub(super) fn read(mut section: Section<'_>) -> Self {
+        let keys = section.env("DRIPFEED_KEYS").map(Secret::new);
+        let key_file = section.text("key_file").map_or_else(|| PathBuf::from("data/keys"), PathBuf::from);
+        section.finish();
+        Self { key_file, keys }
+    }
+
+    /// The text of the key ring.
+    pub fn read_keys(&self) -> io::Result<Zeroizing<String>> {
+        match &self.keys {
+            Some(keys) => Ok(Zeroizing::new(keys.expose().to_owned())),
+            None => std::fs::read_to_string(&self.key_file)
+                .map(Zeroizing::new)
+                .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", self.key_file.display()))),
+        }
+    }
+}
+
+impl std::fmt::Debug for Encryption {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Encryption").field("key_file", &self.key_file).field("keys", &self.keys).finish()
+    }
+}
+
+/// `[access]`
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// `operator_token` or `DRIPFEED_OPERATOR_TOKEN`: the operator `root`.
+    pub operator_token: Option<Secret>,
+    /// `dispatch_token` or `DRIPFEED_DISPATCH_TOKEN`: may only start dispatch runs.
+    pub dispatch_token: Option<Secret>,
+    /// `metrics_token` or `DRIPFEED_METRICS_TOKEN`: may only read the metrics.
+    pub metrics_token: Option<Secret>,
+}
+
+/// A token that could be guessed is worse than none.
+const SHORTEST_TOKEN: usize = 16;
+
+impl Access {
+    pub(super) fn read(mut section: Section<'_>) -> Self {
+        let mut token = |key: &'static str, variable: &str| {
+            let given = section.secret(key);
+            let token = section.env(variable).map(Secret::new).or(given);
+            if token.as_ref().is_some_and(|token| token.expose().len() < SHORTEST_TOKEN) {
+                section.fault(key, format!("has less than {SHORTEST_TOKEN} characters"));
+            }
+            token
+        };
+        let access = Self {
+            operator_token: token("operator_token", "DRIPFEED_OPERATOR_TOKEN"),
+            dispatch_token: token("dispatch_token", "DRIPFEED_DISPATCH_TOKEN"),
+            metrics_token: token("metrics_token", "DRIPFEED_METRICS_TOKEN"),
+        };
+        section.finish();
+        access
+    }
+}
+
+/// `[log]`
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// `filter`: what is logged, in the words of tracing's EnvFilter. Default `info`.
+    pub filter: String,
+}
+
+impl Log {
+    pub(super) fn read(mut section: Section<'_>) -> Self {
+        let filter = section.text("filter").unwrap_or_else(|| "info".to_owned());
+        section.finish();
+        Self { filter }
+    }
+}

@@ -1,0 +1,105 @@
+//! The effective configuration as TOML, secrets redacted: what `dripfeed config` prints.
+
+use toml::{Table, Value};
+
+use super::{Config, Objects, Secret, units::show_duration};
+use crate::{
+    model::{Dependency, Workflow},
+    store::Durability,
+};
+
+/// Every setting that is in force, with `***` for what is secret.
+pub fn show(config: &Config) -> String {
+    let mut root = Table::new();
+    let dispatch = &config.dispatch;
+    let workers = &config.workers;
+    let sections = [
+        ("server", vec![
+            ("listen", Value::from(config.server.listen.to_string())),
+            ("trusted_proxies", Value::from(config.server.trusted_proxies.clone())),
+        ]),
+        ("storage", vec![("data_dir", Value::from(config.storage.data_dir.display().to_string()))]),
+        ("database", vec![("synchronous", Value::from(durability(config.database.synchronous)))]),
+        ("encryption", vec![("key_file", Value::from(config.encryption.key_file.display().to_string()))]),
+        ("access", vec![
+            ("operator_token", secret(config.access.operator_token.as_ref())),
+            ("dispatch_token", secret(config.access.dispatch_token.as_ref())),
+            ("metrics_token", secret(config.access.metrics_token.as_ref())),
+        ]),
+        ("log", vec![("filter", Value::from(config.log.filter.clone()))]),
+        ("dispatch", vec![
+            ("rows_per_client_per_run", Value::from(dispatch.rows_per_client_per_run)),
+            ("every", Value::from(dispatch.every.map_or_else(|| "off".to_owned(), show_duration))),
+            ("expect_every", Value::from(show_duration(dispatch.expect_every))),
+            ("take_over", Value::from(dispatch.take_over)),
+            ("min_interval", Value::from(show_duration(dispatch.min_interval))),
+        ]),
+        ("workers", vec![
+            ("threads", Value::from(workers.threads as i64)),
+            ("claim_ttl", Value::from(show_duration(workers.claim_ttl))),
+            ("auto_rescue", Value::from(workers.auto_rescue)),
+            ("drain", Value::from(show_duration(workers.drain))),
+        ]),
+        ("uploads", vec![("at_once", Value::from(config.uploads.at_once as i64))]),
+    ];
+    for (name, settings) in sections {
+        root.insert(name.to_owned(), table(settings));
+    }
+    if let Objects::Minio(minio) = &config.objects {
+        root.insert("objects".to_owned(), table(vec![
+            ("kind", Value::from("minio")),
+            ("endpoint", Value::from(minio.endpoint.clone())),
+            ("bucket", Value::from(minio.bucket.clone())),
+            ("access_key", Value::from(Secret::MASK)),
+            ("secret_key", Value::from(Secret::MASK)),
+        ]));
+    }
+    let dependencies = config.dependencies.iter().map(|(name, it)| (name.clone(), dependency(it)));
+    root.insert("dependencies".to_owned(), Value::Table(dependencies.collect()));
+    let workflows = config.workflows.iter().map(|(name, it)| (name.clone(), workflow(it)));
+    root.insert("workflows".to_owned(), Value::Table(workflows.collect()));
+    root.to_string()
+}
+
+fn table(settings: Vec<(&str, Value)>) -> Value {
+    Value::Table(settings.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+}
+
+fn secret(given: Option<&Secret>) -> Value {
+    Value::from(if given.is_some() { Secret::MASK } else { "" })
+}
+
+fn durability(durability: Durability) -> &'static str {
+    match durability {
+        Durability::Full => "full",
+        Durability::Normal => "normal",
+    }
+}
+
+fn dependency(it: &Dependency) -> Value {
+    let headers = it.headers.keys().map(|name| (name.clone(), Value::from(Secret::MASK))).collect();
+    table(vec![
+        ("base_url", Value::from(it.base_url.clone())),
+        ("rate_per_second", Value::from(it.rate_per_second)),
+        ("burst", Value::from(it.burst)),
+        ("concurrency", Value::from(it.concurrency)),
+        ("timeout", Value::from(show_duration(it.timeout))),
+        ("gate_after", Value::from(it.gate_after)),
+        ("headers", Value::Table(headers)),
+    ])
+}
+
+fn workflow(it: &Workflow) -> Value {
+    let names = |names: Vec<&String>| Value::Array(names.into_iter().map(|name| Value::from(name.clone())).collect());
+    table(vec![
+        ("upload_path", Value::from(it.upload_path.clone())),
+        ("max_rows", Value::from(it.max_rows)),
+        ("max_bytes", Value::from(it.max_bytes as i64)),
+        ("max_attempts", Value::from(it.max_attempts)),
+        ("duplicate_window", Value::from(show_duration(it.duplicate_window))),
+        ("give_up_after", Value::from(show_duration(it.give_up_after))),
+        ("repeat_window", Value::from(show_duration(it.repeat_window))),
+        ("columns", names(it.columns.iter().map(|column| &column.name).collect())),
+        ("steps", names(it.steps.iter().map(|step| &step.name).collect())),
+    ])
+}

@@ -1,0 +1,81 @@
+//! `[dispatch]`, `[workers]`, `[uploads]`: how much is done at once, and when.
+
+use std::time::Duration;
+
+use super::reader::Section;
+
+/// `[dispatch]`
+#[derive(Debug, Clone)]
+pub struct Dispatch {
+    /// `rows_per_client_per_run`: what a run grants a client that has no number of its own. Default 500.
+    pub rows_per_client_per_run: u32,
+    /// `every`: the built-in clock. Left out: none, runs are asked for over HTTP.
+    pub every: Option<Duration>,
+    /// `expect_every`: without `every`, how often a run should be asked for. Default 60s.
+    pub expect_every: Duration,
+    /// `take_over`: start the built-in clock when three expected runs are missing. Default false.
+    pub take_over: bool,
+    /// `min_interval`: a run sooner than this after the last one grants nothing. Default 30s.
+    pub min_interval: Duration,
+}
+
+impl Dispatch {
+    pub(super) fn read(mut section: Section<'_>) -> Self {
+        let dispatch = Self {
+            rows_per_client_per_run: section.integer("rows_per_client_per_run", 500, 1..=16_000_000),
+            every: section.optional_duration("every"),
+            expect_every: section.duration("expect_every", Duration::from_secs(60)),
+            take_over: section.flag("take_over", false),
+            min_interval: section.duration("min_interval", Duration::from_secs(30)),
+        };
+        if dispatch.every.is_some_and(|every| every.is_zero()) {
+            section.fault("every", "is longer than 0s; leave it out for no built-in clock");
+        }
+        section.finish();
+        dispatch
+    }
+}
+
+/// `[workers]`
+#[derive(Debug, Clone)]
+pub struct Workers {
+    /// `threads`: rows that are worked on at once. Default 32.
+    pub threads: usize,
+    /// `claim_ttl`: a claim that was not renewed for so long is stuck. Default 2m.
+    pub claim_ttl: Duration,
+    /// `auto_rescue`: the server frees stuck claims by itself. Default true.
+    pub auto_rescue: bool,
+    /// `drain`: what is under way at shutdown gets so long. Default 20s.
+    pub drain: Duration,
+}
+
+impl Workers {
+    pub(super) fn read(mut section: Section<'_>) -> Self {
+        let workers = Self {
+            threads: section.integer("threads", 32, 1..=1_024) as usize,
+            claim_ttl: section.duration("claim_ttl", Duration::from_secs(120)),
+            auto_rescue: section.flag("auto_rescue", true),
+            drain: section.duration("drain", Duration::from_secs(20)),
+        };
+        if workers.claim_ttl < Duration::from_secs(1) {
+            section.fault("claim_ttl", "is at least 1s");
+        }
+        section.finish();
+        workers
+    }
+}
+
+/// `[uploads]`
+#[derive(Debug, Clone)]
+pub struct Uploads {
+    /// `at_once`: uploads under way; more are told to come again. Default 4.
+    pub at_once: usize,
+}
+
+impl Uploads {
+    pub(super) fn read(mut section: Section<'_>) -> Self {
+        let at_once = section.integer("at_once", 4, 1..=64) as usize;
+        section.finish();
+        Self { at_once }
+    }
+}

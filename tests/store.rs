@@ -1,0 +1,516 @@
+//! The store by itself: claims, settles, grants and the end of batches, with several batches and clients present.
+
+use std::{sync::Barrier, time::Duration};
+
+use dripfeed::{
+    clock::Clock,
+    model::{BatchId, BatchStatus, ClaimOwner, FailureCode, RowId, RowStatus, Timestamp},
+    store::{
+        Durability, Store,
+        batches::{self, Batch, NewBatch},
+        claims::{self, Claimant, ClaimedRow, NotClaimed, Openings},
+        clients,
+        extraction::{self, Held, NewRow},
+        grants::{self, RunOutcome},
+        rows::{self, Filter},
+        settle::{self, Ending, Failure, Standing},
+        stuck::{self, Lost, ProcessKind},
+        uploads,
+    },
+};
+
+const START: Timestamp = Timestamp(1_786_000_000_000);
+const TTL: Duration = Duration::from_secs(120);
+const NO_INTERVAL: Duration = Duration::ZERO;
+
+struct World {
+    store: Store,
+    clock: Clock,
+    owner: ClaimOwner,
+    _folder: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let clock = Clock::manual(START);
+        let store = Store::open(folder.path(), Durability::Normal, clock.clone()).expect("a new database");
+        Self { store, clock, owner: ClaimOwner::random(), _folder: folder }
+    }
+
+    fn client(&self, name: &str, rows_per_run: u32) -> i64 {
+        let owned = name.to_owned();
+        let hash = [name.len() as u8 ^ name.as_bytes()[name.len() - 1]; 32];
+        assert!(self.store.write(move |tx| clients::add(tx, &owned, hash, Some(rows_per_run))).expect("added"));
+        self.store.read(|c| clients::by_key_hash(c, hash)).expect("read").expect("just added").client
+    }
+
+    fn batch(&self, client: i64, rows: u32) -> Batch {
+        let id = BatchId::random();
+        let owner = self.owner;
+        self.store
+            .write(move |tx| {
+                let upload = uploads::begin(tx, id, owner)?;
+                let new = NewBatch {
+                    client,
+                    workflow: "invite".into(),
+                    key_id: "k1".into(),
+                    data_key: vec![1],
+                    details: vec![2],
+                    object: id.to_string(),
+                    file_bytes: 1,
+                    file_sha256: [7; 32],
+                    rows,
+                    skipped: 0,
+                };
+                batches::create(tx, upload, &new)
+            })
+            .expect("a batch")
+    }
+
+    fn queued(&self, client: i64, rows: u32) -> Batch {
+        let batch = self.batch(client, rows);
+        let (key, owner, expires) = (batch.batch, self.owner, self.clock.now().after(TTL));
+        let data = (1..=rows).map(|n| NewRow { line: u64::from(n) + 1, data: vec![n as u8] }).collect::<Vec<_>>();
+        let held = self
+            .store
+            .write(move |tx| {
+                extraction::claim(tx, key, owner, expires)?.expect("pending");
+                assert_eq!(extraction::write_rows(tx, key, owner, expires, 1, &data)?, Held::Yes);
+                extraction::finish(tx, key, owner)
+            })
+            .expect("extracted");
+        assert_eq!(held, Held::Yes);
+        self.get(key)
+    }
+
+    fn get(&self, batch: i64) -> Batch {
+        let batch = self.store.read(|c| batches::by_key(c, batch)).expect("a batch");
+        assert!(batch.counts.add_up(), "{:?}", batch.counts);
+        batch
+    }
+
+    fn dispatch(&self) -> Vec<(String, u32)> {
+        match self.store.write(|tx| grants::run(tx, 500, NO_INTERVAL)).expect("a run") {
+            RunOutcome::Granted(run) => run.granted.into_iter().map(|g| (g.client, g.rows)).collect(),
+            other => panic!("not granted: {other:?}"),
+        }
+    }
+
+    fn claimant(&self) -> Claimant {
+        Claimant { owner: self.owner, expires_at: self.clock.now().after(TTL) }
+    }
+
+    fn claim(&self, limit: usize) -> Vec<ClaimedRow> {
+        self.claim_with(limit, AllOpen)
+    }
+
+    fn claim_with(&self, limit: usize, mut openings: impl Openings + Send + 'static) -> Vec<ClaimedRow> {
+        let claimant = self.claimant();
+        let (claimed, _) =
+            self.store.write(move |tx| claims::claim_rows(tx, claimant, limit, 0, &mut openings)).expect("claimed");
+        claimed
+    }
+
+    fn settle(&self, claimed: &ClaimedRow, ending: Ending, spent: bool) -> Held {
+        let (row, owner) = (claimed.row, claimed.owner);
+        let standing = Standing { progress: Some(vec![9]), ..Standing::default() };
+        self.store.write(move |tx| settle::settle(tx, row, owner, &standing, &ending, spent)).expect("settled")
+    }
+
+    fn complete(&self, claimed: &ClaimedRow) -> Held {
+        self.settle(claimed, Ending::Completed, true)
+    }
+
+    fn fail(&self, claimed: &ClaimedRow) -> Held {
+        let failure = Failure { code: FailureCode::Rejected, http_status: Some(422), sealed: vec![1] };
+        self.settle(claimed, Ending::Failed(failure), true)
+    }
+
+    fn release(&self, claimed: &ClaimedRow, wait: Duration, spent: bool) -> Held {
+        let next_attempt_at = self.clock.now().after(wait);
+        self.settle(claimed, Ending::Released { next_attempt_at, failure: None }, spent)
+    }
+}
+
+struct AllOpen;
+
+impl Openings for AllOpen {
+    fn steps(&self, _: &str) -> u32 {
+        3
+    }
+    fn room(&self, _: &str, _: u32) -> usize {
+        usize::MAX
+    }
+    fn take(&mut self, _: &str, _: u32, _: usize) {}
+}
+
+/// Room for so many new rows, and none for those that wait.
+struct OnlyNew(usize);
+
+impl Openings for OnlyNew {
+    fn steps(&self, _: &str) -> u32 {
+        3
+    }
+    fn room(&self, _: &str, step: u32) -> usize {
+        if step == 0 { self.0 } else { 0 }
+    }
+    fn take(&mut self, _: &str, _: u32, rows: usize) {
+        self.0 -= rows;
+    }
+}
+
+fn numbers(claimed: &[ClaimedRow]) -> Vec<u32> {
+    claimed.iter().map(|row| row.row.number()).collect()
+}
+
+#[test]
+fn a_run_grants_each_client_its_limit_or_what_it_has() {
+    let world = World::new();
+    let (big, small, idle) = (world.client("big", 5), world.client("small", 500), world.client("idle", 9));
+    world.queued(big, 20);
+    world.queued(small, 2);
+    world.batch(small, 1);
+    let _ = idle;
+    assert_eq!(world.dispatch(), [("big".to_owned(), 5), ("small".to_owned(), 3)]);
+    assert_eq!(world.claim(100).len(), 7, "five of big's and both that small has in the work table");
+    // What was left over does not add up.
+    assert_eq!(world.dispatch(), [("big".to_owned(), 5), ("small".to_owned(), 1)]);
+    assert_eq!(world.claim(100).len(), 5);
+}
+
+#[test]
+fn a_run_that_is_too_early_or_paused_grants_nothing() {
+    let world = World::new();
+    let client = world.client("a", 5);
+    world.queued(client, 20);
+    world.dispatch();
+    let early = world.store.write(|tx| grants::run(tx, 500, Duration::from_secs(30))).expect("asked");
+    assert!(matches!(early, RunOutcome::TooEarly));
+    assert_eq!(world.claim(100).len(), 5, "the first run's grant is untouched");
+
+    world.store.write(|tx| grants::pause(tx, "root", Some("vendor"))).expect("paused");
+    world.clock.advance(Duration::from_secs(60));
+    let paused = world.store.write(|tx| grants::run(tx, 500, Duration::from_secs(30))).expect("asked");
+    assert!(matches!(paused, RunOutcome::Paused));
+    world.store.write(grants::resume).expect("resumed");
+    world.dispatch();
+    world.store.write(|tx| grants::pause(tx, "root", None)).expect("paused");
+    assert!(world.claim(100).is_empty(), "a pause holds what was granted before it, too");
+}
+
+#[test]
+fn claims_go_in_turn_over_clients_and_oldest_batch_first() {
+    let world = World::new();
+    let (a, b) = (world.client("a", 500), world.client("b", 500));
+    let first = world.queued(a, 30).batch;
+    let second = world.queued(a, 30).batch;
+    let other = world.queued(b, 4).batch;
+    world.dispatch();
+    let claimed = world.claim(12);
+    let of = |batch| claimed.iter().filter(|row| row.row.batch() == batch).count();
+    assert_eq!((of(first), of(second), of(other)), (8, 0, 4), "what b leaves goes to a, whose older batch comes first");
+    assert_eq!(world.claim(30).iter().filter(|row| row.row.batch() == second).count(), 8);
+}
+
+#[test]
+fn a_row_is_claimed_once_by_many_threads_at_once() {
+    let world = World::new();
+    let client = world.client("a", 500);
+    world.queued(client, 200);
+    world.queued(client, 200);
+    world.dispatch();
+    let start = Barrier::new(16);
+    let mut all: Vec<RowId> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..16)
+            .map(|_| {
+                scope.spawn(|| {
+                    start.wait();
+                    let mut mine = Vec::new();
+                    loop {
+                        let claimed = world.claim(7);
+                        if claimed.is_empty() {
+                            return mine;
+                        }
+                        mine.extend(claimed.iter().map(|row| row.row));
+                    }
+                })
+            })
+            .collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("a claimer")).collect()
+    });
+    assert_eq!(all.len(), 400);
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), 400, "no row was claimed twice");
+}
+
+#[test]
+fn the_last_two_rows_ending_at_the_same_instant_complete_the_batch_once() {
+    for _ in 0..20 {
+        let world = World::new();
+        let client = world.client("a", 500);
+        let batch = world.queued(client, 2);
+        let bystander = world.queued(client, 2);
+        world.dispatch();
+        let claimed = world.claim(2);
+        assert_eq!(world.get(batch.batch).status, BatchStatus::Queued);
+        let start = Barrier::new(2);
+        std::thread::scope(|scope| {
+            for row in &claimed {
+                let (world, start) = (&world, &start);
+                scope.spawn(move || {
+                    start.wait();
+                    assert_eq!(world.complete(row), Held::Yes);
+                });
+            }
+        });
+        let ended = world.get(batch.batch);
+        assert_eq!((ended.status, ended.counts.completed), (BatchStatus::Completed, 2));
+        assert!(ended.finished_at.is_some());
+        assert_eq!(world.get(bystander.batch).status, BatchStatus::Queued);
+        for row in &claimed {
+            assert_eq!(world.complete(row), Held::No, "a settled row cannot be settled again");
+        }
+        assert_eq!(world.get(batch.batch).counts.completed, 2);
+    }
+}
+
+#[test]
+fn a_batch_is_not_completed_while_a_row_waits_or_is_claimed_ahead_of_the_cursor() {
+    let world = World::new();
+    let client = world.client("a", 500);
+    let batch = world.queued(client, 3);
+    world.dispatch();
+    // The last row is run by hand, ahead of the cursor, and settles first.
+    let (id, claimant) = (RowId::new(batch.batch, 3), world.claimant());
+    let by_hand =
+        world.store.write(move |tx| claims::claim_one(tx, id, claimant, false)).expect("asked").expect("free");
+    assert_eq!(world.fail(&by_hand), Held::Yes);
+    let claimed = world.claim(10);
+    assert_eq!(numbers(&claimed), [1, 2]);
+    world.complete(&claimed[0]);
+    world.release(&claimed[1], Duration::from_secs(5), true);
+    assert_eq!(world.get(batch.batch).status, BatchStatus::Queued, "row 2 waits for another try");
+    assert!(world.claim(10).is_empty(), "its time has not come");
+    world.clock.advance(Duration::from_secs(5));
+    let again = world.claim(10);
+    assert_eq!(numbers(&again), [2]);
+    world.complete(&again[0]);
+    let ended = world.get(batch.batch);
+    assert_eq!((ended.status, ended.counts.completed, ended.counts.failed), (BatchStatus::Completed, 2, 1));
+}
+
+#[test]
+fn a_claim_that_ended_without_an_attempt_gives_its_grant_back() {
+    let world = World::new();
+    let client = world.client("a", 2);
+    world.queued(client, 10);
+    world.dispatch();
+    let claimed = world.claim(10);
+    assert_eq!(claimed.len(), 2);
+    world.release(&claimed[0], Duration::from_secs(60), false);
+    world.release(&claimed[1], Duration::from_secs(60), true);
+    assert_eq!(world.claim(10).len(), 1, "only the one that made no attempt");
+    // What a later run granted is not topped up by an older claim.
+    world.dispatch();
+    let of_this_run = world.claim(1);
+    world.dispatch();
+    world.release(&of_this_run[0], Duration::from_secs(60), false);
+    assert_eq!(world.claim(10).len(), 2);
+}
+
+#[test]
+fn rows_that_cannot_be_called_now_are_not_claimed() {
+    let world = World::new();
+    let client = world.client("a", 500);
+    let batch = world.queued(client, 10);
+    world.dispatch();
+    assert_eq!(numbers(&world.claim_with(10, OnlyNew(3))), [1, 2, 3]);
+    assert_eq!(world.get(batch.batch).counts.processing, 3);
+}
+
+#[test]
+fn a_settle_after_the_claim_was_taken_over_changes_nothing() {
+    let world = World::new();
+    let client = world.client("a", 500);
+    let batch = world.queued(client, 2);
+    world.queued(client, 2);
+    world.dispatch();
+    let late = world.claim(1).remove(0);
+    world.clock.advance(TTL + Duration::from_secs(1));
+    let freed = world.store.write(|tx| stuck::free_rows(tx, Lost::Expired)).expect("freed");
+    assert_eq!(freed, [late.row]);
+    let again = world.store.write({
+        let claimant = Claimant { owner: ClaimOwner::random(), ..world.claimant() };
+        move |tx| claims::claim_one(tx, late.row, claimant, false)
+    });
+    let again = again.expect("asked").expect("free");
+    assert_eq!(world.fail(&late), Held::No);
+    assert_eq!(world.get(batch.batch).counts.failed, 0);
+    assert_eq!(world.complete(&again), Held::Yes);
+    assert_eq!(world.get(batch.batch).counts.completed, 1);
+}
+
+#[test]
+fn dead_servers_lose_their_claims_at_once_and_commands_only_when_they_expire() {
+    let world = World::new();
+    let client = world.client("a", 500);
+    world.queued(client, 4);
+    world.dispatch();
+    let (dead, command, me) = (ClaimOwner::random(), ClaimOwner::random(), ClaimOwner::random());
+    let expires_at = world.clock.now().after(TTL);
+    world
+        .store
+        .write(move |tx| {
+            stuck::register(tx, dead, ProcessKind::Server)?;
+            stuck::register(tx, command, ProcessKind::Command)?;
+            stuck::register(tx, me, ProcessKind::Server)?;
+            claims::claim_rows(tx, Claimant { owner: dead, expires_at }, 1, 0, &mut AllOpen)?;
+            claims::claim_rows(tx, Claimant { owner: command, expires_at }, 1, 0, &mut AllOpen)?;
+            claims::claim_rows(tx, Claimant { owner: me, expires_at }, 1, 0, &mut AllOpen)
+        })
+        .expect("claimed");
+    let freed = world.store.write(move |tx| stuck::free_rows(tx, Lost::OfDeadServers(me))).expect("freed");
+    assert_eq!(freed.iter().map(|row| row.number()).collect::<Vec<_>>(), [1]);
+    assert!(world.store.write(|tx| stuck::free_rows(tx, Lost::Expired)).expect("asked").is_empty());
+    world.clock.advance(TTL);
+    let (rows, _) = world.store.read(|c| stuck::list(c, world.clock.now(), 10)).expect("listed");
+    assert_eq!(rows.iter().map(|row| row.row.number()).collect::<Vec<_>>(), [2, 3]);
+    assert_eq!(world.store.write(|tx| stuck::free_rows(tx, Lost::Expired)).expect("freed").len(), 2);
+}
+
+#[test]
+fn a_cancelled_batch_ends_when_what_was_in_flight_has_settled() {
+    let world = World::new();
+    let client = world.client("a", 500);
+    let batch = world.queued(client, 10);
+    let other = world.queued(client, 2);
+    world.dispatch();
+    let claimed = world.claim(3);
+    let key = batch.batch;
+    assert!(world.store.write(move |tx| batches::cancel(tx, key)).expect("cancelled"));
+    let draining = world.get(key);
+    assert_eq!((draining.status, draining.counts.cancelled, draining.counts.processing), (BatchStatus::Queued, 7, 3));
+    assert!(world.claim(10).iter().all(|row| row.row.batch() == other.batch), "nothing of it is claimed any more");
+    world.complete(&claimed[0]);
+    world.fail(&claimed[1]);
+    assert_eq!(world.get(key).status, BatchStatus::Queued);
+    world.release(&claimed[2], Duration::from_secs(1), true);
+    let ended = world.get(key);
+    assert_eq!(ended.status, BatchStatus::Cancelled);
+    assert_eq!((ended.counts.completed, ended.counts.failed, ended.counts.cancelled), (1, 1, 8));
+    let page = world.store.read(|c| {
+        let filter = Filter { status: Some(RowStatus::Cancelled), code: None };
+        rows::page(c, &world.get(key), filter, 0, 100)
+    });
+    let page = page.expect("a page");
+    assert_eq!((page.rows.len(), page.next), (8, None), "rows that were never claimed are shown as cancelled");
+    assert!(!world.store.write(move |tx| batches::cancel(tx, key)).expect("asked"), "twice is refused");
+    assert_eq!(world.get(other.batch).counts.cancelled, 0);
+}
+
+#[test]
+fn a_batch_cancelled_before_or_during_extraction_is_cancelled_whole() {
+    let world = World::new();
+    let client = world.client("a", 500);
+    let waiting = world.batch(client, 5).batch;
+    assert!(world.store.write(move |tx| batches::cancel(tx, waiting)).expect("cancelled"));
+    assert_eq!((world.get(waiting).status, world.get(waiting).counts.cancelled), (BatchStatus::Cancelled, 5));
+
+    let half = world.batch(client, 5).batch;
+    let (owner, expires) = (world.owner, world.clock.now().after(TTL));
+    let row = || NewRow { line: 2, data: vec![1] };
+    let two = vec![row(), row()];
+    let more = two.clone();
+    world
+        .store
+        .write(move |tx| {
+            extraction::claim(tx, half, owner, expires)?.expect("pending");
+            extraction::write_rows(tx, half, owner, expires, 1, &two)
+        })
+        .expect("half of it");
+    assert!(world.store.write(move |tx| batches::cancel(tx, half)).expect("cancelled"));
+    let written = world.store.write(move |tx| extraction::write_rows(tx, half, owner, expires, 3, &more));
+    assert_eq!(written.expect("asked"), Held::No);
+    let now = world.clock.now();
+    world.store.write(move |tx| extraction::release(tx, half, owner, now, None)).expect("released");
+    assert_eq!((world.get(half).status, world.get(half).counts.cancelled), (BatchStatus::Cancelled, 5));
+}
+
+#[test]
+fn two_never_extract_the_same_batch_and_a_second_start_goes_on_where_the_first_stopped() {
+    let world = World::new();
+    let client = world.client("a", 500);
+    let batch = world.batch(client, 4).batch;
+    let (first, second) = (ClaimOwner::random(), ClaimOwner::random());
+    let expires = world.clock.now().after(TTL);
+    let row = |n: u64| NewRow { line: n + 1, data: vec![n as u8] };
+    let (one_two, again, three_four) = (vec![row(1), row(2)], vec![row(1), row(2)], vec![row(3), row(4)]);
+    world
+        .store
+        .write(move |tx| {
+            assert!(extraction::claim(tx, batch, first, expires)?.is_some());
+            assert!(extraction::claim(tx, batch, second, expires)?.is_none());
+            assert!(extraction::claim_next(tx, second, expires)?.is_none());
+            extraction::write_rows(tx, batch, first, expires, 1, &one_two)
+        })
+        .expect("the first one's rows");
+    world.clock.advance(TTL);
+    world.store.write(|tx| stuck::free_batches(tx, Lost::Expired)).expect("freed");
+    let expires = world.clock.now().after(TTL);
+    let (taken, late, on) = world
+        .store
+        .write(move |tx| {
+            let taken = extraction::claim_next(tx, second, expires)?.expect("free again");
+            let late = extraction::write_rows(tx, batch, first, expires, 3, &again)?;
+            let on = extraction::write_rows(tx, batch, second, expires, taken.extracted + 1, &three_four)?;
+            Ok((taken, late, on))
+        })
+        .expect("taken over");
+    assert_eq!((taken.extracted, late, on), (2, Held::No, Held::Yes));
+    assert_eq!(world.store.write(move |tx| extraction::finish(tx, batch, second)).expect("asked"), Held::Yes);
+    let page = world.store.read(|c| rows::page(c, &world.get(batch), Filter::default(), 0, 100)).expect("a page");
+    let found: Vec<_> = page.rows.iter().map(|row| (row.row.number(), row.line, row.data[0])).collect();
+    assert_eq!(found, [(1, 2, 1), (2, 3, 2), (3, 4, 3), (4, 5, 4)]);
+}
+
+#[test]
+fn a_row_is_run_by_hand_once_and_a_finished_one_not_at_all() {
+    let world = World::new();
+    let client = world.client("a", 0);
+    let batch = world.queued(client, 2);
+    let id = RowId::new(batch.batch, 1);
+    let claimant = world.claimant();
+    let claim = |resend| {
+        let asked = world.store.write(move |tx| claims::claim_one(tx, id, claimant, resend));
+        asked.expect("asked")
+    };
+    let claimed = claim(false).expect("free, whatever was granted");
+    assert!(matches!(claim(false), Err(NotClaimed::Held(_))));
+    world.fail(&claimed);
+    assert_eq!(claim(true).unwrap_err(), NotClaimed::Finished(RowStatus::Failed), "a rejected row is not resent");
+    let missing = RowId::new(batch.batch, 3);
+    let asked = world.store.write(move |tx| claims::claim_one(tx, missing, claimant, false)).expect("asked");
+    assert_eq!(asked.unwrap_err(), NotClaimed::Missing);
+}
+
+#[test]
+fn a_row_whose_outcome_is_unknown_is_sent_again_on_a_persons_word_only() {
+    let world = World::new();
+    let client = world.client("a", 500);
+    let batch = world.queued(client, 1);
+    world.dispatch();
+    let claimed = world.claim(1).remove(0);
+    let failure = Failure { code: FailureCode::OutcomeUnknown, http_status: None, sealed: vec![1] };
+    world.settle(&claimed, Ending::Failed(failure), true);
+    assert_eq!(world.get(batch.batch).status, BatchStatus::Completed);
+    let (id, claimant) = (claimed.row, world.claimant());
+    let claim = |resend| world.store.write(move |tx| claims::claim_one(tx, id, claimant, resend)).expect("asked");
+    assert_eq!(claim(false).unwrap_err(), NotClaimed::Finished(RowStatus::Failed));
+    let resent = claim(true).expect("on a person's word");
+    assert_eq!((resent.sent_at, resent.attempts), (None, 0));
+    assert_eq!((world.get(batch.batch).status, world.get(batch.batch).counts.processing), (BatchStatus::Queued, 1));
+    world.complete(&resent);
+    assert_eq!((world.get(batch.batch).status, world.get(batch.batch).counts.completed), (BatchStatus::Completed, 1));
+}
