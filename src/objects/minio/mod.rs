@@ -6,7 +6,7 @@
 mod read;
 mod write;
 
-use std::{fmt, future::Future, time::Duration};
+use std::{fmt, future::Future, io::Read, time::Duration};
 
 use minio::s3::{
     MinioClient, MinioClientBuilder,
@@ -95,7 +95,7 @@ impl Bucket {
         BucketWriter::new(self.clone(), name)
     }
 
-    pub(super) fn open(&self, name: &ObjectName) -> Result<BucketReader, ObjectError> {
+    pub(super) fn open(&self, name: &ObjectName) -> Result<impl Read + Send + use<>, ObjectError> {
         let (stream, _length) = self.wait(async {
             let answer = self.client.get_object(&self.name, name.as_str())?.build().send().await?;
             answer.into_boxed_stream()
