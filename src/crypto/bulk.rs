@@ -79,7 +79,7 @@ fn encrypt(aes: &Aes256, block: u128) -> u128 {
 
 /// Times x in GF(2^128), as CMAC orders its bits.
 fn double(block: u128) -> u128 {
-    block << 1 ^ (block >> 127) * 0x87
+    (block << 1) ^ ((block >> 127) * 0x87)
 }
 
 #[cfg(test)]

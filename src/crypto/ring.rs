@@ -16,7 +16,7 @@ use crate::model::BatchId;
 
 const KEY_BYTES: usize = 32;
 /// A key's id is at most this long.
-pub const MAX_ID_BYTES: usize = 64;
+const MAX_ID_BYTES: usize = 64;
 
 /// The keys that wrap every other key: the first seals, each opens what it has sealed. To rotate, a new key is put
 /// in front, everything is wrapped again, and the old one is taken out.
