@@ -1,0 +1,120 @@
+//! What the simulator remembers: calls, windows, invites. Digests only, so that a million invites fit.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Instant,
+};
+
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use sha2::{Digest, Sha256};
+
+use super::{
+    SimulatorOptions, Stats,
+    calls::{self, Answer, Call},
+    window::Window,
+};
+
+/// 16 bytes stand for a key or a body.
+type Short = [u8; 16];
+
+/// What happens to a call before it is looked at.
+pub(super) enum Admission {
+    /// It is answered.
+    Answer,
+    /// It is answered 500.
+    Error,
+    /// It is never answered.
+    Hang,
+    /// There were too many: come again after so many seconds.
+    TooMany(u64),
+}
+
+pub(super) struct Ledger {
+    options: SimulatorOptions,
+    random: StdRng,
+    arrivals: Window,
+    accepted: Window,
+    stats: Stats,
+    /// What was answered for an `Idempotency-Key`: the digest of the body that came with it.
+    keys: HashMap<Short, Short>,
+    invites: HashSet<Short>,
+}
+
+impl Ledger {
+    pub(super) fn new(options: SimulatorOptions) -> Self {
+        Self {
+            options,
+            random: StdRng::seed_from_u64(options.seed),
+            arrivals: Window::default(),
+            accepted: Window::default(),
+            stats: Stats::default(),
+            keys: HashMap::new(),
+            invites: HashSet::new(),
+        }
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    pub(super) fn set_faults(&mut self, errors: f64, hang: f64) {
+        self.options.errors = errors;
+        self.options.hang = hang;
+    }
+
+    /// Counts a call in, and decides what becomes of it.
+    pub(super) fn admit(&mut self, call: Call) -> Admission {
+        let now = Instant::now();
+        self.stats.busiest_second = self.stats.busiest_second.max(self.arrivals.count_in(now));
+        if let Some(rate) = self.options.rate
+            && let Some(wait) = self.accepted.full_for(now, rate)
+        {
+            self.stats.refused += 1;
+            return Admission::TooMany(wait.as_secs() + 1);
+        }
+        self.accepted.count_in(now);
+        match call {
+            Call::AddressLinks => self.stats.calls.address_links += 1,
+            Call::GetAddresses => self.stats.calls.get_addresses += 1,
+            Call::InviteCreate => self.stats.calls.invite_create += 1,
+        }
+        let luck: f64 = self.random.random();
+        if luck < self.options.errors {
+            Admission::Error
+        } else if luck < self.options.errors + self.options.hang {
+            Admission::Hang
+        } else {
+            Admission::Answer
+        }
+    }
+
+    /// Creates an invite, unless its key was seen before: then the first answer is given again.
+    pub(super) fn create_invite(&mut self, key: Option<&[u8]>, body: &[u8]) -> Answer {
+        if let Err(refused) = calls::check_invite(body) {
+            return refused;
+        }
+        let invite = short(body);
+        if let Some(key) = key.map(short) {
+            if let Some(first) = self.keys.get(&key) {
+                self.stats.replayed += 1;
+                return if *first == invite {
+                    calls::created(body)
+                } else {
+                    (422, serde_json::json!({ "error": "this Idempotency-Key came with another body" }))
+                };
+            }
+            self.keys.insert(key, invite);
+        }
+        self.stats.invites += 1;
+        if !self.invites.insert(invite) {
+            self.stats.duplicate_invites += 1;
+        }
+        calls::created(body)
+    }
+}
+
+fn short(bytes: &[u8]) -> Short {
+    let mut short = Short::default();
+    short.copy_from_slice(&Sha256::digest(bytes)[..16]);
+    short
+}
