@@ -64,9 +64,7 @@ impl BatchStatus {
             (Self::Processing, E::FailExtraction) => Ok(Self::Failed),
             (Self::Queued, E::Complete) => Ok(Self::Completed),
             (Self::Pending | Self::Processing | Self::Queued, E::Cancel) => Ok(Self::Cancelled),
-            (status, event) => {
-                Err(IllegalTransition { noun: "batch", status: status.as_str(), event: event.as_str() })
-            }
+            (status, event) => Err(IllegalTransition { noun: "batch", status: status.as_str(), event: event.as_str() }),
         }
     }
 

@@ -119,8 +119,7 @@ mod tests {
 
     #[test]
     fn only_failed_rows_come_back() {
-        let back: Vec<_> =
-            RowStatus::ALL.into_iter().filter(|status| status.on(RowEvent::Retry).is_ok()).collect();
+        let back: Vec<_> = RowStatus::ALL.into_iter().filter(|status| status.on(RowEvent::Retry).is_ok()).collect();
         assert_eq!(back, [RowStatus::Failed]);
     }
 }
