@@ -1,19 +1,21 @@
 //! Everything that a process of ours shares: the server opens it, and so does each command that changes work.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use crate::{
     bell::Bell,
     clock::Clock,
     closing::Closing,
-    config::Config,
+    config::{self, Config},
     crypto::{KeyRing, MacKey},
     downstream::Downstream,
+    intake::{Rules, check::CompileError},
     keys::{self, KeysError},
-    model::ClaimOwner,
+    model::{ClaimOwner, Workflow},
     objects::Objects,
     store::{
-        Store, StoreError, dependencies::StoredLedger,
+        Store, StoreError,
+        dependencies::StoredLedger,
         stuck::{self, ProcessKind},
     },
     work::open_batch::{OpenBatch, OpenBatchError, OpenBatches},
@@ -43,8 +45,14 @@ pub struct Appliance {
     pub extract_bell: Bell,
     /// The end of this process.
     pub closing: Closing,
+    rules: BTreeMap<String, Rules>,
     open_batches: OpenBatches,
 }
+
+/// The folder of stored files, where there is no bucket.
+const OBJECTS_FOLDER: &str = "objects";
+/// The folder of what is sorted outside of memory.
+const SPOOL_FOLDER: &str = "spool";
 
 /// Why an appliance does not open.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +66,12 @@ pub enum OpenError {
     /// The stored files.
     #[error("the stored files cannot be reached: {0}")]
     Objects(#[from] crate::objects::ObjectError),
+    /// The columns of a workflow.
+    #[error("the columns of a workflow cannot be checked: {0}")]
+    Columns(#[from] CompileError),
+    /// A folder could not be made.
+    #[error("a folder of the data folder could not be made: {0}")]
+    Folder(#[from] std::io::Error),
     /// The dependencies or the templates of the steps.
     #[error(transparent)]
     Downstream(#[from] crate::downstream::DownstreamError),
@@ -65,12 +79,22 @@ pub enum OpenError {
 
 impl Appliance {
     /// Opens the data folder, checks the keys against it, and names this process as an owner of claims.
-    pub fn open(config: Config, clock: Clock, kind: ProcessKind, runtime: &tokio::runtime::Handle) -> Result<Arc<Self>, OpenError> {
+    pub fn open(
+        config: Config,
+        clock: Clock,
+        kind: ProcessKind,
+        runtime: &tokio::runtime::Handle,
+    ) -> Result<Arc<Self>, OpenError> {
         // The keys come first: without them nothing may be created that would have to be thrown away.
         let ring = keys::read_ring(&config)?;
         let store = Store::open(&config.storage.data_dir, config.database.synchronous, clock.clone())?;
         let identity = keys::unlock(&store, &ring)?;
-        let objects = Objects::open(&config, runtime)?;
+        let objects = match &config.objects {
+            config::Objects::Local => Objects::local(config.storage.data_dir.join(OBJECTS_FOLDER))?,
+            config::Objects::Minio(settings) => Objects::minio(settings, runtime.clone())?,
+        };
+        let compiled = config.workflows.iter().map(|(name, workflow)| Ok((name.clone(), Rules::compile(workflow)?)));
+        let rules = compiled.collect::<Result<BTreeMap<_, _>, CompileError>>()?;
         let work_bell = Bell::default();
         let downstream = Downstream::new(
             &config.dependencies,
@@ -78,6 +102,7 @@ impl Appliance {
             Arc::new(StoredLedger::new(store.clone())),
             clock.clone(),
         )?;
+        std::fs::create_dir_all(config.storage.data_dir.join(SPOOL_FOLDER))?;
         let owner = ClaimOwner::random();
         store.write(move |tx| stuck::register(tx, owner, kind))?;
         Ok(Arc::new(Self {
@@ -88,12 +113,23 @@ impl Appliance {
             identity,
             objects,
             downstream,
+            rules,
             owner,
             work_bell,
             extract_bell: Bell::default(),
             closing: Closing::default(),
             open_batches: OpenBatches::default(),
         }))
+    }
+
+    /// The checks of a workflow's files.
+    pub fn rules(&self, workflow: &Workflow) -> Option<&Rules> {
+        self.rules.get(&workflow.name)
+    }
+
+    /// Where large files' unique values are sorted.
+    pub fn spool_dir(&self) -> PathBuf {
+        self.config.storage.data_dir.join(SPOOL_FOLDER)
     }
 
     /// The batch with this key in the database, with its data key open.

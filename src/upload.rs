@@ -10,9 +10,9 @@ use serde_json::Value;
 use crate::{
     appliance::Appliance,
     crypto::{DataKey, Place, Purpose, SealingWriter},
-    intake::{self, Accepted, Finding, Refused, SkippedSink},
-    model::{BatchId, Timestamp, Workflow},
-    objects::{ObjectError, ObjectWriter},
+    intake::{Accepted, Finding, Options, Refused, Rules, pass},
+    model::{BatchId, Timestamp, Workflow, workflow::OnInvalidRow},
+    objects::ObjectError,
     store::{
         StoreError,
         batches::{self, Batch, NewBatch},
@@ -31,6 +31,9 @@ pub enum UploadError {
     /// The file is not valid, too large, or broke off.
     #[error("the file is refused")]
     Refused(#[from] Refused),
+    /// Its workflow is not configured.
+    #[error("there is no such workflow")]
+    Workflow,
     /// It could not be stored.
     #[error(transparent)]
     Objects(#[from] ObjectError),
@@ -44,11 +47,16 @@ pub enum UploadError {
 
 /// A file that was received whole, is valid, and is stored, but is nobody's batch yet. Dropped, it leaves nothing.
 pub struct Received<'a> {
-    appliance: &'a Appliance,
     workflow: &'a Workflow,
-    upload: Upload,
     key: DataKey,
     accepted: Accepted,
+    noted: Noted<'a>,
+}
+
+/// An upload that is noted in the database. Dropped before it is a batch, it is cleared away.
+struct Noted<'a> {
+    appliance: &'a Appliance,
+    upload: Upload,
     kept: bool,
 }
 
@@ -75,9 +83,26 @@ pub fn receive<'a>(
     let (id, owner) = (BatchId::random(), appliance.owner);
     let upload = appliance.store.write(move |tx| uploads::begin(tx, id, owner))?;
     let key = DataKey::generate();
-    let mut received = Received { appliance, workflow, upload, key, accepted: Accepted::default(), kept: false };
-    received.accepted = received.store(body, gzip)?;
-    Ok(received)
+    let noted = Noted { appliance, upload, kept: false };
+    let accepted = noted.store(workflow, &key, body, gzip);
+    // Where it is refused, dropping what was noted clears it away.
+    Ok(Received { accepted: accepted?, workflow, key, noted })
+}
+
+/// The same verdict on a body as [`receive`] would give, and nothing kept. Blocks.
+pub fn validate(
+    appliance: &Appliance,
+    workflow: &Workflow,
+    body: impl Read,
+    gzip: bool,
+) -> Result<Accepted, UploadError> {
+    let spool_dir = appliance.spool_dir();
+    let options = Options { gzip, spool_dir: &spool_dir };
+    Ok(pass::run(body, rules(appliance, workflow)?, options, std::io::sink(), &mut |_| Ok(()))?)
+}
+
+fn rules<'a>(appliance: &'a Appliance, workflow: &Workflow) -> Result<&'a Rules, UploadError> {
+    appliance.rules(workflow).ok_or(UploadError::Workflow)
 }
 
 /// The name of a batch's stored file.
@@ -85,30 +110,33 @@ fn object_name(id: BatchId) -> String {
     format!("{id}.csv")
 }
 
-impl Received<'_> {
-    fn store(&self, body: impl Read, gzip: bool) -> Result<Accepted, UploadError> {
+impl Noted<'_> {
+    fn store(&self, workflow: &Workflow, key: &DataKey, body: impl Read, gzip: bool) -> Result<Accepted, UploadError> {
         let id = self.upload.id;
-        let object: ObjectWriter = self.appliance.objects.create(&object_name(id))?;
-        let mut sealing = SealingWriter::new(object, &self.key, Place::batch(Purpose::File, id))
-            .map_err(|error| ObjectError::from_write(error))?;
+        let object = self.appliance.objects.create(&object_name(id))?;
+        let mut sealing =
+            SealingWriter::new(object, key, Place::batch(Purpose::File, id)).map_err(ObjectError::from)?;
         let mut skipping = Skipping { appliance: self.appliance, upload: self.upload, noted: 0, waiting: Vec::new() };
-        let options = self.appliance.intake_options(gzip);
-        let accepted = intake::run(body, self.workflow, &options, &mut sealing, &mut skipping)?;
+        let spool_dir = self.appliance.spool_dir();
+        let options = Options { gzip, spool_dir: &spool_dir };
+        let skips = workflow.on_invalid_row == OnInvalidRow::Skip;
+        let mut listener = |finding: &Finding| if skips { skipping.skip(finding) } else { Ok(()) };
+        let accepted = pass::run(body, rules(self.appliance, workflow)?, options, &mut sealing, &mut listener)?;
         skipping.flush()?;
-        sealing.finish().map_err(ObjectError::from_write)?.finish()?;
+        sealing.finish().map_err(ObjectError::from)?.finish()?;
         Ok(accepted)
     }
+}
 
+impl Received<'_> {
     /// Makes the file a batch. Returns after the commit: the batch is there to stay.
     pub fn commit(mut self, meta: Meta) -> Result<Batch, UploadError> {
-        let (id, upload) = (self.upload.id, self.upload);
-        let details = BatchDetails {
-            file_name: meta.file_name,
-            header: self.accepted.header.clone(),
-            context: meta.context,
-        };
+        let (appliance, upload) = (self.noted.appliance, self.noted.upload);
+        let id = upload.id;
+        let details =
+            BatchDetails { file_name: meta.file_name, header: self.accepted.header.clone(), context: meta.context };
         let plain = serde_json::to_vec(&details).unwrap_or_default();
-        let wrapped = self.appliance.ring.wrap(&self.key, id);
+        let wrapped = appliance.ring.wrap(&self.key, id);
         let new = NewBatch {
             client: meta.client,
             workflow: self.workflow.name.clone(),
@@ -118,11 +146,11 @@ impl Received<'_> {
             object: object_name(id),
             file_bytes: self.accepted.bytes,
             file_sha256: self.accepted.sha256,
-            rows: self.accepted.rows,
-            skipped: self.accepted.skipped,
+            rows: saturated(self.accepted.rows),
+            skipped: saturated(self.accepted.skipped),
         };
         let window = self.workflow.duplicate_window;
-        let created = self.appliance.store.write(move |tx| {
+        let created = appliance.store.write(move |tx| {
             if !meta.allow_duplicate {
                 let since: Timestamp = tx.now.before(window);
                 if let Some(earlier) = batches::same_file(tx.connection, &new, since)? {
@@ -132,20 +160,27 @@ impl Received<'_> {
             batches::create(tx, upload, &new).map(Ok)
         })?;
         let batch = created.map_err(UploadError::Duplicate)?;
-        self.kept = true;
+        self.noted.kept = true;
         tracing::info!(batch = %id, rows = batch.counts.total, skipped = batch.skipped, "batch accepted");
-        self.appliance.extract_bell.ring();
+        appliance.extract_bell.ring();
         Ok(batch)
     }
 }
 
-impl Drop for Received<'_> {
+impl Drop for Noted<'_> {
     fn drop(&mut self) {
-        if !self.kept && let Err(error) = discard(self.appliance, self.upload) {
+        if !self.kept
+            && let Err(error) = discard(self.appliance, self.upload)
+        {
             // It stays noted, so the next start clears it away.
             tracing::warn!(upload = %self.upload.id, %error, "a refused upload could not be cleared away yet");
         }
     }
+}
+
+/// Rows are limited to what fits; the column says so again.
+fn saturated(rows: u64) -> u32 {
+    u32::try_from(rows).unwrap_or(u32::MAX)
 }
 
 fn discard(appliance: &Appliance, upload: Upload) -> Result<(), UploadError> {
@@ -180,7 +215,7 @@ impl Skipping<'_> {
     }
 }
 
-impl SkippedSink for Skipping<'_> {
+impl Skipping<'_> {
     fn skip(&mut self, finding: &Finding) -> std::io::Result<()> {
         self.waiting.push(Skipped {
             line: finding.line,

@@ -24,7 +24,9 @@ impl Dispatch {
         let url = self.url.unwrap_or_else(|| format!("http://{}", config.server.listen));
         let token = config.access.dispatch_token.as_ref().or(config.access.operator_token.as_ref());
         let token = token.ok_or_else(|| {
-            CliError::Unusable("there is no dispatch token: set DRIPFEED_DISPATCH_TOKEN or access.dispatch_token".into())
+            CliError::Unusable(
+                "there is no dispatch token: set DRIPFEED_DISPATCH_TOKEN or access.dispatch_token".into(),
+            )
         })?;
         let agent: ureq::Agent =
             ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).proxy(None).max_redirects(0).build().into();

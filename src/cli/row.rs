@@ -49,9 +49,7 @@ impl RowCommand {
 
 fn batch_of(appliance: &Appliance, row: RowRef) -> Result<Batch, CliError> {
     let found = appliance.store.read(|connection| batches::find(connection, row.batch))?;
-    found.ok_or_else(|| {
-        CliError::Failed(format!("there is no batch {}; `dripfeed batch list` shows all", row.batch))
-    })
+    found.ok_or_else(|| CliError::Failed(format!("there is no batch {}; `dripfeed batch list` shows all", row.batch)))
 }
 
 fn show(appliance: &Appliance, row: RowRef, json: bool) -> Result<(), CliError> {
@@ -72,8 +70,7 @@ fn run(appliance: &Appliance, row: RowRef, resend: bool) -> Result<(), CliError>
     let id = RowId::new(batch.batch, row.number);
     let owner = appliance.owner;
     let expires_at = appliance.clock.now().after(appliance.config.workers.claim_ttl);
-    let claimed =
-        appliance.store.write(move |tx| claims::claim_one(tx, id, Claimant { owner, expires_at }, resend))?;
+    let claimed = appliance.store.write(move |tx| claims::claim_one(tx, id, Claimant { owner, expires_at }, resend))?;
     let claimed = claimed.map_err(|why| CliError::Failed(refusal(row, why)))?;
     let mut reservation = appliance.downstream.reserve(&batch.workflow, claimed.step as usize);
     match row_work::work(appliance, &claimed, &mut reservation, Patience::Unlimited)? {

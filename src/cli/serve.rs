@@ -144,7 +144,7 @@ impl Server {
             let _ = thread.join();
         }
         let (owner, store) = (self.appliance.owner, &self.appliance.store);
-        rescue_own(&self.appliance);
+        rescue::free(&self.appliance, Lost::OfOwner(owner))?;
         store.write(move |tx| stuck::unregister(tx, owner))?;
         self.runtime.shutdown_timeout(drain);
         tracing::info!("ended");

@@ -9,7 +9,9 @@ use crate::simulator::{Simulator, SimulatorOptions};
 
 /// Play the downstream: three calls, a rate limit, latency and faults.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  dripfeed simulator --rate 50 --latency 20ms --errors 1%\n  curl http://127.0.0.1:9100/stats")]
+#[command(
+    after_help = "Example:\n  dripfeed simulator --rate 50 --latency 20ms --errors 1%\n  curl http://127.0.0.1:9100/stats"
+)]
 pub struct SimulatorCommand {
     /// Where to listen
     #[arg(long, default_value = "127.0.0.1:9100")]

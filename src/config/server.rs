@@ -98,7 +98,7 @@ impl Objects {
             endpoint: needed("endpoint"),
             bucket: needed("bucket"),
             access_key: needed("access_key"),
-            secret_key: Zeroizing::new(needed("secret_key")),
+            secret_key: needed("secret_key"),
         };
         section.finish();
         Self::Minio(settings)

@@ -14,45 +14,60 @@ pub fn show(config: &Config) -> String {
     let dispatch = &config.dispatch;
     let workers = &config.workers;
     let sections = [
-        ("server", vec![
-            ("listen", Value::from(config.server.listen.to_string())),
-            ("trusted_proxies", Value::from(config.server.trusted_proxies.clone())),
-        ]),
+        (
+            "server",
+            vec![
+                ("listen", Value::from(config.server.listen.to_string())),
+                ("trusted_proxies", Value::from(config.server.trusted_proxies.clone())),
+            ],
+        ),
         ("storage", vec![("data_dir", Value::from(config.storage.data_dir.display().to_string()))]),
         ("database", vec![("synchronous", Value::from(durability(config.database.synchronous)))]),
         ("encryption", vec![("key_file", Value::from(config.encryption.key_file.display().to_string()))]),
-        ("access", vec![
-            ("operator_token", secret(config.access.operator_token.as_ref())),
-            ("dispatch_token", secret(config.access.dispatch_token.as_ref())),
-            ("metrics_token", secret(config.access.metrics_token.as_ref())),
-        ]),
+        (
+            "access",
+            vec![
+                ("operator_token", secret(config.access.operator_token.as_ref())),
+                ("dispatch_token", secret(config.access.dispatch_token.as_ref())),
+                ("metrics_token", secret(config.access.metrics_token.as_ref())),
+            ],
+        ),
         ("log", vec![("filter", Value::from(config.log.filter.clone()))]),
-        ("dispatch", vec![
-            ("rows_per_client_per_run", Value::from(dispatch.rows_per_client_per_run)),
-            ("every", Value::from(dispatch.every.map_or_else(|| "off".to_owned(), show_duration))),
-            ("expect_every", Value::from(show_duration(dispatch.expect_every))),
-            ("take_over", Value::from(dispatch.take_over)),
-            ("min_interval", Value::from(show_duration(dispatch.min_interval))),
-        ]),
-        ("workers", vec![
-            ("threads", Value::from(workers.threads as i64)),
-            ("claim_ttl", Value::from(show_duration(workers.claim_ttl))),
-            ("auto_rescue", Value::from(workers.auto_rescue)),
-            ("drain", Value::from(show_duration(workers.drain))),
-        ]),
+        (
+            "dispatch",
+            vec![
+                ("rows_per_client_per_run", Value::from(dispatch.rows_per_client_per_run)),
+                ("every", Value::from(dispatch.every.map_or_else(|| "off".to_owned(), show_duration))),
+                ("expect_every", Value::from(show_duration(dispatch.expect_every))),
+                ("take_over", Value::from(dispatch.take_over)),
+                ("min_interval", Value::from(show_duration(dispatch.min_interval))),
+            ],
+        ),
+        (
+            "workers",
+            vec![
+                ("threads", Value::from(workers.threads as i64)),
+                ("claim_ttl", Value::from(show_duration(workers.claim_ttl))),
+                ("auto_rescue", Value::from(workers.auto_rescue)),
+                ("drain", Value::from(show_duration(workers.drain))),
+            ],
+        ),
         ("uploads", vec![("at_once", Value::from(config.uploads.at_once as i64))]),
     ];
     for (name, settings) in sections {
         root.insert(name.to_owned(), table(settings));
     }
     if let Objects::Minio(minio) = &config.objects {
-        root.insert("objects".to_owned(), table(vec![
-            ("kind", Value::from("minio")),
-            ("endpoint", Value::from(minio.endpoint.clone())),
-            ("bucket", Value::from(minio.bucket.clone())),
-            ("access_key", Value::from(Secret::MASK)),
-            ("secret_key", Value::from(Secret::MASK)),
-        ]));
+        root.insert(
+            "objects".to_owned(),
+            table(vec![
+                ("kind", Value::from("minio")),
+                ("endpoint", Value::from(minio.endpoint.clone())),
+                ("bucket", Value::from(minio.bucket.clone())),
+                ("access_key", Value::from(Secret::MASK)),
+                ("secret_key", Value::from(Secret::MASK)),
+            ]),
+        );
     }
     let dependencies = config.dependencies.iter().map(|(name, it)| (name.clone(), dependency(it)));
     root.insert("dependencies".to_owned(), Value::Table(dependencies.collect()));

@@ -10,7 +10,7 @@ use crate::{
     intake,
     model::{
         Column, ColumnKind, Dependency, RowId, Step, Workflow,
-        workflow::{ExtraColumns, Method, OnInvalidRow, Repeat},
+        workflow::{ExtraColumns, Method, OnInvalidRow},
     },
     template,
 };
@@ -100,8 +100,8 @@ fn read_column(mut section: Section<'_>, names: &mut BTreeSet<String>) -> Option
             section.fault("name", format!("`{spelling}` is the name or an alias of another column"));
         }
     }
-    if let Err(problem) = intake::check_column(&column) {
-        section.fault("type", problem);
+    if let Err(problem) = intake::check::compile(&column) {
+        section.fault("type", problem.to_string());
     }
     section.finish();
     Some(column)
@@ -120,10 +120,7 @@ fn read_kind(section: &mut Section<'_>) -> Option<ColumnKind> {
         "enum" => ColumnKind::Enum { values: section.texts("values") },
         "regex" => ColumnKind::Regex { pattern: section.template("pattern").unwrap_or_default() },
         _ => {
-            section.fault(
-                "type",
-                "is one of text, email, phone, postcode, integer, decimal, date, enum and regex",
-            );
+            section.fault("type", "is one of text, email, phone, postcode, integer, decimal, date, enum and regex");
             return None;
         }
     })

@@ -10,7 +10,7 @@ use crate::{
     downstream::{Downstream, Reservation},
     store::{
         StoreError,
-        claims::{self, ClaimedRow, Claimant, Openings},
+        claims::{self, Claimant, ClaimedRow, Openings},
     },
     work::pool::{Job, Pool},
 };

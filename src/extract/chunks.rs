@@ -15,8 +15,8 @@ use std::{
 use super::Obstacle;
 use crate::{
     appliance::Appliance,
-    crypto::Purpose,
-    intake::StoredRecords,
+    crypto::{Purpose, SEALED_OVERHEAD},
+    intake::Rows,
     model::record::Record,
     store::{StoreError, extraction::NewRow, skipped},
     work::open_batch::OpenBatch,
@@ -31,7 +31,7 @@ const CHUNKS_PER_THREAD: usize = 2;
 const SKIPPED_AHEAD: u32 = 1_000;
 
 /// The rows of one transaction.
-pub struct Chunk {
+pub(super) struct Chunk {
     /// The number of its first row.
     pub first_number: u32,
     /// Sealed, in order, without gaps in their numbers.
@@ -41,7 +41,7 @@ pub struct Chunk {
 type Sealed = Result<Chunk, Obstacle>;
 
 /// The chunks of a file, as they are ready.
-pub struct SealedChunks(IntoIter<Receiver<Sealed>>);
+pub(super) struct SealedChunks(IntoIter<Receiver<Sealed>>);
 
 impl SealedChunks {
     /// Starts reading behind the first `done` rows. Ends early when it is dropped.
@@ -89,9 +89,11 @@ impl Plain {
 
     fn seal(self, open: &OpenBatch) -> Chunk {
         let mut begin = 0;
+        let mut sealer = open.key.bulk();
         let mut rows = Vec::with_capacity(self.lines.len());
         for ((line, end), number) in self.lines.into_iter().zip(self.ends).zip(self.first_number..) {
-            let data = open.key.seal(open.place(Purpose::Row, number), &self.bytes[begin..end]);
+            let mut data = Vec::with_capacity(end - begin + SEALED_OVERHEAD);
+            sealer.seal_into(open.place(Purpose::Row, number), &self.bytes[begin..end], &mut data);
             rows.push(NewRow { line, data });
             begin = end;
         }
@@ -106,20 +108,21 @@ fn parse(
     done: u32,
     queue: &SyncSender<Receiver<Sealed>>,
 ) -> Result<(), Obstacle> {
-    let mut records = StoredRecords::new(file, &open.details.header);
+    let mut records = Rows::open(file, &open.details.header)?;
     let mut number = 0;
     let mut plain = Plain::starting_at(done + 1);
-    while let Some(record) = records.next_record()? {
-        if skipped.contains(record.line)? {
+    while let Some(record) = records.read()? {
+        if skipped.contains(record.line())? {
             continue;
         }
         number += 1;
         if number <= done {
             continue;
         }
-        Record::encode(&mut plain.bytes, record.origin(), record.cells());
+        let origin = record.origin().map(|row| row.to_string()).unwrap_or_default();
+        Record::encode(&mut plain.bytes, &origin, record.cells().map(str::as_bytes));
         plain.ends.push(plain.bytes.len());
-        plain.lines.push(record.line);
+        plain.lines.push(record.line());
         if plain.lines.len() == ROWS_PER_CHUNK {
             let full = std::mem::replace(&mut plain, Plain::starting_at(number + 1));
             if !hand_over(full, open, queue) {
@@ -145,7 +148,7 @@ fn hand_over(plain: Plain, open: &Arc<OpenBatch>, queue: &SyncSender<Receiver<Se
 }
 
 /// The lines that were skipped at upload, in order, read a piece at a time.
-pub struct SkippedLines {
+pub(super) struct SkippedLines {
     appliance: Arc<Appliance>,
     batch: i64,
     ahead: std::vec::IntoIter<u64>,
@@ -171,9 +174,10 @@ impl SkippedLines {
     fn advance(&mut self, behind: u64) -> Result<(), StoreError> {
         self.next = self.ahead.next();
         if self.next.is_none() {
-            let lines = self.appliance.store.read(|connection| {
-                skipped::lines(connection, self.batch, behind, SKIPPED_AHEAD)
-            })?;
+            let lines = self
+                .appliance
+                .store
+                .read(|connection| skipped::lines(connection, self.batch, behind, SKIPPED_AHEAD))?;
             self.ahead = lines.into_iter();
             self.next = self.ahead.next();
         }

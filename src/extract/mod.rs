@@ -14,6 +14,7 @@ use chunks::{Chunk, SealedChunks, SkippedLines};
 use crate::{
     appliance::Appliance,
     crypto::{OpeningReader, Place, Purpose, is_damaged},
+    intake::records::RecordError,
     model::ClaimOwner,
     objects::ObjectError,
     store::{
@@ -21,7 +22,7 @@ use crate::{
         batches::Batch,
         extraction::{self, Held},
     },
-    work::open_batch::{OpenBatch, OpenBatchError},
+    work::open_batch::OpenBatchError,
 };
 
 /// How an extraction ended.
@@ -73,6 +74,16 @@ impl Obstacle {
             Self::Damaged | Self::Rows { .. } => "damaged_file",
             Self::Objects(_) | Self::Read(_) => "file_unreachable",
             Self::Store(_) | Self::Sealing => "internal",
+        }
+    }
+}
+
+impl From<RecordError> for Obstacle {
+    fn from(error: RecordError) -> Self {
+        match error {
+            RecordError::Read(error) => error.into(),
+            // It was well-formed when it came.
+            _ => Self::Damaged,
         }
     }
 }
@@ -141,9 +152,8 @@ fn write_all(appliance: &Arc<Appliance>, batch: &Batch) -> Result<Held, Obstacle
         written += rows.len() as u32;
         let (key, owner) = (batch.batch, appliance.owner);
         let expires_at = appliance.clock.now().after(appliance.config.workers.claim_ttl);
-        let held = appliance
-            .store
-            .write(move |tx| extraction::write_rows(tx, key, owner, expires_at, first_number, &rows))?;
+        let held =
+            appliance.store.write(move |tx| extraction::write_rows(tx, key, owner, expires_at, first_number, &rows))?;
         if held == Held::No || appliance.closing.is_closed() {
             return Ok(Held::No);
         }

@@ -89,6 +89,13 @@ impl BatchView {
     }
 }
 
+impl BatchView {
+    /// The batch's own path.
+    pub fn address(&self) -> &str {
+        &self.links.this
+    }
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -138,9 +145,7 @@ pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
         .and(warp::post())
         .and(with(context))
         .and(warp::header::headers_cloned())
-        .and_then(|id, change: Change, context, headers| {
-            answer(change.route(), apply(id, change, context, headers))
-        });
+        .and_then(|id, change: Change, context, headers| answer(change.route(), apply(id, change, context, headers)));
     list.or(show).unify().or(change).unify().boxed()
 }
 

@@ -18,10 +18,8 @@ struct Health {
 
 pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
     let livez = warp::path!("livez").and(warp::get()).and_then(|| answer("/livez", async { alive() }));
-    let readyz = warp::path!("readyz")
-        .and(warp::get())
-        .and(with(context))
-        .and_then(|context| answer("/readyz", ready(context)));
+    let readyz =
+        warp::path!("readyz").and(warp::get()).and(with(context)).and_then(|context| answer("/readyz", ready(context)));
     livez.or(readyz).unify().boxed()
 }
 

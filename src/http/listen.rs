@@ -67,4 +67,3 @@ pub async fn serve(
         tracing::warn!("requests under way did not end in time and were cut off");
     }
 }
-

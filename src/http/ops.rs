@@ -1,5 +1,6 @@
 //! `/ops/v1`: what operators, and the clock that triggers dispatch, ask for.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use warp::{
     Filter,
@@ -71,10 +72,19 @@ pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
 
 /// A JSON body with a reason, or none at all.
 fn reason() -> impl Filter<Extract = (Reason,), Error = warp::Rejection> + Clone {
-    let given = warp::body::content_length_limit(LARGEST_BODY).and(warp::body::json());
-    let none = warp::any().map(Reason::default);
-    given.or(none).unify()
+    warp::body::content_length_limit(LARGEST_BODY).and(warp::body::bytes()).and_then(|body: Bytes| async move {
+        if body.is_empty() {
+            return Ok(Reason::default());
+        }
+        serde_json::from_slice(&body).map_err(|_| warp::reject::custom(NotUnderstood))
+    })
 }
+
+/// A body that is not the JSON object that it should be.
+#[derive(Debug)]
+struct NotUnderstood;
+
+impl warp::reject::Reject for NotUnderstood {}
 
 async fn dispatch(context: Context, headers: HeaderMap) -> Answer {
     let ran = blocking(move || {

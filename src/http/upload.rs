@@ -31,7 +31,8 @@ use super::{
     with,
 };
 use crate::{
-    intake::{Accepted, FINDINGS_TOLD, Refused},
+    intake::{Accepted, Refused, Report},
+    objects::ObjectError,
     store::clients::Client,
     upload::{self, Meta, UploadError},
 };
@@ -61,7 +62,7 @@ struct Options {
 #[derive(Serialize)]
 struct Valid {
     valid: bool,
-    rows: u32,
+    rows: u64,
     columns: Vec<String>,
     delimiter: String,
     warnings: Vec<String>,
@@ -72,8 +73,8 @@ impl Valid {
         Self {
             valid: true,
             rows: accepted.rows,
-            columns: accepted.header.names().map(str::to_owned).collect(),
-            delimiter: accepted.header.delimiter_name().to_owned(),
+            columns: accepted.header.kept().map(|column| column.name.clone()).collect(),
+            delimiter: accepted.header.delimiter.to_string(),
             warnings: accepted.warnings,
         }
     }
@@ -321,7 +322,7 @@ impl Incoming {
             Outcome::Valid(valid) => json(StatusCode::OK, &valid),
             Outcome::Batch(batch) => {
                 let mut response = json(StatusCode::ACCEPTED, &batch)?;
-                if let Ok(location) = HeaderValue::from_str(batch.location()) {
+                if let Ok(location) = HeaderValue::from_str(batch.address()) {
                     response.headers_mut().insert(header::LOCATION, location);
                 }
                 Ok(response)
@@ -368,31 +369,15 @@ fn broken(error: BrokenBody) -> Problem {
 
 fn refusal(error: UploadError) -> Problem {
     match error {
-        UploadError::Refused(Refused::Invalid(report)) => {
-            let count = report.count();
-            let told = report.first();
-            let detail = match count {
-                1 => "The file has one error; nothing of it was kept.".to_owned(),
-                _ if count as usize > FINDINGS_TOLD => {
-                    format!("The file has {count} errors, the first {FINDINGS_TOLD} are listed; nothing of it was kept.")
-                }
-                _ => format!("The file has {count} errors; nothing of it was kept."),
-            };
-            Problem::new(ProblemCode::InvalidFile, detail).with("errors", told).with("error_count", count)
-        }
-        UploadError::Refused(Refused::TooLarge { limit }) => Problem::new(
+        UploadError::Refused(Refused::Invalid(report)) => invalid_file(&report),
+        UploadError::Refused(Refused::TooLarge { max_bytes }) => Problem::new(
             ProblemCode::TooLarge,
-            format!("The file has more than {limit} bytes (inflated). Split it; nothing of it was kept."),
+            format!("The file has more than {max_bytes} bytes (inflated). Split it; nothing of it was kept."),
         ),
         UploadError::Refused(Refused::Read(_)) => bad("The upload broke off; nothing of it was kept."),
-        UploadError::Refused(Refused::Tee(error)) => {
-            tracing::error!(%error, "an upload could not be stored");
-            storage_problem(error.kind() == std::io::ErrorKind::StorageFull)
-        }
-        UploadError::Objects(error) => {
-            tracing::error!(?error, "an upload could not be stored");
-            storage_problem(false)
-        }
+        UploadError::Refused(Refused::Tee(error) | Refused::Spool(error)) => not_stored(&error.into()),
+        UploadError::Objects(error) => not_stored(&error),
+        UploadError::Workflow => Problem::not_found("workflow"),
         UploadError::Store(error) => error.into(),
         UploadError::Duplicate(earlier) => Problem::new(
             ProblemCode::DuplicateFile,
@@ -402,9 +387,25 @@ fn refusal(error: UploadError) -> Problem {
     }
 }
 
-fn storage_problem(disk_full: bool) -> Problem {
-    if disk_full {
-        return Problem::new(ProblemCode::DiskFull, "The disk is full; the operator has to make room. Nothing was kept.");
+fn invalid_file(report: &Report) -> Problem {
+    let (count, told) = (report.count, report.findings.len());
+    let detail = match count {
+        1 => "The file has one error; nothing of it was kept.".to_owned(),
+        _ if count > told as u64 => {
+            format!("The file has {count} errors, the first {told} are listed; nothing of it was kept.")
+        }
+        _ => format!("The file has {count} errors; nothing of it was kept."),
+    };
+    Problem::new(ProblemCode::InvalidFile, detail).with("errors", &report.findings).with("error_count", count)
+}
+
+fn not_stored(error: &ObjectError) -> Problem {
+    tracing::error!(%error, "an upload could not be stored");
+    if matches!(error, ObjectError::Full { .. }) {
+        return Problem::new(
+            ProblemCode::DiskFull,
+            "The disk is full; the operator has to make room. Nothing was kept.",
+        );
     }
     Problem::new(ProblemCode::Unavailable, "The file could not be stored; try again. Nothing was kept.").retry_after(10)
 }

@@ -1,33 +1,64 @@
-//! What is wrong with a file: where, what, and what to do. Never a cell's content.
+//! What is wrong with a file: findings, told as they are found, of which the first are kept and all are counted.
+//!
+//! Knows nothing of how they are shown. No finding holds a cell's content: what stands in a file is private, and the
+//! place is enough to find it.
 
-use serde::Serialize;
+use std::io;
 
-/// The findings of a file that are told; all are counted.
-pub const FINDINGS_TOLD: usize = 100;
-
-/// The kind of a finding, in a word that programs can rely on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// What is wrong, in a word that programs can rely on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
-#[allow(missing_docs, reason = "they are the interface's own words")]
 pub enum FindingCode {
+    /// Nothing stands in the file.
     EmptyFile,
+    /// It was said to be gzip, and is not, or is broken or cut off.
     BadGzip,
+    /// The text is in another encoding.
     NotUtf8,
+    /// The header lacks a column that the workflow requires.
     MissingColumn,
+    /// The header has a column that the workflow does not know.
     UnknownColumn,
+    /// Two columns of the header mean the same.
     DuplicateColumn,
+    /// No row, or no valid one, stands below the header.
     NoRows,
+    /// More rows than the workflow takes.
     TooManyRows,
+    /// A row has more or fewer fields than the header.
     WrongFieldCount,
+    /// A quote is opened and the file ends before it is closed.
     UnclosedQuote,
+    /// A cell, or a whole row, is longer than allowed.
     FieldTooLong,
+    /// A required cell is empty.
     MissingValue,
+    /// A cell is not what its column asks for.
     InvalidValue,
+    /// A cell of a unique column repeats one further up.
     DuplicateValue,
 }
 
 impl FindingCode {
-    /// As the API spells it.
+    /// Every code.
+    pub const ALL: [Self; 14] = [
+        Self::EmptyFile,
+        Self::BadGzip,
+        Self::NotUtf8,
+        Self::MissingColumn,
+        Self::UnknownColumn,
+        Self::DuplicateColumn,
+        Self::NoRows,
+        Self::TooManyRows,
+        Self::WrongFieldCount,
+        Self::UnclosedQuote,
+        Self::FieldTooLong,
+        Self::MissingValue,
+        Self::InvalidValue,
+        Self::DuplicateValue,
+    ];
+
+    /// As the schema and the API spell it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::EmptyFile => "empty_file",
@@ -48,76 +79,100 @@ impl FindingCode {
     }
 }
 
+/// A code and a sentence, not yet at a place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The kind of fault.
+    pub code: FindingCode,
+    /// What is wrong and what was expected, for a person; never a cell's content.
+    pub message: String,
+}
+
+impl Fault {
+    pub(super) fn new(code: FindingCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    /// The fault of a whole line.
+    pub(super) fn at_line(self, line: u64) -> Finding {
+        Finding { line, column: None, column_number: None, code: self.code, message: self.message }
+    }
+
+    /// The fault of one column of a line; `position` counts from 0.
+    pub(super) fn at_cell(self, line: u64, column: &str, position: usize) -> Finding {
+        let column_number = u32::try_from(position + 1).ok();
+        Finding { line, column: Some(column.to_owned()), column_number, code: self.code, message: self.message }
+    }
+}
+
 /// One thing that is wrong with a file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Finding {
-    /// The line on which the record starts; the header is line 1.
+    /// The line on which the row starts; the header's is usually 1.
     pub line: u64,
-    /// The column's name.
+    /// The column's name as the file has it (a missing column's as the workflow has it).
     pub column: Option<String>,
     /// The column's place in the file, from 1.
     pub column_number: Option<u32>,
     /// The kind of fault.
     pub code: FindingCode,
-    /// What was expected, and what to do.
+    /// What is wrong and what was expected, for a person.
     pub message: String,
 }
 
 impl Finding {
-    /// Of a line as a whole.
-    pub fn of_line(line: u64, code: FindingCode, message: impl Into<String>) -> Self {
-        Self { line, column: None, column_number: None, code, message: message.into() }
-    }
-
-    /// Of one cell; `index` counts the file's columns from 0.
-    pub fn of_cell(line: u64, column: &str, index: usize, code: FindingCode, message: impl Into<String>) -> Self {
-        let column_number = u32::try_from(index + 1).ok();
-        Self { line, column: Some(column.to_owned()), column_number, code, message: message.into() }
-    }
-
     fn place(&self) -> (u64, Option<u32>) {
         (self.line, self.column_number)
     }
 }
 
-/// The first findings of a file by place, and how many there are in all. They may come in any order.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// The findings of a file that was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    first: Vec<Finding>,
-    count: u64,
+    /// The first [`Report::MOST_KEPT`], by line and column.
+    pub findings: Vec<Finding>,
+    /// How many there are altogether.
+    pub count: u64,
 }
 
 impl Report {
-    /// A report of just these.
-    pub fn of(findings: Vec<Finding>) -> Self {
-        let mut report = Self::default();
-        findings.into_iter().for_each(|finding| report.add(finding));
-        report
+    /// So many findings are kept; the rest are only counted, so that a hopeless file costs no memory.
+    pub const MOST_KEPT: usize = 100;
+}
+
+/// Who hears of every finding as it is made; an error stops the pass.
+pub type Listener<'a> = dyn FnMut(&Finding) -> io::Result<()> + 'a;
+
+/// Counts findings, keeps the first ones, and passes all of them on.
+pub(super) struct Findings<'a> {
+    report: Report,
+    listener: &'a mut Listener<'a>,
+}
+
+impl<'a> Findings<'a> {
+    pub(super) fn new(listener: &'a mut Listener<'a>) -> Self {
+        Self { report: Report { findings: Vec::new(), count: 0 }, listener }
     }
 
-    /// Counts a finding, and keeps it if it is among the first.
-    pub fn add(&mut self, finding: Finding) {
-        self.count += 1;
-        let at = self.first.partition_point(|kept| kept.place() <= finding.place());
-        if at < FINDINGS_TOLD {
-            self.first.truncate(FINDINGS_TOLD - 1);
-            self.first.insert(at, finding);
+    /// Takes one more finding, in any order.
+    pub(super) fn add(&mut self, finding: Finding) -> io::Result<()> {
+        (self.listener)(&finding)?;
+        let Report { findings, count } = &mut self.report;
+        *count += 1;
+        let at = findings.partition_point(|kept| kept.place() <= finding.place());
+        if at < Report::MOST_KEPT {
+            findings.insert(at, finding);
+            findings.truncate(Report::MOST_KEPT);
         }
+        Ok(())
     }
 
-    /// The first ones, in the file's order.
-    pub fn first(&self) -> &[Finding] {
-        &self.first
+    pub(super) fn is_empty(&self) -> bool {
+        self.report.count == 0
     }
 
-    /// All of them.
-    pub fn count(&self) -> u64 {
-        self.count
-    }
-
-    /// Whether there is nothing to tell.
-    pub fn is_empty(&self) -> bool {
-        self.count == 0
+    pub(super) fn into_report(self) -> Report {
+        self.report
     }
 }
 
@@ -127,12 +182,31 @@ mod tests {
 
     #[test]
     fn keeps_the_first_by_place_and_counts_all() {
-        let mut report = Report::default();
-        for line in (1..=250).rev() {
-            report.add(Finding::of_line(line, FindingCode::WrongFieldCount, ""));
+        let mut heard = 0;
+        let mut listener = |_: &Finding| {
+            heard += 1;
+            Ok(())
+        };
+        let mut findings = Findings::new(&mut listener);
+        for line in (2..=201).rev() {
+            let fault = Fault::new(FindingCode::MissingValue, "a value is required");
+            findings.add(fault.at_cell(line, "email", 0)).unwrap();
         }
-        assert_eq!(report.count(), 250);
-        let lines: Vec<u64> = report.first().iter().map(|finding| finding.line).collect();
-        assert_eq!(lines, (1..=100).collect::<Vec<_>>());
+        findings.add(Fault::new(FindingCode::WrongFieldCount, "6 fields").at_line(2)).unwrap();
+        let report = findings.into_report();
+        assert_eq!((report.count, heard, report.findings.len()), (201, 201, Report::MOST_KEPT));
+        assert_eq!(
+            report.findings[0].code,
+            FindingCode::WrongFieldCount,
+            "a line's own finding comes before its cells'"
+        );
+        assert_eq!(report.findings[99].line, 100);
+    }
+
+    #[test]
+    fn codes_are_spelt_alike_everywhere() {
+        for code in FindingCode::ALL {
+            assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());
+        }
     }
 }

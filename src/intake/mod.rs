@@ -1,23 +1,33 @@
-//! Intake: bytes of a CSV in, findings or rows out. One streaming pass, in bounded memory, whatever the file.
+//! From the bytes of an upload to a verdict: the whole file, every row, in one pass and in bounded memory.
 //!
-//! The way of a file: [`decode`] inflates and counts it, [`records`] cuts it into records with their lines, [`header`]
-//! finds out which column is which, [`checks`] looks at every cell, [`unique`] finds the same value twice, and
-//! [`pass`] leads through all of them and hands the bytes on to whoever stores them. Later [`stored`] reads the stored
-//! file again, without checks.
+//! ```text
+//! upload ─ decode ─┬─ records ─ header ─┬─ check ──┬─ findings ─ Refused
+//!                  │                    └─ unique ─┘          └ Accepted
+//!                  └─ tee (sealing, storage)
+//! stored file ─ rows ─ extraction
+//! ```
 //!
-//! It knows nothing of HTTP, of the database, or of sealing.
+//! [`pass::run`] is the upload, and `validate_only` with a tee that keeps nothing; [`rows::Rows`] reads a stored file
+//! again. Everything here blocks, and nothing here knows of HTTP, of the store, or of keys.
 
-pub mod checks;
-pub mod decode;
+pub mod check;
+mod decode;
+mod encoding;
 pub mod finding;
 pub mod header;
+mod layout;
 pub mod pass;
 pub mod records;
-pub mod stored;
-pub mod unique;
+pub mod rows;
+mod rules;
+mod sorter;
+mod unique;
 
-pub use checks::check_column;
-pub use finding::{FINDINGS_TOLD, Finding, FindingCode, Report};
-pub use header::Header;
-pub use pass::{Accepted, Options, Refused, SkippedSink, run};
-pub use stored::StoredRecords;
+#[cfg(test)]
+mod tests;
+
+pub use finding::{Finding, FindingCode, Report};
+pub use header::{Delimiter, Header, HeaderColumn, Role};
+pub use pass::{Accepted, Options, Refused};
+pub use rows::{Rows, StoredRow};
+pub use rules::Rules;

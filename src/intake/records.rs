@@ -1,397 +1,259 @@
-//! Records and their lines. csv-core does the parsing; the buffers are ours, so that no record can grow without bound.
+//! The records of a CSV file (RFC 4180, read as leniently as spreadsheets write it), each with the line it starts on.
 //!
-//! A record's line is the one on which it starts, counted by CR, LF and CRLF alike, also inside quotes. Blank lines
-//! are passed over and counted.
+//! A record is a slice of one buffer that is used again and again: nothing is allocated for a row, and nothing grows
+//! beyond [`MAX_RECORD_BYTES`], whatever the file says. Values are kept exactly, blank lines are passed over but
+//! counted, and CR, LF and CRLF each end a line. Knows nothing of what a record means.
 
-use std::io::{self, Read};
+use std::{io, io::Read, ops::Range};
 
-use csv_core::ReadRecordResult;
+use csv_core::{ReadRecordResult, ReaderBuilder, Terminator};
 
-/// Bytes that are read at once.
-const BUFFER: usize = 64 * 1024;
-/// The largest record, all its cells together.
-pub const LARGEST_RECORD: usize = 1024 * 1024;
-/// The most cells of a record.
-pub const MOST_CELLS: usize = 4_096;
-const UTF8_BOM: &[u8] = &[0xef, 0xbb, 0xbf];
+/// The most columns that a file can have.
+pub const MAX_FIELDS: usize = 1_000;
+/// The most bytes that the cells of one record can have together.
+pub const MAX_RECORD_BYTES: usize = 1 << 20;
+/// So much is read at once; the header should fit, for its delimiter to be found out.
+const INPUT_BYTES: usize = 64 << 10;
+const FIRST_RECORD_BYTES: usize = 8 << 10;
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// A fault of the file's form.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FormFault {
-    /// A quote opens and never closes.
-    UnclosedQuote,
-    /// The record is larger than [`LARGEST_RECORD`].
-    TooLong,
-    /// The record has more than [`MOST_CELLS`] cells.
-    TooManyCells,
-    /// Not UTF-8: in the cell with this index (from 0), or in the file as a whole.
-    NotUtf8 {
-        /// The cell.
-        cell: Option<usize>,
-        /// What the file is instead.
-        looks_like: &'static str,
-    },
-}
-
-/// Why there is no next record.
-#[derive(Debug)]
+/// Why the next record cannot be had.
+#[derive(Debug, thiserror::Error)]
 pub enum RecordError {
-    /// The record that starts on this line is not well-formed.
-    Form {
-        /// Where it starts.
-        line: u64,
-        /// What is wrong.
-        fault: FormFault,
-    },
-    /// It could not be read.
-    Io(io::Error),
+    /// Longer than [`MAX_RECORD_BYTES`]. Reading can go on with the record behind it.
+    #[error("the record on line {line} is too long")]
+    TooLong { line: u64 },
+    /// The field at `position` (from 0) is not UTF-8.
+    #[error("line {line} is not UTF-8")]
+    NotUtf8 { line: u64, position: usize },
+    /// The file ends inside a quoted field of the record that starts on this line.
+    #[error("a quote opened in the record on line {line} is never closed")]
+    UnclosedQuote { line: u64 },
+    /// The file could not be read.
+    #[error(transparent)]
+    Read(#[from] io::Error),
 }
 
-impl From<io::Error> for RecordError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
-/// One record, as it lies in the reader's buffer.
+/// One record, until the next is read.
 #[derive(Debug, Clone, Copy)]
-pub struct RawRecord<'a> {
-    /// The line on which it starts.
+pub struct Record<'a> {
+    /// The line it starts on, from 1.
     pub line: u64,
     text: &'a str,
     ends: &'a [usize],
 }
 
-impl<'a> RawRecord<'a> {
-    /// How many cells it has.
-    pub fn len(&self) -> usize {
+impl<'a> Record<'a> {
+    /// A record of which only the line is known.
+    pub(super) fn empty(line: u64) -> Self {
+        Self { line, text: "", ends: &[] }
+    }
+
+    /// How many fields it has; [`MAX_FIELDS`] + 1 stands for any number beyond.
+    pub fn width(&self) -> usize {
         self.ends.len()
     }
 
-    /// Whether it has no cells.
-    pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
+    /// The field at `position`, from 0; one that is not there is empty.
+    pub fn field(&self, position: usize) -> &'a str {
+        self.text.get(range(self.ends, position)).unwrap_or_default()
     }
 
-    /// The cell with this index; empty where there is none.
-    pub fn cell(&self, index: usize) -> &'a str {
-        let Some(&end) = self.ends.get(index) else { return "" };
-        let start = if index == 0 { 0 } else { self.ends[index - 1] };
-        self.text.get(start..end).unwrap_or_default()
+    /// All fields, in order.
+    pub fn fields(self) -> impl Iterator<Item = &'a str> {
+        (0..self.width()).map(move |position| self.field(position))
     }
 
-    /// The cells in order.
-    pub fn cells(self) -> impl Iterator<Item = &'a str> {
-        (0..self.len()).map(move |index| self.cell(index))
+    /// Whether any field holds a NUL byte.
+    pub fn has_nul(&self) -> bool {
+        self.text.contains('\0')
     }
 }
 
-/// Cuts a file into records.
+fn range(ends: &[usize], position: usize) -> Range<usize> {
+    let start = position.checked_sub(1).and_then(|before| ends.get(before)).copied().unwrap_or(0);
+    start..ends.get(position).copied().unwrap_or(start)
+}
+
+/// Reads records from a file of UTF-8, with or without a byte order mark.
 pub struct Records<R> {
     source: R,
-    buffer: Box<[u8]>,
-    unread: std::ops::Range<usize>,
-    ended: bool,
-    core: csv_core::Reader,
-    output: Vec<u8>,
-    ends: Vec<usize>,
-    lines: LineCounter,
+    parser: csv_core::Reader,
+    begun: bool,
+    input: Box<[u8]>,
+    /// The part of `input` that is not parsed yet.
+    unread: Range<usize>,
+    /// The cells of the record, without quotes and delimiters between them.
+    text: Vec<u8>,
+    /// Where in `text` each cell ends; one place more than there can be columns, so that too many are noticed.
+    ends: Box<[usize]>,
+    /// The line of the next unread byte.
+    line: u64,
+    /// The last byte was a CR: an LF now belongs to it.
+    after_cr: bool,
 }
 
 impl<R: Read> Records<R> {
-    /// Reads from the beginning of a file: its byte order mark is passed over, and UTF-16 is named as such.
-    pub fn new(source: R) -> Result<Self, RecordError> {
-        let mut records = Self {
+    /// Records whose fields are separated by `delimiter`.
+    pub fn new(source: R, delimiter: u8) -> Self {
+        Self {
             source,
-            buffer: vec![0; BUFFER].into(),
+            parser: parser(delimiter),
+            begun: false,
+            input: vec![0; INPUT_BYTES].into(),
             unread: 0..0,
-            ended: false,
-            core: csv_core::Reader::new(),
-            output: vec![0; 4 * 1024],
-            ends: vec![0; 64],
-            lines: LineCounter::default(),
-        };
-        records.fill_first_line()?;
-        let begin = &records.buffer[records.unread.clone()];
-        if let Some(looks_like) = utf16(begin) {
-            return Err(RecordError::Form { line: 1, fault: FormFault::NotUtf8 { cell: None, looks_like } });
+            text: vec![0; FIRST_RECORD_BYTES],
+            ends: vec![0; MAX_FIELDS + 1].into(),
+            line: 1,
+            after_cr: false,
         }
-        if begin.starts_with(UTF8_BOM) {
-            records.unread.start += UTF8_BOM.len();
-        }
-        Ok(records)
     }
 
-    /// The beginning of the file as far as it was read: its first line, unless that is longer than the buffer.
-    pub fn beginning(&self) -> &[u8] {
-        &self.buffer[self.unread.clone()]
+    /// Looks at the beginning of the file (behind a byte order mark, up to 64 KiB), before the first record is read.
+    pub fn peek(&mut self) -> io::Result<&[u8]> {
+        self.begin()?;
+        Ok(&self.input[self.unread.clone()])
     }
 
-    /// What separates cells. To be said before the first record is read.
+    /// Changes the delimiter, before the first record is read.
     pub fn set_delimiter(&mut self, delimiter: u8) {
-        self.core = csv_core::ReaderBuilder::new().delimiter(delimiter).build();
+        self.parser = parser(delimiter);
     }
 
-    /// What is read from.
+    /// The line that reading has come to.
+    pub fn line(&self) -> u64 {
+        self.line
+    }
+
+    /// Where the bytes come from.
     pub fn source_mut(&mut self) -> &mut R {
         &mut self.source
     }
 
-    /// What is read from, at its end.
+    /// Gives back where the bytes came from.
     pub fn into_source(self) -> R {
         self.source
     }
 
-    /// The next record. After a fault of form the next call goes on behind the faulty record.
-    pub fn next_record(&mut self) -> Result<Option<RawRecord<'_>>, RecordError> {
+    /// The next record; `None` at the end of the file.
+    pub fn read(&mut self) -> Result<Option<Record<'_>>, RecordError> {
+        self.begin()?;
         if !self.skip_blank_lines()? {
             return Ok(None);
         }
-        let line = self.lines.line();
-        let form = |fault| RecordError::Form { line, fault };
-        let (mut written, mut cells) = (0, 0);
-        let mut overflow = None;
+        let line = self.line;
+        let (mut written, mut fields, mut too_long) = (0, 0, false);
         loop {
-            let at_end = !self.fill()?;
-            // At the end of the file one more line end is fed: outside of quotes it ends the record, inside it is
-            // swallowed, and that is how an unclosed quote is told from a last line without its end.
-            let input: &[u8] = if at_end { b"\n" } else { &self.buffer[self.unread.clone()] };
-            let (result, consumed, out, ended) =
-                self.core.read_record(input, &mut self.output[written..], &mut self.ends[cells..]);
+            // csv-core takes a file that ends inside quotes for whole. So the last record is always ended by a line
+            // feed: where that does not end it, it was taken for a part of a quoted field.
+            let at_end = self.unread.is_empty() && !self.fill()?;
+            let input = if at_end { b"\n" } else { &self.input[self.unread.clone()] };
+            let (result, consumed, output, ended) =
+                self.parser.read_record(input, &mut self.text[written..], &mut self.ends[fields..]);
+            written += output;
+            fields += ended;
             if !at_end {
-                self.lines.count(&self.buffer[self.unread.start..self.unread.start + consumed]);
-                self.unread.start += consumed;
+                self.consume(consumed);
             }
-            (written, cells) = (written + out, cells + ended);
             match result {
-                ReadRecordResult::Record | ReadRecordResult::End => break,
-                ReadRecordResult::InputEmpty if at_end => return Err(form(FormFault::UnclosedQuote)),
-                ReadRecordResult::InputEmpty => {}
-                ReadRecordResult::OutputFull if self.output.len() < LARGEST_RECORD => {
-                    self.output.resize(self.output.len() * 2, 0);
+                ReadRecordResult::Record => break,
+                ReadRecordResult::OutputFull if self.text.len() < MAX_RECORD_BYTES => {
+                    self.text.resize((self.text.len() * 2).min(MAX_RECORD_BYTES), 0);
                 }
                 ReadRecordResult::OutputFull => {
-                    // The rest of the record is read and forgotten.
-                    (written, cells) = (0, 0);
-                    overflow = Some(FormFault::TooLong);
+                    // It is read to its end all the same, to know where the next one begins.
+                    too_long = true;
+                    written = 0;
                 }
-                ReadRecordResult::OutputEndsFull if self.ends.len() < MOST_CELLS => {
-                    self.ends.resize(self.ends.len() * 2, 0);
+                ReadRecordResult::OutputEndsFull => fields = MAX_FIELDS,
+                ReadRecordResult::InputEmpty | ReadRecordResult::End if at_end => {
+                    return Err(RecordError::UnclosedQuote { line });
                 }
-                ReadRecordResult::OutputEndsFull => {
-                    (written, cells) = (0, 0);
-                    overflow.get_or_insert(FormFault::TooManyCells);
-                }
+                ReadRecordResult::InputEmpty | ReadRecordResult::End => {}
             }
         }
-        if let Some(fault) = overflow {
-            return Err(form(fault));
+        if too_long {
+            return Err(RecordError::TooLong { line });
         }
-        let ends = &self.ends[..cells];
-        let text = checked_text(&self.output[..written], ends).map_err(form)?;
-        Ok(Some(RawRecord { line, text, ends }))
+        record(line, &self.text[..written], &self.ends[..fields]).map(Some)
     }
 
-    /// Passes over line ends; `false` at the end of the file.
+    /// Fills the input for the first time, to the brim, and drops a byte order mark.
+    fn begin(&mut self) -> io::Result<()> {
+        if self.begun {
+            return Ok(());
+        }
+        while self.unread.end < self.input.len() {
+            match self.source.read(&mut self.input[self.unread.end..]) {
+                Ok(0) => break,
+                Ok(read) => self.unread.end += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if self.input[self.unread.clone()].starts_with(BYTE_ORDER_MARK) {
+            self.unread.start = BYTE_ORDER_MARK.len();
+        }
+        self.begun = true;
+        Ok(())
+    }
+
+    /// Reads more once all is parsed; false at the end of the file.
+    fn fill(&mut self) -> io::Result<bool> {
+        loop {
+            match self.source.read(&mut self.input) {
+                Ok(read) => {
+                    self.unread = 0..read;
+                    return Ok(read > 0);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Goes to the first byte of the next record; false when there is none.
     fn skip_blank_lines(&mut self) -> io::Result<bool> {
         loop {
+            let unread = &self.input[self.unread.clone()];
+            let blank = unread.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+            let all_blank = blank == unread.len();
+            self.consume(blank);
+            if !all_blank {
+                return Ok(true);
+            }
             if !self.fill()? {
                 return Ok(false);
             }
-            let unread = &self.buffer[self.unread.clone()];
-            let blank = unread.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-            self.lines.count(&unread[..blank]);
-            let all = blank == unread.len();
-            self.unread.start += blank;
-            if !all {
-                return Ok(true);
-            }
         }
     }
 
-    /// Makes sure that something is unread; `false` at the end of the file.
-    fn fill(&mut self) -> io::Result<bool> {
-        while self.unread.is_empty() && !self.ended {
-            let read = read_retrying(&mut self.source, &mut self.buffer)?;
-            self.unread = 0..read;
-            self.ended = read == 0;
-        }
-        Ok(!self.unread.is_empty())
-    }
-
-    /// Reads until a line end is in sight, the buffer is full, or the file ends.
-    fn fill_first_line(&mut self) -> io::Result<()> {
-        while !self.ended && self.unread.end < self.buffer.len() {
-            let read = read_retrying(&mut self.source, &mut self.buffer[self.unread.end..])?;
-            let new = self.unread.end..self.unread.end + read;
-            self.ended = read == 0;
-            self.unread.end = new.end;
-            if self.buffer[new].iter().any(|byte| matches!(byte, b'\r' | b'\n')) && self.unread.end >= 4 {
-                break;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn read_retrying(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    loop {
-        match source.read(buffer) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            other => return other,
+    /// Takes bytes off the input, and counts the lines that end in them.
+    fn consume(&mut self, bytes: usize) {
+        let start = self.unread.start;
+        self.unread.start += bytes;
+        for &byte in &self.input[start..self.unread.start] {
+            self.line += u64::from(byte == b'\r' || byte == b'\n' && !self.after_cr);
+            self.after_cr = byte == b'\r';
         }
     }
 }
 
-/// The bytes as text, if every cell by itself is UTF-8.
-fn checked_text<'a>(bytes: &'a [u8], ends: &[usize]) -> Result<&'a str, FormFault> {
-    let cell_of = |byte: usize| ends.iter().position(|&end| byte < end).unwrap_or(ends.len().saturating_sub(1));
-    let not_utf8 = |byte: usize| FormFault::NotUtf8 { cell: Some(cell_of(byte)), looks_like: "Latin-1 or Windows-1252" };
-    let text = std::str::from_utf8(bytes).map_err(|error| not_utf8(error.valid_up_to()))?;
-    match ends.iter().find(|&&end| !text.is_char_boundary(end)) {
-        None => Ok(text),
-        Some(&end) => Err(not_utf8(end - 1)),
-    }
+fn parser(delimiter: u8) -> csv_core::Reader {
+    ReaderBuilder::new().delimiter(delimiter).terminator(Terminator::CRLF).build()
 }
 
-/// Names UTF-16 by its byte order mark, or by its zeros.
-fn utf16(begin: &[u8]) -> Option<&'static str> {
-    let zeros = |at: usize| begin.iter().skip(at).step_by(2).take(32).filter(|&&byte| byte == 0).count();
-    let seen = begin.len().min(64) / 2;
-    match begin {
-        [0xff, 0xfe, ..] => Some("UTF-16 (little endian)"),
-        [0xfe, 0xff, ..] => Some("UTF-16 (big endian)"),
-        _ if seen >= 4 && zeros(1) * 4 > seen * 3 => Some("UTF-16 (little endian)"),
-        _ if seen >= 4 && zeros(0) * 4 > seen * 3 => Some("UTF-16 (big endian)"),
-        _ => None,
-    }
-}
-
-/// Counts line ends: CR, LF, and CRLF as one, also where the two come in different pieces.
-#[derive(Debug, Default)]
-struct LineCounter {
-    ended: u64,
-    after_cr: bool,
-}
-
-impl LineCounter {
-    fn line(&self) -> u64 {
-        self.ended + 1
-    }
-
-    fn count(&mut self, bytes: &[u8]) {
-        for at in memchr::memchr2_iter(b'\r', b'\n', bytes) {
-            let follows_cr = if at == 0 { self.after_cr } else { bytes[at - 1] == b'\r' };
-            self.ended += u64::from(!(bytes[at] == b'\n' && follows_cr));
-        }
-        if let Some(&last) = bytes.last() {
-            self.after_cr = last == b'\r';
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// Gives a few bytes at a time.
-    struct Dripping<'a>(&'a [u8], usize);
-
-    impl Read for Dripping<'_> {
-        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            let length = self.0.len().min(self.1).min(buffer.len());
-            buffer[..length].copy_from_slice(&self.0[..length]);
-            self.0 = &self.0[length..];
-            Ok(length)
-        }
-    }
-
-    type Read1 = Result<Vec<(u64, Vec<String>)>, (u64, FormFault)>;
-
-    fn read(bytes: &[u8], piece: usize) -> Read1 {
-        let form = |error| match error {
-            RecordError::Form { line, fault } => (line, fault),
-            RecordError::Io(error) => panic!("{error}"),
-        };
-        let mut records = Records::new(Dripping(bytes, piece)).map_err(form)?;
-        let mut all = Vec::new();
-        while let Some(record) = records.next_record().map_err(form)? {
-            all.push((record.line, record.cells().map(str::to_owned).collect()));
-        }
-        Ok(all)
-    }
-
-    fn lines(text: &str) -> Vec<u64> {
-        read(text.as_bytes(), 3).expect("well-formed").into_iter().map(|(line, _)| line).collect()
-    }
-
-    #[test]
-    fn lines_are_counted_for_every_kind_of_line_end() {
-        assert_eq!(lines("a,b\n1,2\n3,4\n"), [1, 2, 3]);
-        assert_eq!(lines("a,b\r\n1,2\r\n3,4"), [1, 2, 3]);
-        assert_eq!(lines("a,b\r1,2\r3,4\r"), [1, 2, 3]);
-        assert_eq!(lines("a,b\n\n\n1,2\r\n\r\n3,4\n\n\n"), [1, 4, 6]);
-        assert_eq!(lines("a,b\n\"x\ny\r\nz\",2\n3,4\n"), [1, 2, 5]);
-    }
-
-    #[test]
-    fn an_unclosed_quote_is_told_with_the_line_of_its_row() {
-        for text in ["a,b\n1,2\n\"x,3\n4,5\n", "a,b\n1,2\n\"", "a,b\n1,2\n3,\"x\n\n", "a,b\n1,2\n3,\"x\"\""] {
-            assert_eq!(read(text.as_bytes(), 5), Err((3, FormFault::UnclosedQuote)), "{text:?}");
-        }
-        for text in ["a,b\n1,\"2\"", "a,b\n1,\"\"\"\"", "a,b\n1,5\" pipe\n"] {
-            assert!(read(text.as_bytes(), 5).is_ok(), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn a_record_that_is_too_long_is_told_and_passed_over() {
-        let text = format!("a\n{}\nz\n", "x".repeat(LARGEST_RECORD + 1));
-        let mut records = Records::new(text.as_bytes()).expect("UTF-8");
-        records.next_record().expect("the header");
-        assert!(matches!(records.next_record(), Err(RecordError::Form { line: 2, fault: FormFault::TooLong })));
-        let last = records.next_record().expect("well-formed").expect("one more");
-        assert_eq!((last.line, last.cell(0)), (3, "z"));
-    }
-
-    #[test]
-    fn other_encodings_are_named() {
-        let utf16 = |text: &str, mark: bool| -> Vec<u8> {
-            let mark = mark.then_some(0xfeff_u16);
-            mark.into_iter().chain(text.encode_utf16()).flat_map(u16::to_le_bytes).collect()
-        };
-        for bytes in [utf16("email,name\n", true), utf16("email,name\n", false)] {
-            let fault = FormFault::NotUtf8 { cell: None, looks_like: "UTF-16 (little endian)" };
-            assert_eq!(read(&bytes, 7), Err((1, fault)));
-        }
-        let latin = b"a,b\n1,2\nx,Jos\xe9\n";
-        let fault = FormFault::NotUtf8 { cell: Some(1), looks_like: "Latin-1 or Windows-1252" };
-        assert_eq!(read(latin, 4), Err((3, fault)));
-        // Two cells that are UTF-8 only when they are put together.
-        assert!(read(b"a,b\n\xc3,\xa9\n", 64).is_err());
-        assert_eq!(read(b"\xef\xbb\xbfa,b\n", 2).expect("a byte order mark"), [(1, vec!["a".into(), "b".into()])]);
-    }
-
-    proptest! {
-        #[test]
-        fn what_csv_writes_is_read_back(
-            rows in prop::collection::vec(prop::collection::vec("[a-z\"\n\r, é]{1,6}", 2), 1..12),
-            piece in 1_usize..40,
-        ) {
-            let mut writer = csv::WriterBuilder::new().quote_style(csv::QuoteStyle::Always).from_writer(Vec::new());
-            for row in &rows {
-                writer.write_record(row).expect("memory");
-            }
-            let bytes = writer.into_inner().expect("memory");
-            let read: Vec<_> = read(&bytes, piece).expect("well-formed").into_iter().map(|(_, cells)| cells).collect();
-            prop_assert_eq!(read, rows);
-        }
-
-        #[test]
-        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..400), piece in 1_usize..40) {
-            let _ = read(&bytes, piece);
+/// The bytes of a record as text. Each field is looked at by itself where the whole is not sound: two halves of a
+/// character on either side of a delimiter make no character.
+fn record<'a>(line: u64, bytes: &'a [u8], ends: &'a [usize]) -> Result<Record<'a>, RecordError> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if ends.iter().all(|&end| text.is_char_boundary(end)) => Ok(Record { line, text, ends }),
+        _ => {
+            let is_broken = |position: &usize| {
+                bytes.get(range(ends, *position)).is_none_or(|field| std::str::from_utf8(field).is_err())
+            };
+            let position = (0..ends.len()).find(is_broken).unwrap_or(0);
+            Err(RecordError::NotUtf8 { line, position })
         }
     }
 }

@@ -11,9 +11,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::Notify};
-use warp::hyper::{
-    Method, Request, Response, body::Incoming, header, server::conn::http1, service::service_fn,
-};
+use warp::hyper::{Method, Request, Response, body::Incoming, header, server::conn::http1, service::service_fn};
 
 use super::{
     calls::{self, Answer, Call},

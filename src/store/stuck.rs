@@ -28,17 +28,28 @@ pub enum Lost {
     Expired,
     /// Those of servers that are not this one.
     OfDeadServers(ClaimOwner),
+    /// Those of this one, which makes no more.
+    OfOwner(ClaimOwner),
 }
 
 impl Lost {
-    /// A condition on `owner` and `claim_expires_at`, with its two parameters.
-    const CONDITION: &str = "CASE WHEN :me IS NULL THEN claim_expires_at <= :now
-                             ELSE owner IN (SELECT owner FROM processes WHERE kind = 'server' AND owner <> :me) END";
+    /// A condition on `owner` and `claim_expires_at`, with its parameters.
+    const CONDITION: &str = "CASE WHEN :mine IS NOT NULL THEN owner = :mine
+                                  WHEN :me IS NULL THEN claim_expires_at <= :now
+                                  ELSE owner IN (SELECT owner FROM processes WHERE kind = 'server' AND owner <> :me)
+                             END";
 
     fn me(self) -> Option<ClaimOwner> {
         match self {
-            Self::Expired => None,
             Self::OfDeadServers(me) => Some(me),
+            Self::Expired | Self::OfOwner(_) => None,
+        }
+    }
+
+    fn mine(self) -> Option<ClaimOwner> {
+        match self {
+            Self::OfOwner(owner) => Some(owner),
+            Self::Expired | Self::OfDeadServers(_) => None,
         }
     }
 }
@@ -130,6 +141,7 @@ pub fn free_rows(tx: &Tx<'_>, lost: Lost) -> Result<Vec<RowId>> {
             ":cancelled": RowStatus::Processing.on(RowEvent::Cancel)?,
             ":now": tx.now,
             ":me": lost.me(),
+            ":mine": lost.mine(),
             ":limit": FREED_AT_ONCE,
         },
         |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
@@ -158,6 +170,7 @@ pub fn free_batches(tx: &Tx<'_>, lost: Lost) -> Result<Vec<BatchId>> {
             ":released": BatchStatus::Processing.on(BatchEvent::ReleaseExtraction)?,
             ":now": tx.now,
             ":me": lost.me(),
+            ":mine": lost.mine(),
         },
         |row| Ok((row.get(0)?, row.get(1)?)),
     )?;

@@ -79,7 +79,7 @@ impl OpenBatch {
 
     /// The cells of a record by the names that templates know them by.
     pub fn named_cells(&self, cells: Vec<String>) -> BTreeMap<String, Value> {
-        let names = self.details.header.kept_names().map(str::to_owned);
+        let names = self.details.header.kept().map(|column| column.template_name().to_owned());
         names.zip(cells.into_iter().map(Value::String)).collect()
     }
 }

@@ -12,8 +12,8 @@ use std::{sync::Arc, time::Duration};
 use serde_json::{Value, json};
 
 use super::{
-    idempotency::{self, Origin},
     error_payload::ErrorPayload,
+    idempotency::{self, Origin},
     open_batch::{OpenBatch, OpenBatchError},
     progress::Progress,
 };
@@ -212,13 +212,7 @@ impl<'a> Worker<'a> {
         let sent_before = self.standing.sent_at;
         let key = (step.repeat == Repeat::IdempotencyKey).then(|| {
             let fingerprint = request.fingerprint();
-            idempotency::key(
-                &self.appliance.identity,
-                &self.origin,
-                &step.name,
-                self.claimed.retries,
-                &fingerprint,
-            )
+            idempotency::key(&self.appliance.identity, &self.origin, &step.name, self.claimed.retries, &fingerprint)
         });
         if step.repeat != Repeat::Safe {
             self.note_leaving().inspect_err(|_| self.standing.sent_at = sent_before)?;

@@ -20,8 +20,7 @@ const LAST_NAMES: [&str; 24] = [
     "Roberts", "Walker", "Wright", "Thompson", "Hughes", "Okafor", "Green", "Hall", "Lewis", "Müller", "Clarke",
     "McDonald", "Nowak",
 ];
-const AREAS: [&str; 16] =
-    ["AB", "BS", "CF", "DH", "EH", "G", "L", "LS", "M", "NE", "NG", "OX", "SW", "W", "YO", "BT"];
+const AREAS: [&str; 16] = ["AB", "BS", "CF", "DH", "EH", "G", "L", "LS", "M", "NE", "NG", "OX", "SW", "W", "YO", "BT"];
 const INWARD: [&str; 8] = ["1AA", "2BD", "3EF", "4GH", "5JL", "6NP", "7QR", "8TU"];
 
 /// Rows between two whose postcode and house number are nowhere to be found.

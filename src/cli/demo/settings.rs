@@ -4,11 +4,7 @@ use std::{net::SocketAddr, path::Path};
 
 use rand::{RngExt, distr::Alphanumeric};
 
-use crate::{
-    cli::CliError,
-    config::{Config, ConfigError},
-    crypto::KeyRing,
-};
+use crate::{cli::CliError, config::Config, crypto::KeyRing};
 
 /// The time that the rows should take, as far as the machine can.
 const SECONDS: u32 = 20;
@@ -76,7 +72,7 @@ concurrency = 32
         data_dir = quoted(data_dir),
         keys = quoted(&keys),
     );
-    let config = Config::from_toml(&text, |_| None).map_err(ConfigError::from)?;
+    let config = Config::from_toml(&text, &|_| None)?;
     Ok((config, token))
 }
 
