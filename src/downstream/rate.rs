@@ -86,10 +86,11 @@ impl Line {
         }
     }
 
-    /// When the next leased slot can be used; `None` where nothing is leased any more.
+    /// When the next leased slot can be used; `None` where nothing is leased any more. A slot needs its whole spacing
+    /// within the lease: whoever leased the stretch behind it begins right at the end.
     pub(super) fn next_slot(&mut self, now: i64) -> Option<i64> {
         self.forget_lost(now);
-        (self.next < self.leased_until).then_some(self.next)
+        (self.next.saturating_add(self.spacing) <= self.leased_until).then_some(self.next)
     }
 
     /// When a slot can be used at the earliest, leased or not, as far as this process knows.
@@ -124,9 +125,8 @@ impl Line {
     /// A lease came. One that follows what is left of the last one joins it; where somebody else's lies between, what
     /// is left is given up.
     pub(super) fn extend(&mut self, lease: Lease) {
-        if lease.start != self.leased_until || self.next >= self.leased_until {
-            self.next = lease.start;
-        }
+        let follows = lease.start == self.leased_until;
+        self.next = if follows { self.next.min(lease.start) } else { lease.start };
         self.leased_until = lease.end;
     }
 }

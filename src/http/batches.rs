@@ -109,8 +109,10 @@ struct BatchList {
 /// `?limit=&after=` of a list.
 #[derive(Debug, Deserialize)]
 pub struct Paging {
-    limit: Option<u32>,
-    after: Option<String>,
+    /// Entries at most.
+    pub limit: Option<u32>,
+    /// The `next` of an earlier page.
+    pub after: Option<String>,
 }
 
 impl Paging {

@@ -135,11 +135,15 @@ struct RowList {
 struct Query {
     status: Option<String>,
     code: Option<String>,
-    #[serde(flatten)]
-    paging: Paging,
+    limit: Option<u32>,
+    after: Option<String>,
 }
 
 impl Query {
+    fn paging(&self) -> Paging {
+        Paging { limit: self.limit, after: self.after.clone() }
+    }
+
     fn filter(&self) -> Result<RowFilter, Problem> {
         let status = self.status.as_deref().map(str::parse::<RowStatus>).transpose();
         let code = self.code.as_deref().map(str::parse::<FailureCode>).transpose();
@@ -189,7 +193,8 @@ fn opened(
 async fn list(id: BatchId, context: Context, headers: HeaderMap, query: Query) -> Answer {
     let list = blocking(move || {
         let (batch, open, masked) = opened(&context, &headers, id)?;
-        let (filter, limit, after) = (query.filter()?, query.paging.limit()?, query.paging.after()?.unwrap_or(0));
+        let (filter, paging) = (query.filter()?, query.paging());
+        let (limit, after) = (paging.limit()?, paging.after()?.unwrap_or(0));
         let page = context.appliance.store.read(|connection| rows::page(connection, &batch, filter, after, limit))?;
         Ok(RowList {
             rows: page.rows.iter().map(|row| RowView::of(&context.appliance, &open, row, masked)).collect(),

@@ -1,4 +1,5 @@
-//! What several tests need.
+//! What several tests need; each uses a part of it.
+#![allow(dead_code)]
 
-#[allow(dead_code, reason = "each test uses the part that it needs")]
+pub mod app;
 pub mod s3;

@@ -1,0 +1,319 @@
+//! The real binary, serving on a free port over a temporary folder, against a simulator of its own.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::{Arc, Condvar, Mutex},
+    time::{Duration, Instant},
+};
+
+use dripfeed::simulator::{Simulator, SimulatorOptions, Stats};
+use serde_json::Value;
+
+/// No state that a test waits for takes longer than this, on the slowest machine.
+const DEADLINE: Duration = Duration::from_secs(60);
+/// Between two looks at something that is waited for.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+pub const OPERATOR: &str = "operator-token-0123456789";
+pub const DISPATCH: &str = "dispatch-token-0123456789";
+const KEY_LINE: &str = "test:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
+/// What a test sets differently.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// More sections, or more of `[workflows.invite]`, as TOML.
+    pub more: String,
+    /// `[dispatch]`.
+    pub dispatch: String,
+    /// `[workers]`.
+    pub workers: String,
+    /// Both dependencies' settings besides the base URL.
+    pub dependency: String,
+    pub simulator: SimulatorOptions,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            more: String::new(),
+            dispatch: "every = \"1s\"\nmin_interval = \"0s\"".into(),
+            workers: "threads = 8".into(),
+            dependency: "rate_per_second = 2000\nburst = 50\nconcurrency = 16\ntimeout = \"5s\"".into(),
+            simulator: SimulatorOptions::default(),
+        }
+    }
+}
+
+/// A server of the real binary. Dropped, it is killed.
+pub struct App {
+    pub folder: tempfile::TempDir,
+    pub simulator: Simulator,
+    /// The key of the client `acme`.
+    pub key: String,
+    server: Option<Running>,
+}
+
+struct Running {
+    child: Child,
+    address: String,
+    log: Arc<(Mutex<String>, Condvar)>,
+}
+
+impl App {
+    pub fn start(setup: Setup) -> Self {
+        let mut app = Self::prepared(setup);
+        app.serve();
+        app
+    }
+
+    /// Everything but the server.
+    pub fn prepared(setup: Setup) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let simulator = Simulator::start(setup.simulator).expect("a simulator");
+        std::fs::write(folder.path().join("keys"), KEY_LINE).expect("a key file");
+        let at = folder.path().display();
+        let Setup { more, dispatch, workers, dependency, .. } = setup;
+        let downstream = simulator.address();
+        let config = format!(
+            r#"
+[server]
+listen = "127.0.0.1:0"
+[storage]
+data_dir = "{at}/data"
+[encryption]
+key_file = "{at}/keys"
+[access]
+operator_token = "{OPERATOR}"
+dispatch_token = "{DISPATCH}"
+[dispatch]
+{dispatch}
+[workers]
+{workers}
+[dependencies.addresses]
+base_url = "http://{downstream}"
+{dependency}
+[dependencies.invites]
+base_url = "http://{downstream}"
+{dependency}
+{more}
+"#
+        );
+        std::fs::write(folder.path().join("dripfeed.toml"), config).expect("a configuration");
+        let mut app = Self { folder, simulator, key: String::new(), server: None };
+        app.key = app.add_client("acme", None);
+        app
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    pub fn add_client(&self, name: &str, rows_per_run: Option<u32>) -> String {
+        let limit = rows_per_run.map(|rows| rows.to_string());
+        let mut arguments = vec!["client", "add", name, "--json"];
+        if let Some(limit) = &limit {
+            arguments.extend(["--rows-per-run", limit]);
+        }
+        let output = self.command(&arguments);
+        assert!(output.status.success(), "{output:?}");
+        let added: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        added["key"].as_str().expect("a key").to_owned()
+    }
+
+    fn binary(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dripfeed"));
+        command.arg("--config").arg(self.folder.path().join("dripfeed.toml")).args(arguments);
+        command
+    }
+
+    /// Runs a command of the binary to its end.
+    pub fn command(&self, arguments: &[&str]) -> Output {
+        self.binary(arguments).output().expect("the binary")
+    }
+
+    /// Starts a command of the binary and leaves it running.
+    pub fn spawn(&self, arguments: &[&str]) -> Child {
+        self.binary(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary")
+    }
+
+    /// Starts the server and waits until it listens.
+    pub fn serve(&mut self) {
+        let mut child = self.binary(&["serve"]).stderr(Stdio::piped()).spawn().expect("the binary");
+        let stderr = child.stderr.take().expect("piped");
+        let log = Arc::new((Mutex::new(String::new()), Condvar::new()));
+        let kept = log.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                kept.0.lock().expect("log").push_str(&(line + "\n"));
+                kept.1.notify_all();
+            }
+            kept.1.notify_all();
+        });
+        let address = {
+            let lines = log.0.lock().expect("log");
+            let waited = log.1.wait_timeout_while(lines, DEADLINE, |lines| address_in(lines).is_none());
+            let (lines, _) = waited.expect("log");
+            address_in(&lines).unwrap_or_else(|| panic!("the server did not start:\n{lines}"))
+        };
+        self.server = Some(Running { child, address, log });
+    }
+
+    fn server(&self) -> &Running {
+        self.server.as_ref().expect("a running server")
+    }
+
+    /// Everything that the server has logged.
+    pub fn log(&self) -> String {
+        self.server().log.0.lock().expect("log").clone()
+    }
+
+    /// Ends the server at once, as a power cut would end the process.
+    pub fn kill(&mut self) {
+        if let Some(mut running) = self.server.take() {
+            running.child.kill().expect("killed");
+            running.child.wait().expect("reaped");
+        }
+    }
+
+    /// Ends the server in order, and returns its exit status.
+    pub fn terminate(&mut self) -> Option<i32> {
+        let mut running = self.server.take().expect("a running server");
+        let pid = rustix::process::Pid::from_child(&running.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("signalled");
+        running.child.wait().expect("reaped").code()
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.server().address)
+    }
+
+    pub fn get(&self, key: &str, path: &str) -> (u16, Value) {
+        answer(agent().get(self.url(path)).header("Authorization", format!("Bearer {key}")).call())
+    }
+
+    pub fn post(&self, key: &str, path: &str) -> (u16, Value) {
+        answer(agent().post(self.url(path)).header("Authorization", format!("Bearer {key}")).send_empty())
+    }
+
+    pub fn post_json(&self, key: &str, path: &str, body: &Value) -> (u16, Value) {
+        let request = agent().post(self.url(path)).header("Authorization", format!("Bearer {key}"));
+        answer(request.header("Content-Type", "application/json").send(body.to_string()))
+    }
+
+    /// Uploads a body to the workflow `invite`.
+    pub fn upload(&self, key: &str, body: impl AsRef<[u8]>) -> (u16, Value) {
+        self.upload_as(key, "/v2/client/users/batch/invite", &[("Content-Type", "text/csv")], body.as_ref())
+    }
+
+    pub fn upload_as(&self, key: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> (u16, Value) {
+        let mut request = agent().post(self.url(path)).header("Authorization", format!("Bearer {key}"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        answer(request.send(body))
+    }
+
+    /// Uploads a body that has to be accepted, and returns the batch's id.
+    pub fn accepted(&self, body: impl AsRef<[u8]>) -> String {
+        let (status, batch) = self.upload(&self.key, body);
+        assert_eq!(status, 202, "{batch}");
+        batch["id"].as_str().expect("an id").to_owned()
+    }
+
+    pub fn batch(&self, id: &str) -> Value {
+        let (status, batch) = self.get(&self.key, &format!("/v2/batches/{id}"));
+        assert_eq!(status, 200, "{batch}");
+        let counts = &batch["counts"];
+        let sum: u64 = ["pending", "processing", "completed", "failed", "cancelled"]
+            .iter()
+            .map(|name| counts[name].as_u64().expect("a count"))
+            .sum();
+        assert_eq!(counts["total"], sum, "the counts add up: {counts}");
+        batch
+    }
+
+    /// Waits for a batch to have this status.
+    pub fn until_status(&self, id: &str, status: &str) -> Value {
+        self.until(&format!("{id} is {status}"), || Some(self.batch(id)).filter(|batch| batch["status"] == status))
+    }
+
+    /// Every row of a batch, page by page.
+    pub fn rows(&self, id: &str) -> Vec<Value> {
+        let mut rows = Vec::new();
+        let mut after = String::new();
+        loop {
+            let (status, mut page) = self.get(&self.key, &format!("/v2/batches/{id}/rows?limit=1000{after}"));
+            assert_eq!(status, 200, "{page}");
+            rows.append(page["rows"].as_array_mut().expect("rows"));
+            match page["next"].as_str() {
+                Some(next) => after = format!("&after={next}"),
+                None => return rows,
+            }
+        }
+    }
+
+    /// Waits until `look` finds something.
+    pub fn until<T>(&self, what: &str, look: impl FnMut() -> Option<T>) -> T {
+        let log = || self.server.as_ref().map_or_else(String::new, |_| self.log());
+        until(what, look, log)
+    }
+
+    pub fn stats(&self) -> Stats {
+        self.simulator.stats()
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>, log: impl Fn() -> String) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "it never came to this: {what}\n{}", log());
+        std::thread::park_timeout(LOOK_AGAIN);
+    }
+}
+
+fn address_in(log: &str) -> Option<String> {
+    let line = log.lines().find(|line| line.contains("\"serving\""))?;
+    let line: Value = serde_json::from_str(line).ok()?;
+    line["fields"]["address"].as_str().map(str::to_owned)
+}
+
+pub fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(DEADLINE)).build().into()
+}
+
+fn answer(answered: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> (u16, Value) {
+    let mut response = answered.expect("an answer");
+    let mut text = String::new();
+    response.body_mut().as_reader().read_to_string(&mut text).expect("a body");
+    (response.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::String(text)))
+}
+
+/// A CSV of the built-in workflow with so many rows, all of which succeed.
+pub fn people(rows: usize) -> String {
+    let mut csv = String::from("email,first_name,last_name,phone,postcode,house_number\n");
+    for row in 1..=rows {
+        csv.push_str(&format!("p{row}@mail.example,Ann,Smith,07700 900123,AB1 2CD,{}\n", row % 200 + 1));
+    }
+    csv
+}
+
+/// Every file below a folder.
+pub fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found
+}
