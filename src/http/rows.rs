@@ -26,6 +26,7 @@ use crate::{
     store::{
         batches::Batch,
         rows::{self, Filter as RowFilter, StoredRow},
+        skipped::{self, Skipped},
     },
     work::{error_payload::ErrorPayload, open_batch::OpenBatch, progress::Progress},
 };
@@ -167,12 +168,20 @@ pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
         .and_then(|id, context, headers, query| answer("/v2/batches/ID/rows", list(id, context, headers, query)));
     let show = warp::path!("v2" / "batches" / BatchId / "rows" / u32)
         .and(warp::get())
-        .and(with(context))
+        .and(with(context.clone()))
         .and(warp::header::headers_cloned())
         .and_then(|id, number, context, headers| {
             answer("/v2/batches/ID/rows/NUMBER", show(id, number, context, headers))
         });
-    list.or(show).unify().boxed()
+    let skipped = warp::path!("v2" / "batches" / BatchId / "skipped")
+        .and(warp::get())
+        .and(with(context))
+        .and(warp::header::headers_cloned())
+        .and(warp::query::<Paging>())
+        .and_then(|id, context, headers, paging| {
+            answer("/v2/batches/ID/skipped", skipped_lines(id, context, headers, paging))
+        });
+    list.or(show).unify().or(skipped).unify().boxed()
 }
 
 /// A batch that the caller may see, opened, and whether its values are masked.
@@ -200,6 +209,28 @@ async fn list(id: BatchId, context: Context, headers: HeaderMap, query: Query) -
             rows: page.rows.iter().map(|row| RowView::of(&context.appliance, &open, row, masked)).collect(),
             next: page.next.map(|number| number.to_string()),
         })
+    });
+    json(StatusCode::OK, &list.await?)
+}
+
+#[derive(Serialize)]
+struct SkippedList {
+    skipped: Vec<Skipped>,
+    next: Option<String>,
+}
+
+/// The cursor is the line and the place among its batch's faults, `LINE.SEQ`.
+async fn skipped_lines(id: BatchId, context: Context, headers: HeaderMap, paging: Paging) -> Answer {
+    let list = blocking(move || {
+        let batch = Caller::of(&context.appliance, &headers)?.batch(&context.appliance, id)?;
+        let limit = paging.limit()?;
+        let after = paging.after::<String>()?.unwrap_or_else(|| "0.0".to_owned());
+        let cursor = after.split_once('.').and_then(|(line, seq)| Some((line.parse().ok()?, seq.parse().ok()?)));
+        let cursor = cursor.ok_or_else(|| Problem::new(ProblemCode::BadRequest, "`after` is not a cursor."))?;
+        let page = context.appliance.store.read(|connection| skipped::page(connection, batch.batch, cursor, limit))?;
+        let full = page.len() == limit as usize;
+        let next = page.last().filter(|_| full).map(|(seq, fault)| format!("{}.{seq}", fault.line));
+        Ok(SkippedList { skipped: page.into_iter().map(|(_, fault)| fault).collect(), next })
     });
     json(StatusCode::OK, &list.await?)
 }

@@ -288,7 +288,7 @@ impl<'a, 'l> Pass<'a, 'l> {
     ) -> io::Result<bool> {
         let cell = layout::cell(*record, place, provenance);
         let fault = match check {
-            _ if cell.contains('\0') => Some(check::nul()),
+            _ if record.has_nul() && cell.contains('\0') => Some(check::nul()),
             Some(check) => check.cell(cell).err(),
             None => None,
         };

@@ -41,12 +41,13 @@ pub struct Record<'a> {
     pub line: u64,
     text: &'a str,
     ends: &'a [usize],
+    has_nul: bool,
 }
 
 impl<'a> Record<'a> {
     /// A record of which only the line is known.
     pub(super) fn empty(line: u64) -> Self {
-        Self { line, text: "", ends: &[] }
+        Self { line, text: "", ends: &[], has_nul: false }
     }
 
     /// How many fields it has; [`MAX_FIELDS`] + 1 stands for any number beyond.
@@ -66,7 +67,7 @@ impl<'a> Record<'a> {
 
     /// Whether any field holds a NUL byte.
     pub fn has_nul(&self) -> bool {
-        self.text.contains('\0')
+        self.has_nul
     }
 }
 
@@ -152,8 +153,13 @@ impl<R: Read> Records<R> {
                 self.parser.read_record(input, &mut self.text[written..], &mut self.ends[fields..]);
             written += output;
             fields += ended;
-            if !at_end {
-                self.consume(consumed);
+            // A line that ends inside a record does so between quotes, and the closing one is then a byte that becomes
+            // neither text nor the end of a field. Most records have none, and need not be searched for line ends.
+            let is_one_line = result == ReadRecordResult::Record && consumed == output + ended;
+            match at_end {
+                true => {}
+                false if is_one_line => self.consume_line(consumed),
+                false => self.consume(consumed),
             }
             match result {
                 ReadRecordResult::Record => break,
@@ -237,6 +243,13 @@ impl<R: Read> Records<R> {
             self.after_cr = byte == b'\r';
         }
     }
+
+    /// Takes bytes off the input of which only the last ends a line.
+    fn consume_line(&mut self, bytes: usize) {
+        self.unread.start += bytes;
+        self.line += 1;
+        self.after_cr = self.input[..self.unread.start].ends_with(b"\r");
+    }
 }
 
 fn parser(delimiter: u8) -> csv_core::Reader {
@@ -247,7 +260,9 @@ fn parser(delimiter: u8) -> csv_core::Reader {
 /// character on either side of a delimiter make no character.
 fn record<'a>(line: u64, bytes: &'a [u8], ends: &'a [usize]) -> Result<Record<'a>, RecordError> {
     match std::str::from_utf8(bytes) {
-        Ok(text) if ends.iter().all(|&end| text.is_char_boundary(end)) => Ok(Record { line, text, ends }),
+        Ok(text) if ends.iter().all(|&end| text.is_char_boundary(end)) => {
+            Ok(Record { line, text, ends, has_nul: bytes.contains(&0) })
+        }
         _ => {
             let is_broken = |position: &usize| {
                 bytes.get(range(ends, *position)).is_none_or(|field| std::str::from_utf8(field).is_err())

@@ -51,7 +51,7 @@ proptest! {
         let mut expected = Vec::new();
         for record in written {
             let line = 1 + line_ends(std::str::from_utf8(&file).unwrap());
-            // A field of its own keeps a record of empty cells from being a blank line, and quotes keep it apart.
+            // Quotes around every cell keep one that begins with a byte order mark or a line end what it is.
             let mut writer = csv::WriterBuilder::new().terminator(end).quote_style(csv::QuoteStyle::Always).from_writer(vec![]);
             writer.write_record(&record).unwrap();
             file.extend(writer.into_inner().unwrap());
