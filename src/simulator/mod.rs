@@ -39,7 +39,7 @@ pub struct SimulatorOptions {
     pub latency: Duration,
     /// The share of calls answered 500 before anything is done, 0 to 1.
     pub errors: f64,
-    /// The share of calls that are never answered, 0 to 1.
+    /// The share of calls that are done and never answered, 0 to 1.
     pub hang: f64,
     /// Which calls those are.
     pub seed: u64,

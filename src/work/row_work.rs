@@ -7,7 +7,7 @@
 //! it was built from is on disk, and that it left ([`Worker::note_leaving`]). Whoever claims the row after us builds
 //! the very same request with the very same key, or sees that only a person may decide.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -140,7 +140,7 @@ impl<'a> Worker<'a> {
         };
         Ok(Self {
             origin: Origin::of(batch.client, batch.id, number, &record.origin),
-            cells: Value::Object(batch.named_cells(record.cells).into_iter().collect()),
+            cells: template_cells(workflow, batch.named_cells(record.cells)),
             progress,
             standing: Standing {
                 step: claimed.step,
@@ -392,6 +392,12 @@ impl From<OpenBatchError> for Unopened {
     fn from(error: OpenBatchError) -> Self {
         Self::Batch(error)
     }
+}
+
+/// The cells as templates see them: an optional column that the file does not have is empty.
+fn template_cells(workflow: &Workflow, cells: BTreeMap<String, Value>) -> Value {
+    let absent = workflow.columns.iter().map(|column| (column.name.clone(), Value::from("")));
+    Value::Object(absent.chain(cells).collect())
 }
 
 /// A row that does not open fails at once: no retry could change that.

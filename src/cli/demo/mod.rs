@@ -111,7 +111,12 @@ fn summary(batch: &serde_json::Value, stats: &Stats, pace: Pace, seconds: f64) {
     ] {
         println!("  {step:<18} {calls} calls");
     }
-    println!("  busiest second     {} calls, of {} allowed", stats.busiest_second, pace.calls());
+    println!(
+        "  busiest second     {} calls; allowed are {} and bursts of {}",
+        stats.busiest_second,
+        pace.calls(),
+        2 * settings::BURST
+    );
     println!("  refused as too fast {}", stats.refused);
     println!("  invites created    {}", stats.invites);
     println!("  created twice      {}", stats.duplicate_invites);

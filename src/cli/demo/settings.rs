@@ -11,6 +11,9 @@ const SECONDS: u32 = 20;
 /// No demo is slower than this, in rows a second: with few rows one wants to see them move.
 const SLOWEST: u32 = 25;
 
+/// Calls that may leave at once after a quiet time, of each of the two dependencies.
+pub const BURST: u32 = 5;
+
 /// How fast the demo goes.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
@@ -61,12 +64,12 @@ rows_per_client_per_run = 1_000_000
 [dependencies.addresses]
 base_url = "http://{downstream}"
 rate_per_second = {addresses}
-burst = 5
+burst = {BURST}
 concurrency = 32
 [dependencies.invites]
 base_url = "http://{downstream}"
 rate_per_second = {invites}
-burst = 5
+burst = {BURST}
 concurrency = 32
 "#,
         data_dir = quoted(data_dir),
