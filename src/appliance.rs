@@ -101,6 +101,10 @@ impl Appliance {
             &config.workflows,
             Arc::new(StoredLedger::new(store.clone())),
             clock.clone(),
+            Arc::new({
+                let work_bell = work_bell.clone();
+                move || work_bell.ring()
+            }),
         )?;
         std::fs::create_dir_all(config.storage.data_dir.join(SPOOL_FOLDER))?;
         let owner = ClaimOwner::random();

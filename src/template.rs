@@ -1,100 +1,251 @@
-//! Templates of requests: strict, compiled once, rendered for every row.
+//! Templates: texts with `{{ row.postcode }}` in them, filled from a row, what its steps saved, and the upload's
+//! context. The language is Jinja's, by minijinja, with its filters (`split`, `first`, `default`, ...).
 //!
-//! minijinja does the work. A name that is not there is an error unless the `default` filter is used, nothing is
-//! escaped for HTML, and there is nothing that a template could read besides what it is given.
+//! Strict: a name that is not there is an error, and a `null` is not there. Errors quote the template, which the
+//! operator wrote, and never a value, which is somebody's private data. Templates know no files and no other templates.
 
-use minijinja::{Environment, ErrorKind, Output, State, UndefinedBehavior, Value};
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Arc, LazyLock},
+};
 
-/// The largest text that a template may come to.
-const LARGEST_OUTPUT: usize = 1024 * 1024;
-/// Steps of minijinja's machine that one rendering may take.
-const FUEL: u64 = 100_000;
-const NAME: &str = "template";
+use minijinja::{
+    AutoEscape, Environment, ErrorKind, Output, State, UndefinedBehavior, Value,
+    value::{Enumerator, Object, ObjectRepr},
+};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// What is wrong with a template, or with what it was given. Holds no value of the row.
+/// The most bytes that one template may come to.
+pub const MAX_OUTPUT: usize = 64 * 1024;
+/// The most work that one rendering may be, in minijinja's fuel: about one unit an instruction.
+pub const MAX_WORK: u64 = 100_000;
+/// The names that a template can begin with.
+pub const ROOTS: [&str; 3] = ["row", "saved", "context"];
+
+/// Everything but the unreserved characters of RFC 3986, section 2.3.
+pub const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+const ONLY: &str = "template";
+const EMPTY_PART: &str = "a part of a path is empty";
+
+/// A template that cannot be compiled, or not be filled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
-    /// It cannot be read.
-    #[error("{0}")]
+    /// Not a template.
+    #[error("not a template: {0}")]
     Syntax(String),
-    /// It asks for a name that is not there.
-    #[error("it asks for something that is not there (use the `default` filter where that is fine)")]
-    Missing,
-    /// It came to more than [`LARGEST_OUTPUT`].
-    #[error("it comes to more than {LARGEST_OUTPUT} bytes")]
-    TooLarge,
-    /// A filter or function did not take its value, or it ran for too long.
-    #[error("it cannot be rendered: {0}")]
-    Render(String),
+    /// It begins with a name that no template has.
+    #[error("`{0}` is not a name that a template can use: there are row, saved and context")]
+    UnknownName(String),
+    /// It asks for something that is not there.
+    #[error("`{0}` is not there")]
+    Missing(String),
+    /// A path would lose one of its parts.
+    #[error("`{0}` is empty, and would leave a part of the path empty")]
+    EmptyPart(String),
+    /// It came to more than [`MAX_OUTPUT`] bytes.
+    #[error("it comes to more than {MAX_OUTPUT} bytes")]
+    TooLong,
+    /// It took more than [`MAX_WORK`].
+    #[error("it takes too much work to fill")]
+    TooMuchWork,
+    /// A filter was given something that it cannot use.
+    #[error("`{expression}` cannot be evaluated: {kind}")]
+    Failed {
+        /// As the template has it.
+        expression: String,
+        /// The kind of fault.
+        kind: String,
+    },
+}
+
+/// What templates are filled from: `row`, `saved` and `context`.
+#[derive(Clone)]
+pub struct Scope(Value);
+
+impl Scope {
+    /// `row` by column, `saved` by the name that a step saved under, `context` as it was uploaded (an object).
+    pub fn new<'a>(
+        row: impl IntoIterator<Item = (&'a str, &'a str)>,
+        saved: &BTreeMap<String, serde_json::Value>,
+        context: &serde_json::Value,
+    ) -> Self {
+        let row = Value::from_pairs(row);
+        let saved = Value::from_pairs(saved.iter().map(|(name, value)| (name.as_str(), without_null(value))));
+        Self(Value::from_pairs([("row", row), ("saved", saved), ("context", without_null(context))]))
+    }
+}
+
+/// JSON as templates see it. A `null` counts as absent, wherever it stands.
+fn without_null(json: &serde_json::Value) -> Value {
+    match json {
+        serde_json::Value::Null => Value::UNDEFINED,
+        serde_json::Value::Array(items) => items.iter().map(without_null).collect(),
+        serde_json::Value::Object(members) => {
+            Value::from_pairs(members.iter().map(|(name, value)| (name.as_str(), without_null(value))))
+        }
+        serde_json::Value::Bool(it) => Value::from(*it),
+        serde_json::Value::String(text) => Value::from(text.as_str()),
+        serde_json::Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(whole), _) => Value::from(whole),
+            (None, Some(whole)) => Value::from(whole),
+            (None, None) => Value::from(number.as_f64()),
+        },
+    }
 }
 
 /// A compiled template.
-pub struct Template(Environment<'static>);
+pub struct Template(Compiled);
 
-/// Whether a text is a template that can be compiled.
-pub fn check(source: &str) -> Result<(), TemplateError> {
-    Template::text(source).map(drop)
+enum Compiled {
+    /// Nothing to fill in.
+    Text(String),
+    /// An environment with this one template in it; what is built in is shared by all of them.
+    Template(Box<Environment<'static>>),
 }
 
 impl Template {
-    /// A template whose values stand as they are.
-    pub fn text(source: &str) -> Result<Self, TemplateError> {
-        Self::compile(source, Environment::new())
+    /// Compiles a text, and checks as much as can be checked without a row: syntax, first names, filters.
+    pub fn new(source: &str) -> Result<Self, TemplateError> {
+        Self::compile(source, &PLAIN)
     }
 
-    /// A template of a URL's path: each value is percent-encoded, so that none can add a segment or a query.
+    /// Like [`Template::new`], for a path: each value that is filled in is percent-encoded as a whole, so that it can
+    /// add neither a segment nor a query, and must not be empty.
     pub fn path(source: &str) -> Result<Self, TemplateError> {
-        let mut environment = Environment::new();
-        environment.set_formatter(write_encoded);
-        Self::compile(source, environment)
+        Self::compile(source, &PATH)
     }
 
-    fn compile(source: &str, mut environment: Environment<'static>) -> Result<Self, TemplateError> {
-        environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.set_fuel(Some(FUEL));
+    fn compile(source: &str, base: &Environment<'static>) -> Result<Self, TemplateError> {
+        if !source.contains('{') {
+            return Ok(Self(Compiled::Text(source.to_owned())));
+        }
+        let mut environment = Box::new(base.clone());
         environment
-            .add_template_owned(NAME, source.to_owned())
-            .map_err(|error| TemplateError::Syntax(error.detail().unwrap_or("it is not a template").to_owned()))?;
-        Ok(Self(environment))
+            .add_template_owned(ONLY, source.to_owned())
+            .map_err(|error| TemplateError::Syntax(error.detail().unwrap_or("it cannot be read").to_owned()))?;
+        let template = Self(Compiled::Template(environment));
+        template.check()?;
+        Ok(template)
     }
 
     /// The text for these values.
-    pub fn render(&self, values: &Value) -> Result<String, TemplateError> {
-        let rendered = self.0.get_template(NAME).and_then(|template| template.render(values.clone()));
-        match rendered {
-            Ok(text) if text.len() > LARGEST_OUTPUT => Err(TemplateError::TooLarge),
-            Ok(text) => Ok(text),
-            Err(error) if error.kind() == ErrorKind::UndefinedError => Err(TemplateError::Missing),
-            // The kind is a fixed phrase; the detail could quote a value.
-            Err(error) => Err(TemplateError::Render(error.kind().to_string())),
+    pub fn render(&self, scope: &Scope) -> Result<String, TemplateError> {
+        match &self.0 {
+            Compiled::Text(text) => Ok(text.clone()),
+            Compiled::Template(environment) => fill(environment, scope).map_err(|error| told(&error)),
+        }
+    }
+
+    fn check(&self) -> Result<(), TemplateError> {
+        let Compiled::Template(environment) = &self.0 else { return Ok(()) };
+        let names = environment.get_template(ONLY).map(|template| template.undeclared_variables(false));
+        let known = |name: &String| ROOTS.contains(&name.as_str()) || environment.globals().any(|(it, _)| it == name);
+        if let Some(unknown) = names.unwrap_or_default().into_iter().filter(|name| !known(name)).min() {
+            return Err(TemplateError::UnknownName(unknown));
+        }
+        // Filters are looked up when they are reached, so it is filled once with a text for every name. Whatever else
+        // goes wrong with that is not the template's fault.
+        let anything = Scope(Value::from_pairs(ROOTS.map(|root| (root, Value::from_object(Anything)))));
+        match fill(environment, &anything) {
+            Err(error) if is_unknown(error.kind()) => Err(told(&error)),
+            _ => Ok(()),
         }
     }
 }
 
-fn write_encoded(out: &mut Output<'_>, _: &mut State<'_, '_>, value: &Value) -> Result<(), minijinja::Error> {
+/// Whether a text is a template, and asks for nothing that no row can have.
+pub fn check(source: &str) -> Result<(), TemplateError> {
+    Template::new(source).map(drop)
+}
+
+fn fill(environment: &Environment<'static>, scope: &Scope) -> Result<String, minijinja::Error> {
+    let mut text = Bounded(Vec::new());
+    environment.get_template(ONLY)?.render_captured_to(scope.0.clone(), &mut text)?;
+    String::from_utf8(text.0).map_err(|_| ErrorKind::WriteFailure.into())
+}
+
+fn is_unknown(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::UnknownFilter | ErrorKind::UnknownTest | ErrorKind::UnknownFunction)
+}
+
+/// Only the kind of the fault and the part of the template where it lies: minijinja's own words can hold values.
+fn told(error: &minijinja::Error) -> TemplateError {
+    let part = error.range().and_then(|range| error.template_source()?.get(range));
+    let expression = part.unwrap_or("a part of it").to_owned();
+    match error.kind() {
+        ErrorKind::UndefinedError => TemplateError::Missing(expression),
+        ErrorKind::WriteFailure => TemplateError::TooLong,
+        ErrorKind::OutOfFuel => TemplateError::TooMuchWork,
+        _ if error.detail() == Some(EMPTY_PART) => TemplateError::EmptyPart(expression),
+        kind => TemplateError::Failed { expression, kind: kind.to_string() },
+    }
+}
+
+static PLAIN: LazyLock<Environment<'static>> = LazyLock::new(strict);
+
+static PATH: LazyLock<Environment<'static>> = LazyLock::new(|| {
+    let mut environment = strict();
+    environment.set_formatter(percent_encoded);
+    environment
+});
+
+fn strict() -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_fuel(Some(MAX_WORK));
+    // So that errors know which part of the template they are about.
+    environment.set_debug(true);
+    environment.remove_global("debug");
+    environment
+}
+
+fn percent_encoded(out: &mut Output, _: &mut State, value: &Value) -> Result<(), minijinja::Error> {
     if value.is_undefined() {
         return Err(ErrorKind::UndefinedError.into());
     }
     let text = value.to_string();
-    out.write_str(&percent_encode(&text)).map_err(|_| ErrorKind::WriteFailure.into())
-}
-
-/// Everything but the unreserved characters of RFC 3986, section 2.3.
-pub fn percent_encode(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
+    if text.is_empty() {
+        return Err(minijinja::Error::new(ErrorKind::InvalidOperation, EMPTY_PART));
     }
-    encoded
+    Ok(write!(out, "{}", utf8_percent_encode(&text, RESERVED))?)
 }
 
-/// JSON as what templates are given.
-pub fn values(json: impl serde::Serialize) -> Value {
-    Value::from(minijinja::value::Serde(json))
+/// Has every name, and each is a text.
+#[derive(Debug)]
+struct Anything;
+
+impl Object for Anything {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Map
+    }
+
+    fn get_value(self: &Arc<Self>, _: &Value) -> Option<Value> {
+        Some(Value::from("1"))
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Enumerator::Empty
+    }
+}
+
+/// Takes at most [`MAX_OUTPUT`] bytes.
+struct Bounded(Vec<u8>);
+
+impl io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > MAX_OUTPUT {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -103,36 +254,76 @@ mod tests {
 
     use super::*;
 
-    fn render(source: &str, given: serde_json::Value) -> Result<String, TemplateError> {
-        Template::text(source)?.render(&values(given))
+    fn scope() -> Scope {
+        let saved = BTreeMap::from([
+            ("link".to_owned(), json!("l/1?&")),
+            ("nothing".to_owned(), json!(null)),
+            ("address".to_owned(), json!({"id": null, "lines": ["a", null], "floor": 3})),
+        ]);
+        let row = [("address", "14 Taylor St"), ("name", "<O'Brien> & Søn"), ("dots", ".."), ("empty", "")];
+        Scope::new(row, &saved, &json!({"campaign": "spring", "none": null}))
+    }
+
+    fn render(source: &str) -> Result<String, TemplateError> {
+        Template::new(source)?.render(&scope())
     }
 
     #[test]
-    fn fills_in_names_and_filters() {
-        let values = json!({ "row": { "address": "14 Taylor St", "phone": "" }, "saved": { "n": 3 } });
-        assert_eq!(render("{{ row.address | split(' ') | first }}", values.clone()), Ok("14".into()));
-        assert_eq!(render("<{{ row.phone }}{{ saved.n }}>", values.clone()), Ok("<3>".into()));
-        assert_eq!(render("{{ row.email | default('none') }}", values), Ok("none".into()));
+    fn values_are_filled_in_as_they_are() {
+        for (source, text) in [
+            ("no template", "no template"),
+            ("{{ row.name }}", "<O'Brien> & Søn"),
+            ("{{ row.address | split(' ') | first }}", "14"),
+            ("{{ saved.address.floor }} {{ context.campaign }}{{ row.empty }}", "3 spring"),
+            ("{{ saved.nothing | default('x') }}{{ context.none | default('y') }}", "xy"),
+            ("{% if row.empty %}a{% else %}b{% endif %}", "b"),
+            ("{\"a\"}", "{\"a\"}"),
+        ] {
+            assert_eq!(render(source).as_deref(), Ok(text), "{source}");
+        }
     }
 
     #[test]
-    fn what_is_not_there_is_an_error_that_tells_no_value() {
-        let values = json!({ "row": { "email": "private@x.example" } });
-        assert_eq!(render("{{ row.mail }}", values.clone()), Err(TemplateError::Missing));
-        assert_eq!(render("{{ saved.link }}", values.clone()), Err(TemplateError::Missing));
-        let error = render("{{ row.email | abs }}", values).unwrap_err().to_string();
-        assert!(!error.contains("private"), "{error}");
-        assert!(matches!(check("{{ row.x"), Err(TemplateError::Syntax(_))));
-        assert!(matches!(
-            render("{% for a in range(9999) %}{% for b in range(9999) %}x{% endfor %}{% endfor %}", json!({})),
-            Err(TemplateError::Render(_))
-        ));
+    fn what_is_not_there_is_named_and_null_is_not_there() {
+        for name in ["row.postcode", "saved.nothing", "saved.address.id", "context.none", "saved.address.lines[1]"] {
+            assert_eq!(render(&format!("a {{{{ {name} }}}} b")), Err(TemplateError::Missing(name.to_owned())));
+        }
     }
 
     #[test]
-    fn a_value_cannot_change_a_path() {
-        let path = Template::path("/users/{{ row.id }}/x").expect("valid");
-        let rendered = path.render(&values(json!({ "row": { "id": "../a?b=c#d é" } })));
-        assert_eq!(rendered, Ok("/users/..%2Fa%3Fb%3Dc%23d%20%C3%A9/x".into()));
+    fn faults_of_the_template_are_found_without_a_row() {
+        assert!(matches!(check("{{ row."), Err(TemplateError::Syntax(_))));
+        assert_eq!(check("{{ postcode }}"), Err(TemplateError::UnknownName("postcode".to_owned())));
+        assert!(matches!(check("{{ row.a | shout }}"), Err(TemplateError::Failed { .. })));
+        for fine in ["{{ row.a | split(' ') | last | upper }}", "{{ saved.list[0] }}", "{% set a = 1 %}{{ a }}"] {
+            assert_eq!(check(fine), Ok(()), "{fine}");
+        }
+    }
+
+    #[test]
+    fn errors_hold_no_value() {
+        for source in
+            ["{{ row.name | round }}", "{{ row.name.first() }}", "{{ row.name + 1 }}", "{{ row.name | join(3, 4, 5) }}"]
+        {
+            let message = render(source).expect_err(source).to_string();
+            assert!(!message.contains("Brien"), "{message}");
+        }
+    }
+
+    #[test]
+    fn output_and_work_are_bounded() {
+        let long = "{% for i in range(9000) %}{{ row.address }}{% endfor %}";
+        assert_eq!(render(long), Err(TemplateError::TooLong));
+        let busy = "{% for i in range(9000) %}{% for j in range(9000) %}{% endfor %}{% endfor %}";
+        assert_eq!(render(busy), Err(TemplateError::TooMuchWork));
+    }
+
+    #[test]
+    fn a_value_cannot_leave_its_part_of_a_path() {
+        let path = |source: &str| Template::path(source)?.render(&scope());
+        assert_eq!(path("/a/{{ saved.link }}/b?c=d").as_deref(), Ok("/a/l%2F1%3F%26/b?c=d"));
+        assert_eq!(path("/{{ row.name }}").as_deref(), Ok("/%3CO%27Brien%3E%20%26%20S%C3%B8n"));
+        assert_eq!(path("/a/{{ row.empty }}"), Err(TemplateError::EmptyPart("row.empty".to_owned())));
+        assert_eq!(path("/a/{{ row.none }}"), Err(TemplateError::Missing("row.none".to_owned())));
     }
 }

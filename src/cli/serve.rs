@@ -32,6 +32,18 @@ use crate::{
 const ASYNC_THREADS: usize = 2;
 /// Threads for what blocks in handlers: the database, and the checking of uploads.
 const BLOCKING_THREADS: usize = 32;
+/// Crates that log what passes through them.
+const QUOTING_TARGETS: [&str; 9] = [
+    "ureq=warn",
+    "ureq_proto=warn",
+    "rustls=warn",
+    "hyper=warn",
+    "hyper_util=warn",
+    "warp=warn",
+    "minio=warn",
+    "reqwest=warn",
+    "multer=warn",
+];
 /// Held as long as a server runs on a data folder.
 const LOCK_FILE: &str = "serve.lock";
 
@@ -46,6 +58,8 @@ pub fn run(config: Option<&Path>) -> Result<(), CliError> {
 /// Logs go to standard error: text on a terminal, JSON lines elsewhere.
 pub(super) fn init_log(config: &Config) {
     let filter = EnvFilter::try_new(&config.log.filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    // Whatever is asked for: what these say below a warning quotes requests and answers, which hold what rows hold.
+    let filter = QUOTING_TARGETS.iter().filter_map(|quiet| quiet.parse().ok()).fold(filter, EnvFilter::add_directive);
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second call, as by `demo` inside one process, keeps the first one's log.
     let _ = if std::io::stderr().is_terminal() { log.try_init() } else { log.json().try_init() };

@@ -17,6 +17,8 @@ use crate::{
 
 /// How long the feeder sleeps when nobody rings: retries that fall due and changes made by commands ring no bell.
 const LONGEST_SLEEP: Duration = Duration::from_millis(250);
+/// And how long at least after it found nothing: every call that leaves rings, and each look costs a transaction.
+const SHORTEST_SLEEP: Duration = Duration::from_millis(2);
 /// The pause after a fault of the database.
 const PAUSE_AFTER_FAULT: Duration = Duration::from_secs(1);
 
@@ -27,7 +29,10 @@ pub fn feed(appliance: &Arc<Appliance>, pool: &Pool) {
         let idle = pool.idle();
         let claimed = if idle == 0 { Ok(0) } else { claim(appliance, pool, idle, &mut last_client) };
         match claimed {
-            Ok(0) => appliance.work_bell.wait(LONGEST_SLEEP),
+            Ok(0) => {
+                appliance.closing.wait(SHORTEST_SLEEP);
+                appliance.work_bell.wait(LONGEST_SLEEP);
+            }
             Ok(_) => {}
             Err(error) => {
                 tracing::error!(%error, "rows could not be claimed");
@@ -75,7 +80,7 @@ impl Openings for Reserving {
     }
 
     fn room(&self, workflow: &str, step: u32) -> usize {
-        self.downstream().room(workflow, step as usize)
+        self.downstream().room(workflow, step as usize).rows
     }
 
     fn take(&mut self, workflow: &str, step: u32, rows: usize) {

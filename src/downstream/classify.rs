@@ -1,167 +1,229 @@
-//! What an answer means: success, another try, or the end of the row.
+//! What an answer means: for the row (an [`Outcome`]), and for the dependency's gate (its [`Health`]).
+//!
+//! | answer | row | gate |
+//! |---|---|---|
+//! | 2xx with all that `save` asks for | success | well |
+//! | 2xx without it, not JSON, too large | fails: `bad_answer` | well |
+//! | 429, 503 | again later, not counted | closes |
+//! | 408, 425 | again later | well |
+//! | other 5xx, no connection, no answer in time, cut off | again later | failing |
+//! | anything else (3xx, 4xx) | fails: `rejected` | well |
 
 use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::Value;
-use ureq::http::{HeaderMap, header};
+use ureq::http::StatusCode;
 
-use super::client::{Answer, LARGEST_ANSWER, NoAnswer};
+use super::{
+    client::{Answer, AnswerBody, CallError},
+    gate::{GateReason, Health},
+};
 use crate::model::{
-    FailureCode, Step, StepFailure, Timestamp,
+    FailureCode, StepFailure, Timestamp,
     outcome::{Outcome, Reached},
 };
 
-/// How much of an answer's body is kept with an error.
-const KEPT_BODY: usize = 4 * 1024;
-/// The longest `Retry-After` that is believed.
-pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3_600);
+/// The most bytes of an answer's body that are kept with a failure.
+pub const MAX_KEPT_BODY: usize = 4 * 1024;
 
-/// The outcome of an answer.
-pub(super) fn classify(step: &Step, answer: &Answer) -> Outcome {
-    match answer.status {
-        200..=299 => match saved(step, answer) {
-            Ok(saved) => Outcome::Success(saved),
-            Err(what) => Outcome::Permanent(failure(step, answer, FailureCode::BadAnswer, what)),
+/// What a call tells about its dependency.
+pub fn health(result: &Result<Answer, CallError>, now: Timestamp) -> Health {
+    let Ok(answer) = result else { return Health::Failing };
+    let busy = |reason| {
+        let retry_after = answer.retry_after.as_deref().and_then(|text| retry_after(text, now));
+        Health::Busy { reason, retry_after }
+    };
+    match (answer.status, &answer.body) {
+        (429, _) => busy(GateReason::RateLimited),
+        (503, _) => busy(GateReason::Unavailable),
+        (500.., _) | (200..=299, AnswerBody::Broken(..)) => Health::Failing,
+        _ => Health::Well,
+    }
+}
+
+/// How a call ended for its row. `silence_counts`: whether a request without an answer is an attempt.
+pub fn outcome(
+    dependency: &str,
+    save: &BTreeMap<String, String>,
+    result: Result<Answer, CallError>,
+    silence_counts: bool,
+) -> Outcome {
+    let answer = match result {
+        Ok(answer) => answer,
+        Err(error) => return silent(dependency, error, None, silence_counts),
+    };
+    let status = answer.status;
+    let failure = |code, message: String, body: &[u8]| StepFailure {
+        code,
+        http_status: Some(status),
+        message,
+        body: Some(kept(body)),
+    };
+    match (status, answer.body) {
+        (200..=299, AnswerBody::Whole(body)) => match saved(save, &body) {
+            Ok(values) => Outcome::Success(values),
+            Err(lack) => {
+                let message = format!("{dependency} answered {}, but {lack}", told(status));
+                Outcome::Permanent(failure(FailureCode::BadAnswer, message, &body))
+            }
         },
-        status @ (408 | 425 | 429 | 500..=599) => {
-            let code = if status < 500 { FailureCode::Rejected } else { FailureCode::ServerError };
-            Outcome::Transient {
-                failure: failure(step, answer, code, format!("answered {status}")),
-                reached: Reached::Answered,
-                counted: !matches!(status, 429 | 503),
+        (200..=299, AnswerBody::TooLarge(body)) => {
+            let message = format!("{dependency} answered {}, but with too large a body", told(status));
+            Outcome::Permanent(failure(FailureCode::BadAnswer, message, &body))
+        }
+        (200..=299, AnswerBody::Broken(_, error)) => silent(dependency, error, Some(status), silence_counts),
+        (_, AnswerBody::Whole(body) | AnswerBody::TooLarge(body) | AnswerBody::Broken(body, _)) => {
+            let code = if status >= 500 { FailureCode::ServerError } else { FailureCode::Rejected };
+            let failure = failure(code, format!("{dependency} answered {}", told(status)), &body);
+            match status {
+                408 | 425 | 429 | 500.. => {
+                    let counted = !matches!(status, 429 | 503);
+                    Outcome::Transient { failure, reached: Reached::Answered, counted }
+                }
+                _ => Outcome::Permanent(failure),
             }
         }
-        status => Outcome::Permanent(failure(step, answer, FailureCode::Rejected, format!("answered {status}"))),
     }
 }
 
-/// The outcome where no answer came.
-pub(super) fn classify_silence(step: &Step, silence: &NoAnswer) -> Outcome {
-    let code = if silence.timed_out { FailureCode::Timeout } else { FailureCode::Connection };
-    Outcome::Transient {
-        failure: StepFailure {
-            code,
-            http_status: None,
-            message: format!("{} got no answer from {}: {}.", step.name, step.dependency, silence.what),
-            body: None,
-        },
-        reached: silence.reached,
-        counted: true,
+/// `Retry-After` (RFC 9110, section 10.2.3): seconds, or an HTTP date. A date that has passed is no wait at all.
+pub fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
+    let text = text.trim();
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
+    let at = httpdate::parse_http_date(text).ok()?;
+    let since_epoch = at.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let at = Timestamp(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX));
+    Some(at.since(now))
 }
 
-/// When the answer says to come again (RFC 9110, section 10.2.3: seconds or a date), within [`LONGEST_RETRY_AFTER`].
-pub(super) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    let wait = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More digits than a number has are a very long time.
-        value.parse().map_or(LONGEST_RETRY_AFTER, Duration::from_secs)
-    } else {
-        let at = jiff::fmt::rfc2822::parse(value).ok()?.timestamp().as_millisecond();
-        Timestamp(at).since(now)
-    };
-    Some(wait.min(LONGEST_RETRY_AFTER))
+fn silent(dependency: &str, error: CallError, http_status: Option<u16>, counted: bool) -> Outcome {
+    let message = format!("{dependency}: {error}");
+    let failure = StepFailure { code: error.code, http_status, message, body: None };
+    Outcome::Transient { failure, reached: error.reached, counted }
 }
 
-fn saved(step: &Step, answer: &Answer) -> Result<BTreeMap<String, Value>, String> {
-    if step.save.is_empty() {
+/// What `save` asks for, or what of it is lacking.
+fn saved(save: &BTreeMap<String, String>, body: &[u8]) -> Result<BTreeMap<String, Value>, String> {
+    if save.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let body = answer.body.as_ref().ok_or_else(|| format!("answered with more than {LARGEST_ANSWER} bytes"))?;
-    let json: Value = serde_json::from_slice(body).map_err(|_| "did not answer with JSON".to_owned())?;
-    let find = |(name, pointer): (&String, &String)| match json.pointer(pointer) {
-        None | Some(Value::Null) => Err(format!("answered without `{pointer}`, which `{name}` is saved from")),
+    let json: Value = serde_json::from_slice(body).map_err(|_| "its body is not JSON".to_owned())?;
+    let pick = |(name, pointer): (&String, &String)| match json.pointer(pointer) {
+        None | Some(Value::Null) => Err(format!("its body has no `{pointer}`")),
         Some(value) => Ok((name.clone(), value.clone())),
     };
-    step.save.iter().map(find).collect()
+    save.iter().map(pick).collect()
 }
 
-fn failure(step: &Step, answer: &Answer, code: FailureCode, what: String) -> StepFailure {
-    let body = answer.body.as_deref().filter(|body| !body.is_empty());
-    StepFailure {
-        code,
-        http_status: Some(answer.status),
-        message: format!("{}: {} {what}.", step.name, step.dependency),
-        body: body.map(|body| String::from_utf8_lossy(&body[..body.len().min(KEPT_BODY)]).into_owned()),
-    }
+fn kept(body: &[u8]) -> String {
+    String::from_utf8_lossy(&body[..body.len().min(MAX_KEPT_BODY)]).into_owned()
+}
+
+/// `404 Not Found`.
+fn told(status: u16) -> String {
+    let reason = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+    reason.map_or_else(|| status.to_string(), |reason| format!("{status} {reason}"))
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
-    use ureq::http::HeaderValue;
 
     use super::*;
-    use crate::model::workflow::{Method, Repeat};
+
+    const NOW: Timestamp = Timestamp(1_786_000_000_000);
 
     fn answer(status: u16, body: &str) -> Answer {
-        Answer { status, headers: HeaderMap::new(), body: Some(body.as_bytes().to_vec()) }
+        Answer { status, retry_after: None, body: AnswerBody::Whole(body.as_bytes().to_vec()) }
     }
 
-    fn step() -> Step {
-        Step {
-            name: "get-addresses".into(),
-            dependency: "addresses".into(),
-            method: Method::Get,
-            path: "/".into(),
-            query: BTreeMap::new(),
-            headers: BTreeMap::new(),
-            json: None,
-            save: BTreeMap::from([("id".into(), "/list/0/id".into())]),
-            repeat: Repeat::Safe,
-            result: None,
-        }
+    fn classify(answer: Answer, save: &[(&str, &str)]) -> Outcome {
+        let save = save.iter().map(|(name, pointer)| (name.to_string(), pointer.to_string())).collect();
+        outcome("addresses", &save, Ok(answer), true)
     }
 
-    fn code_of(outcome: Outcome) -> (&'static str, bool) {
-        match outcome {
-            Outcome::Success(_) => ("success", false),
-            Outcome::Transient { failure, counted, .. } => (failure.code.as_str(), counted),
-            Outcome::Permanent(failure) => (failure.code.as_str(), true),
+    #[test]
+    fn success_is_2xx_with_all_that_save_asks_for() {
+        let save = [("link", "/a/0/link"), ("n", "/n")];
+        let whole = classify(answer(201, r#"{"a": [{"link": "x"}], "n": 7}"#), &save);
+        assert_eq!(whole, Outcome::Success(BTreeMap::from([("link".into(), json!("x")), ("n".into(), json!(7))])));
+        assert_eq!(classify(answer(204, ""), &[]), Outcome::Success(BTreeMap::new()));
+        for body in ["", "garbage", r#"{"a": [], "n": 7}"#, r#"{"a": [{"link": null}], "n": 7}"#] {
+            match classify(answer(200, body), &save) {
+                Outcome::Permanent(failure) => {
+                    assert_eq!((failure.code, failure.http_status), (FailureCode::BadAnswer, Some(200)));
+                    assert_eq!(failure.body.as_deref(), Some(body));
+                }
+                other => panic!("{body}: {other:?}"),
+            }
         }
     }
 
     #[test]
-    fn success_saves_what_the_pointers_find() {
-        let outcome = classify(&step(), &answer(200, r#"{"list":[{"id":"a1"}]}"#));
-        assert_eq!(outcome, Outcome::Success(BTreeMap::from([("id".into(), json!("a1"))])));
-    }
-
-    #[test]
-    fn each_status_means_what_the_interface_says() {
-        for (status, body, expected) in [
-            (200, r#"{"list":[]}"#, ("bad_answer", true)),
-            (200, r#"{"list":[{"id":null}]}"#, ("bad_answer", true)),
-            (200, "<html>", ("bad_answer", true)),
-            (302, "", ("rejected", true)),
-            (404, "", ("rejected", true)),
-            (422, "{}", ("rejected", true)),
-            (408, "", ("rejected", true)),
-            (429, "", ("rejected", false)),
-            (500, "", ("server_error", true)),
-            (503, "", ("server_error", false)),
+    fn every_other_status_is_for_later_or_for_good() {
+        for (status, code, later, counted) in [
+            (408, FailureCode::Rejected, true, true),
+            (425, FailureCode::Rejected, true, true),
+            (429, FailureCode::Rejected, true, false),
+            (500, FailureCode::ServerError, true, true),
+            (503, FailureCode::ServerError, true, false),
+            (599, FailureCode::ServerError, true, true),
+            (302, FailureCode::Rejected, false, true),
+            (404, FailureCode::Rejected, false, true),
         ] {
-            assert_eq!(code_of(classify(&step(), &answer(status, body))), expected, "{status} {body}");
+            match classify(answer(status, "why"), &[("x", "/x")]) {
+                Outcome::Transient { failure, reached, counted: is_counted } => {
+                    assert!(later && is_counted == counted && reached == Reached::Answered, "{status}");
+                    assert_eq!(failure.code, code);
+                }
+                Outcome::Permanent(failure) => {
+                    assert!(!later, "{status}");
+                    assert_eq!((failure.code, failure.body.as_deref()), (code, Some("why")));
+                }
+                other => panic!("{status}: {other:?}"),
+            }
         }
-        assert!(matches!(classify(&step(), &answer(408, "")), Outcome::Transient { .. }));
-        assert!(matches!(classify(&step(), &answer(404, "")), Outcome::Permanent(_)));
-        let too_large = Answer { body: None, ..answer(200, "") };
-        assert_eq!(code_of(classify(&step(), &too_large)), ("bad_answer", true));
     }
 
     #[test]
-    fn retry_after_is_seconds_or_a_date_within_bounds() {
-        let now = Timestamp(784_111_777_000);
-        let wait = |value: &'static str| {
-            let headers = HeaderMap::from_iter([(header::RETRY_AFTER, HeaderValue::from_static(value))]);
-            retry_after(&headers, now)
-        };
-        assert_eq!(wait("7"), Some(Duration::from_secs(7)));
-        assert_eq!(wait("Sun, 06 Nov 1994 08:50:07 GMT"), Some(Duration::from_secs(30)));
-        assert_eq!(wait("Sun, 06 Nov 1994 08:00:00 GMT"), Some(Duration::ZERO));
-        assert_eq!(wait("99999999999999999999999"), Some(LONGEST_RETRY_AFTER));
-        for wrong in ["", "-1", "soon", "1.5", "Sun, 99 Nov 1994 08:50:07 GMT"] {
-            assert_eq!(wait(wrong), None, "{wrong}");
+    fn what_is_kept_of_a_body_is_bounded_and_may_be_any_bytes() {
+        let body = AnswerBody::TooLarge([0xff].repeat(MAX_KEPT_BODY * 2));
+        match classify(Answer { status: 400, retry_after: None, body }, &[]) {
+            Outcome::Permanent(failure) => {
+                assert_eq!(failure.body.map(|body| body.chars().count()), Some(MAX_KEPT_BODY));
+                assert_eq!(failure.message, "addresses answered 400 Bad Request");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let seconds = |text| retry_after(text, NOW).map(|wait| wait.as_secs());
+        for (text, wait) in [
+            ("7", Some(7)),
+            (" 0 ", Some(0)),
+            ("99999999999999999999999", Some(u64::MAX)),
+            ("Thu, 06 Aug 2026 07:07:40 GMT", Some(60)),
+            ("Thu, 06 Aug 2020 07:07:40 GMT", Some(0)),
+            ("-1", None),
+            ("1.5", None),
+            ("", None),
+            ("soon", None),
+        ] {
+            assert_eq!(seconds(text), wait, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_header_and_no_body_is_too_strange(header in any::<String>(), body in any::<Vec<u8>>(), status in 100..1_000u16) {
+            let result = Ok(Answer { status, retry_after: Some(header), body: AnswerBody::Whole(body) });
+            health(&result, NOW);
+            outcome("addresses", &BTreeMap::from([("x".to_owned(), "/x".to_owned())]), result, true);
         }
     }
 }

@@ -1,116 +1,380 @@
-//! One HTTP request and its whole answer, within limits.
+//! One HTTP client a dependency: sends a filled request, and brings back what came of it. No redirects, no proxy from
+//! the environment, no retries: one call is one request.
+//!
+//! It keeps apart what certainly never left (no name, no connection) from what may have been received: the first may
+//! be sent again by anybody, the second only by the rules of the step.
+
+use std::{fmt, io, io::Read, sync::Arc};
 
 use ureq::{
-    Agent,
-    http::{self, HeaderMap},
-    unversioned::transport::DefaultConnector,
+    Agent, Body, Error,
+    config::Config,
+    http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, header},
+    unversioned::{
+        resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver},
+        transport::{ConnectionDetails, Connector, DefaultConnector, NextTimeout, Transport},
+    },
 };
 
-use super::{request::Request, resolver::CachingResolver};
-use crate::model::{Dependency, outcome::Reached};
+use super::{request::Filled, resolver::Remembering};
+use crate::{
+    clock::Clock,
+    model::{Dependency, FailureCode, outcome::Reached, workflow::Method},
+};
 
-/// The largest answer that is read.
-pub const LARGEST_ANSWER: u64 = 1024 * 1024;
-/// Each connection's buffers; requests and answers are small.
+/// The most bytes of an answer's body that are read.
+pub const MAX_ANSWER: usize = 1024 * 1024;
+/// The most bytes of an answer's head.
+const MAX_HEAD: usize = 32 * 1024;
+/// Requests and answers are small: a connection holds no more than this for each direction.
 const BUFFER: usize = 16 * 1024;
-const USER_AGENT: &str = concat!("dripfeed/", env!("CARGO_PKG_VERSION"));
-
-/// Calls one dependency.
-pub(super) struct Client {
-    agent: Agent,
-    base_url: String,
-    headers: Vec<(String, String)>,
-}
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// What came back.
-pub(super) struct Answer {
+#[derive(Debug)]
+pub struct Answer {
+    /// The HTTP status.
     pub status: u16,
-    pub headers: HeaderMap,
-    /// `None` where it was larger than [`LARGEST_ANSWER`].
-    pub body: Option<Vec<u8>>,
+    /// `Retry-After`, as it came.
+    pub retry_after: Option<String>,
+    /// As far as it was read.
+    pub body: AnswerBody,
 }
 
-/// Why nothing came back.
-#[derive(Debug)]
-pub(super) struct NoAnswer {
+/// An answer's body. Private: it is about a row.
+pub enum AnswerBody {
+    /// All of it.
+    Whole(Vec<u8>),
+    /// The beginning of one that is longer than [`MAX_ANSWER`].
+    TooLarge(Vec<u8>),
+    /// The beginning of one that broke off.
+    Broken(Vec<u8>, CallError),
+}
+
+impl fmt::Debug for AnswerBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, bytes) = match self {
+            Self::Whole(bytes) => ("Whole", bytes),
+            Self::TooLarge(bytes) => ("TooLarge", bytes),
+            Self::Broken(bytes, _) => ("Broken", bytes),
+        };
+        write!(f, "{kind}({} bytes)", bytes.len())
+    }
+}
+
+/// No answer came, or not all of it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what}")]
+pub struct CallError {
+    /// `timeout` or `connection`.
+    pub code: FailureCode,
+    /// How far the request got.
     pub reached: Reached,
-    pub timed_out: bool,
-    /// A few words for a person, without anything of the request.
-    pub what: &'static str,
+    /// For a person.
+    pub what: String,
+}
+
+/// Settings that make no client.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ClientError {
+    /// Not `http://` or `https://` and a host.
+    #[error("base_url is not the address of an HTTP server")]
+    BaseUrl,
+    /// No HTTP header. Its value may be a secret.
+    #[error("headers: `{0}` cannot be sent as a header")]
+    Header(String),
+}
+
+/// Sends requests to one dependency, over connections that it keeps.
+pub struct Client {
+    agent: Agent,
+    base_url: String,
+    headers: HeaderMap,
 }
 
 impl Client {
-    pub(super) fn new(dependency: &Dependency) -> Self {
-        let connections = dependency.concurrency as usize;
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .proxy(None)
-            .timeout_global(Some(dependency.timeout))
-            .max_idle_connections(connections)
-            .max_idle_connections_per_host(connections)
-            .input_buffer_size(BUFFER)
-            .output_buffer_size(BUFFER)
-            .user_agent(USER_AGENT)
-            .build();
-        Self {
-            agent: Agent::with_parts(config, DefaultConnector::default(), CachingResolver::default()),
-            base_url: dependency.base_url.clone(),
-            headers: dependency.headers.clone().into_iter().collect(),
+    /// A client that resolves names as the machine does.
+    pub fn new(dependency: &Dependency, clock: Clock) -> Result<Self, ClientError> {
+        Self::with_resolver(dependency, DefaultResolver::default(), clock)
+    }
+
+    /// A client that resolves names by `resolver`, and remembers what it says for a while.
+    pub fn with_resolver<R: Resolver>(dependency: &Dependency, resolver: R, clock: Clock) -> Result<Self, ClientError> {
+        let base: Uri = dependency.base_url.parse().map_err(|_| ClientError::BaseUrl)?;
+        if !matches!(base.scheme_str(), Some("http" | "https")) || base.host().is_none_or(str::is_empty) {
+            return Err(ClientError::BaseUrl);
+        }
+        let mut headers = HeaderMap::new();
+        for (name, value) in &dependency.headers {
+            let wrong = || ClientError::Header(name.clone());
+            let mut value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| wrong())?;
+            value.set_sensitive(true);
+            headers.insert(HeaderName::try_from(name).map_err(|_| wrong())?, value);
+        }
+        let names = Arc::new(Remembering::new(resolver, clock));
+        let dialer = Dialer { inner: DefaultConnector::new(), names: names.clone() };
+        let agent = Agent::with_parts(config(dependency), dialer, Names(names));
+        Ok(Self { agent, base_url: dependency.base_url.clone(), headers })
+    }
+
+    /// Sends one request, and reads its answer to the end, so that the connection can be used again.
+    pub fn call(&self, filled: &Filled, idempotency_key: Option<&str>) -> Result<Answer, CallError> {
+        let response = self.send(filled, idempotency_key).map_err(|error| told(&error))?;
+        let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let (status, retry_after) = (response.status().as_u16(), retry_after.map(str::to_owned));
+        Ok(Answer { status, retry_after, body: read(response.into_body()) })
+    }
+
+    fn send(&self, filled: &Filled, idempotency_key: Option<&str>) -> Result<Response<Body>, Error> {
+        let request = self.request(filled, idempotency_key)?;
+        match (&filled.body, filled.method) {
+            (None, _) => self.agent.run(request.map(|()| ())),
+            (Some(body), Method::Post | Method::Put | Method::Patch) => self.agent.run(request.map(|()| &body[..])),
+            // ureq sends a body with these only where it is told that this is meant.
+            (Some(body), Method::Get | Method::Delete) => {
+                let (parts, ()) = request.into_parts();
+                let mut builder = match filled.method {
+                    Method::Get => self.agent.get(parts.uri),
+                    _ => self.agent.delete(parts.uri),
+                }
+                .force_send_body();
+                for (name, value) in &parts.headers {
+                    builder = builder.header(name, value);
+                }
+                builder.send(&body[..])
+            }
         }
     }
 
-    /// Sends the request and reads the answer to its end, so that the connection can be used again.
-    pub(super) fn call(&self, request: &Request, idempotency_key: Option<&str>) -> Result<Answer, NoAnswer> {
-        let mut builder = http::Request::builder()
-            .method(request.method.as_str())
-            .uri(format!("{}{}", self.base_url, request.path_and_query));
-        for (name, value) in self.headers.iter().chain(&request.headers) {
-            builder = builder.header(name, value);
+    fn request(&self, filled: &Filled, idempotency_key: Option<&str>) -> Result<Request<()>, Error> {
+        let mut request = Request::builder()
+            .method(filled.method.as_str())
+            .uri(format!("{}{}", self.base_url, filled.target()))
+            .body(())?;
+        let headers = request.headers_mut();
+        headers.clone_from(&self.headers);
+        for (name, value) in &filled.headers {
+            headers.insert(name, value.clone());
+        }
+        if filled.body.is_some() {
+            headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
         }
         if let Some(key) = idempotency_key {
-            builder = builder.header("Idempotency-Key", key);
+            headers.insert(IDEMPOTENCY_KEY, HeaderValue::from_str(key).map_err(|error| Error::Http(error.into()))?);
         }
-        let sent = match &request.body {
-            Some(body) => {
-                let request = builder.header("Content-Type", "application/json").body(body.as_slice());
-                self.agent.run(request.map_err(|_| unsendable())?)
-            }
-            None => self.agent.run(builder.body(()).map_err(|_| unsendable())?),
-        };
-        let mut response = sent.map_err(|error| no_answer(&error))?;
-        let body = match response.body_mut().with_config().limit(LARGEST_ANSWER).read_to_vec() {
-            Ok(body) => Some(body),
-            Err(ureq::Error::BodyExceedsLimit(_)) => None,
-            Err(error) => return Err(NoAnswer { reached: Reached::Unanswered, ..no_answer(&error) }),
-        };
-        Ok(Answer { status: response.status().as_u16(), headers: response.headers().clone(), body })
+        Ok(request)
     }
 }
 
-fn unsendable() -> NoAnswer {
-    NoAnswer { reached: Reached::NotSent, timed_out: false, what: "the request's URL or headers are not valid HTTP" }
+fn config(dependency: &Dependency) -> Config {
+    let connections = dependency.concurrency.max(1) as usize;
+    Config::builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .proxy(None)
+        .timeout_global(Some(dependency.timeout))
+        .max_idle_connections(connections)
+        .max_idle_connections_per_host(connections)
+        .max_response_header_size(MAX_HEAD)
+        .input_buffer_size(BUFFER)
+        .output_buffer_size(BUFFER)
+        .user_agent(concat!("dripfeed/", env!("CARGO_PKG_VERSION")))
+        .build()
 }
 
-/// Only where nothing can have been written is a request known not to have been sent.
-fn no_answer(error: &ureq::Error) -> NoAnswer {
-    use std::io::ErrorKind as Io;
-    use ureq::{Error, Timeout};
-    let (reached, timed_out, what) = match error {
-        Error::HostNotFound => (Reached::NotSent, false, "its name was not found"),
-        Error::ConnectionFailed => (Reached::NotSent, false, "no connection could be made"),
-        Error::Timeout(Timeout::Resolve) => (Reached::NotSent, true, "its name was not found in time"),
-        Error::Timeout(Timeout::Connect) => (Reached::NotSent, true, "no connection could be made in time"),
-        Error::Timeout(_) => (Reached::Unanswered, true, "no answer came in time"),
-        Error::Tls(_) | Error::Rustls(_) => (Reached::NotSent, false, "no TLS connection could be made"),
-        Error::Io(error)
-            if matches!(error.kind(), Io::ConnectionRefused | Io::HostUnreachable | Io::NetworkUnreachable) =>
-        {
-            (Reached::NotSent, false, "the connection was refused")
+fn read(body: Body) -> AnswerBody {
+    let mut bytes = Vec::new();
+    let mut reader = body.into_with_config().limit(MAX_ANSWER as u64).reader();
+    match reader.read_to_end(&mut bytes) {
+        Ok(_) => AnswerBody::Whole(bytes),
+        Err(error) => match Error::from(error) {
+            Error::BodyExceedsLimit(_) => AnswerBody::TooLarge(bytes),
+            error => AnswerBody::Broken(bytes, told(&error)),
+        },
+    }
+}
+
+/// What an error means, without the URL, which some of ureq's errors quote.
+fn told(error: &Error) -> CallError {
+    let unanswered = |code, what: String| CallError { code, reached: Reached::Unanswered, what };
+    match error {
+        Error::Other(inner) => match inner.downcast_ref::<NotConnected>() {
+            Some(NotConnected(call)) => call.clone(),
+            None => unanswered(FailureCode::Connection, "the connection failed".to_owned()),
+        },
+        Error::Timeout(_) => unanswered(FailureCode::Timeout, "no answer in time".to_owned()),
+        Error::Io(error) if error.kind() == io::ErrorKind::TimedOut => {
+            unanswered(FailureCode::Timeout, "no answer in time".to_owned())
         }
-        Error::Io(_) => (Reached::Unanswered, false, "the connection broke"),
-        _ => (Reached::Unanswered, false, "the answer was not HTTP"),
+        Error::Io(error) => unanswered(FailureCode::Connection, format!("the connection broke ({})", error.kind())),
+        Error::Rustls(error) => unanswered(FailureCode::Connection, format!("no TLS connection ({error})")),
+        Error::Http(_) | Error::BadUri(_) => CallError {
+            code: FailureCode::Connection,
+            reached: Reached::NotSent,
+            what: "the request cannot be written as HTTP".to_owned(),
+        },
+        _ => unanswered(FailureCode::Connection, "what came back is not HTTP".to_owned()),
+    }
+}
+
+/// A failure before the first byte could leave.
+#[derive(Debug)]
+struct NotConnected(CallError);
+
+impl fmt::Display for NotConnected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for NotConnected {}
+
+fn not_connected(error: Error, doing: &str) -> Error {
+    let (code, why) = match &error {
+        Error::Timeout(_) => (FailureCode::Timeout, "it took too long".to_owned()),
+        Error::Io(error) => (FailureCode::Connection, error.kind().to_string()),
+        Error::HostNotFound => (FailureCode::Connection, "host not found".to_owned()),
+        Error::Rustls(error) => (FailureCode::Connection, error.to_string()),
+        _ => (FailureCode::Connection, "it failed".to_owned()),
     };
-    NoAnswer { reached, timed_out, what }
+    let what = format!("{doing} ({why})");
+    Error::Other(Box::new(NotConnected(CallError { code, reached: Reached::NotSent, what })))
+}
+
+/// Makes connections, and says of every failure that nothing was sent.
+#[derive(Debug)]
+struct Dialer<R> {
+    inner: DefaultConnector,
+    names: Arc<Remembering<R>>,
+}
+
+impl<R: Resolver> Connector<()> for Dialer<R> {
+    type Out = Box<dyn Transport>;
+
+    fn connect(&self, details: &ConnectionDetails, chained: Option<()>) -> Result<Option<Self::Out>, Error> {
+        self.inner.connect(details, chained).map_err(|error| {
+            // Perhaps the name has moved.
+            self.names.forget(details.uri);
+            not_connected(error, "no connection")
+        })
+    }
+}
+
+/// Looks names up, and says of every failure that nothing was sent.
+#[derive(Debug)]
+struct Names<R>(Arc<Remembering<R>>);
+
+impl<R: Resolver> Resolver for Names<R> {
+    fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+        self.0.resolve(uri, config, timeout).map_err(|error| not_connected(error, "no address for its name"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::BTreeMap,
+        io::{BufRead, BufReader, Write},
+        net::{SocketAddr, TcpListener},
+        sync::Mutex,
+        thread,
+        time::Duration,
+    };
+
+    use super::*;
+    use crate::{downstream::resolver::LIFETIME, model::Timestamp};
+
+    /// Knows one name, whose address can be changed.
+    #[derive(Debug, Clone)]
+    struct OneName(Arc<Mutex<SocketAddr>>);
+
+    impl Resolver for OneName {
+        fn resolve(&self, _: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+            let mut addresses = self.empty();
+            addresses.push(*self.0.lock().expect("not poisoned"));
+            Ok(addresses)
+        }
+    }
+
+    /// Answers every connection once, with this status.
+    fn server(status: u16) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let reader = BufReader::new(stream.try_clone().expect("a stream"));
+                reader.lines().map_while(Result::ok).find(String::is_empty);
+                let answer = format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+                let _ = stream.write_all(answer.as_bytes());
+            }
+        });
+        address
+    }
+
+    fn dependency() -> Dependency {
+        Dependency {
+            name: "addresses".to_owned(),
+            base_url: "http://addresses.example".to_owned(),
+            rate_per_second: 1.0,
+            burst: 1,
+            concurrency: 1,
+            timeout: Duration::from_secs(10),
+            gate_after: 1,
+            headers: BTreeMap::new(),
+        }
+    }
+
+    fn get() -> Filled {
+        let (path, query) = ("/".to_owned(), String::new());
+        Filled { method: Method::Get, path, query, headers: Vec::new(), body: None }
+    }
+
+    #[test]
+    fn a_name_that_moves_is_followed_after_a_while_and_at_once_where_nobody_listens() {
+        let clock = Clock::manual(Timestamp(0));
+        let name = OneName(Arc::new(Mutex::new(server(201))));
+        let client = Client::with_resolver(&dependency(), name.clone(), clock.clone()).expect("a client");
+        let status = || client.call(&get(), None).map(|answer| answer.status);
+        let move_to = |address| *name.0.lock().expect("not poisoned") = address;
+        assert_eq!(status(), Ok(201));
+
+        move_to(server(202));
+        assert_eq!(status(), Ok(201), "the old address is still believed");
+        clock.advance(LIFETIME);
+        assert_eq!(status(), Ok(202));
+
+        let nobody = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+        move_to(nobody);
+        clock.advance(LIFETIME);
+        assert_eq!(status().map_err(|error| error.reached), Err(Reached::NotSent));
+        move_to(server(203));
+        assert_eq!(status(), Ok(203));
+    }
+
+    #[test]
+    fn a_body_goes_with_every_method_that_has_one() {
+        let base_url = format!("http://{}", server(200));
+        let client = Client::new(&Dependency { base_url, ..dependency() }, Clock::machine()).expect("a client");
+        for method in [Method::Get, Method::Post, Method::Put, Method::Patch, Method::Delete] {
+            for body in [None, Some(b"{}".to_vec())] {
+                let filled = Filled { method, body, ..get() };
+                assert_eq!(client.call(&filled, None).map(|answer| answer.status), Ok(200), "{method:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn settings_that_cannot_be_sent_are_refused_and_not_told() {
+        let with = |base_url: &str, header: &str| Dependency {
+            base_url: base_url.to_owned(),
+            headers: BTreeMap::from([("X-Key".to_owned(), header.to_owned())]),
+            ..dependency()
+        };
+        let refused = |dependency: &Dependency| Client::new(dependency, Clock::machine()).err();
+        for base_url in ["", "addresses", "ftp://addresses", "/addresses", "http://"] {
+            assert_eq!(refused(&with(base_url, "s3cret")), Some(ClientError::BaseUrl), "{base_url}");
+        }
+        assert_eq!(refused(&with("http://a", "s3cret\n")), Some(ClientError::Header("X-Key".to_owned())));
+    }
 }

@@ -1,8 +1,31 @@
-//! A dependency's gate: open, closed until a time, or half open while one probe finds out. A pure state machine.
+//! A dependency's gate: open, closed until a time, or half open while one probe finds out whether it may open. A pure
+//! state machine: it is told the time, and keeps nothing itself.
+//!
+//! ```text
+//!            429, 503, or gate_after failures in a row
+//!   open ------------------------------------------------> closed until T
+//!    ^                                                        |  T has come
+//!    |            the probe succeeds                          v
+//!    +--------------------------------------------------- half open: one probe
+//!                                                             |  the probe fails
+//!                                                             v
+//!                                                      closed again, for longer
+//! ```
 
 use std::{fmt, str::FromStr, time::Duration};
 
+use rand::{Rng, RngExt};
+
 use crate::model::Timestamp;
+
+/// How long a gate closes the first time, where the dependency does not say.
+pub const FIRST_PAUSE: Duration = Duration::from_secs(2);
+/// Pauses double each time a probe fails, up to this.
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(2 * 60);
+/// A `Retry-After` beyond this is cut to it: no answer may close a gate for days.
+pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
+/// Every pause is made longer by up to this share of itself, so that several of us do not probe at the same instant.
+pub const JITTER: f64 = 0.1;
 
 /// The part of a gate that is kept and shown. `Default` is an open gate that never closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -66,37 +89,38 @@ impl FromStr for GateReason {
     }
 }
 
-/// The first pause of a dependency that keeps failing; it doubles each time, up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_secs(2);
-const LONGEST_PAUSE: Duration = Duration::from_secs(120);
-/// Spread over this much behind a `Retry-After`, so that several appliances do not come back at once.
-const LARGEST_JITTER: Duration = Duration::from_millis(500);
-
-/// Whether a request may leave.
+/// What a request tells about its dependency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pass {
-    /// It may.
-    Open,
-    /// It may, alone: how it ends decides for all others.
-    Probe,
-    /// Not before then.
-    Closed(Timestamp),
-}
-
-/// How a request ended, as far as its gate is concerned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Signal {
-    /// The dependency is well: it answered anything but what follows.
+pub enum Health {
+    /// It answers, whatever it answers.
     Well,
-    /// It answered 429 or 503, perhaps with a `Retry-After`.
-    Asked { reason: GateReason, retry_after: Option<Duration> },
-    /// No answer, or a 5xx.
-    Failed,
+    /// No connection, no answer in time, or a 5xx.
+    Failing,
+    /// 429 or 503: it asks to be left alone, perhaps for so long.
+    Busy { reason: GateReason, retry_after: Option<Duration> },
 }
 
-/// A gate: the kept state, and what only this process needs to know.
+/// How a request may pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passage {
+    /// The gate is open.
+    Free,
+    /// It is half open, and this would be its probe.
+    Probe,
+}
+
+/// Why no request may pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shut {
+    /// It is closed, and will be for so long from now.
+    Closed(Closed, Duration),
+    /// It is half open, and its probe is under way.
+    Probing(Closed),
+}
+
+/// The gate as one process has it.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub struct Gate {
     state: GateState,
     gate_after: u32,
     failures: u32,
@@ -104,133 +128,186 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    pub(super) fn new(state: GateState, gate_after: u32) -> Self {
-        Self { state, gate_after, failures: 0, probing: false }
+    /// A gate as it was kept, which closes after `gate_after` failures in a row.
+    pub fn new(state: GateState, gate_after: u32) -> Self {
+        Self { state, gate_after: gate_after.max(1), failures: 0, probing: false }
     }
 
-    pub(super) fn state(&self) -> GateState {
+    /// What is kept and shown of it.
+    pub fn state(&self) -> GateState {
         self.state
     }
 
-    /// Another process may have closed or opened it.
-    pub(super) fn set_state(&mut self, state: GateState) {
+    /// Takes over what another process found out.
+    pub fn adopt(&mut self, state: GateState) {
         self.state = state;
     }
 
-    /// Whether a request may leave now. A probe counts as taken only by [`Gate::begin`].
-    pub(super) fn pass(&self, now: Timestamp) -> Pass {
-        match self.state.closed {
-            None => Pass::Open,
-            Some(closed) if now < closed.until => Pass::Closed(closed.until),
-            // One probe is out; the others find out soon how it went.
-            Some(_) if self.probing => Pass::Closed(now.after(LARGEST_JITTER)),
-            Some(_) => Pass::Probe,
+    /// Whether requests pass freely.
+    pub fn is_open(&self) -> bool {
+        self.state.closed.is_none()
+    }
+
+    /// Whether a request may pass at this time. Changes nothing.
+    pub fn passage(&self, now: Timestamp) -> Result<Passage, Shut> {
+        let Some(closed) = self.state.closed else { return Ok(Passage::Free) };
+        // A wall clock that was set back must not keep a gate closed for as long as it was set back.
+        let left = closed.until.since(now);
+        let left = if left > LONGEST_RETRY_AFTER.mul_f64(1.0 + JITTER) { Duration::ZERO } else { left };
+        match (left.is_zero(), self.probing) {
+            (false, _) => Err(Shut::Closed(closed, left)),
+            (true, true) => Err(Shut::Probing(closed)),
+            (true, false) => Ok(Passage::Probe),
         }
     }
 
-    /// A request leaves, as the probe or not.
-    pub(super) fn begin(&mut self, probe: bool) {
-        self.probing |= probe;
+    /// A request passes. Only as [`Gate::passage`] allowed it.
+    pub fn pass(&mut self, passage: Passage) {
+        self.probing |= passage == Passage::Probe;
     }
 
-    /// A request ended; whether the kept state changed.
-    pub(super) fn end(&mut self, probe: bool, signal: Signal, now: Timestamp, jitter: f64) -> bool {
-        self.probing &= !probe;
+    /// A request that passed was never sent: where it was the probe, the next one is.
+    pub fn not_sent(&mut self, passage: Passage) {
+        self.probing &= passage != Passage::Probe;
+    }
+
+    /// A request that passed has ended. Says whether the state to keep has changed.
+    ///
+    /// While the gate is closed, only its probe opens it: an answer to a request that left before tells nothing new,
+    /// unless it asks for a longer pause.
+    pub fn report(&mut self, passage: Passage, health: Health, now: Timestamp, rng: &mut impl Rng) -> bool {
+        self.not_sent(passage);
         let before = self.state;
-        match signal {
-            Signal::Well => {
+        match health {
+            Health::Well => {
                 self.failures = 0;
-                // What left before the gate closed and came back late tells nothing about now; the probe does.
-                if probe || self.state.closed.is_none() {
+                if passage == Passage::Probe {
                     self.state = GateState::default();
                 }
             }
-            Signal::Asked { reason, retry_after } => {
-                let wait = retry_after.unwrap_or_else(|| pause(self.state.closings));
-                self.close(now.after(wait + LARGEST_JITTER.mul_f64(jitter)), reason, probe);
-            }
-            Signal::Failed => {
+            Health::Failing => {
                 self.failures = self.failures.saturating_add(1);
-                if probe || (self.failures >= self.gate_after && self.state.closed.is_none()) {
-                    let wait = pause(self.state.closings).mul_f64(0.75 + jitter / 4.0);
-                    self.close(now.after(wait), GateReason::Failing, probe);
+                if passage == Passage::Probe || (self.is_open() && self.failures >= self.gate_after) {
+                    self.close(GateReason::Failing, None, now, rng);
+                }
+            }
+            Health::Busy { reason, retry_after } => {
+                if passage == Passage::Probe || self.is_open() {
+                    self.close(reason, retry_after, now, rng);
+                } else if let (Some(closed), Some(wait)) = (&mut self.state.closed, retry_after) {
+                    closed.until = closed.until.max(now.after(spread(wait.min(LONGEST_RETRY_AFTER), rng)));
                 }
             }
         }
         self.state != before
     }
 
-    /// Closes it, or keeps it closed for longer; several requests that were under way together close it once.
-    fn close(&mut self, until: Timestamp, reason: GateReason, probe: bool) {
-        if probe || self.state.closed.is_none() {
-            self.state.closings = self.state.closings.saturating_add(1);
-        }
-        let until = self.state.closed.map_or(until, |closed| closed.until.max(until));
-        self.state.closed = Some(Closed { until, reason });
+    fn close(&mut self, reason: GateReason, retry_after: Option<Duration>, now: Timestamp, rng: &mut impl Rng) {
+        let pause = match retry_after {
+            Some(wait) => wait.min(LONGEST_RETRY_AFTER),
+            None => FIRST_PAUSE.saturating_mul(1 << self.state.closings.min(16)).min(LONGEST_PAUSE),
+        };
+        self.failures = 0;
+        self.state.closed = Some(Closed { until: now.after(spread(pause, rng)), reason });
+        self.state.closings = self.state.closings.saturating_add(1);
     }
 }
 
-fn pause(closings: u32) -> Duration {
-    FIRST_PAUSE.saturating_mul(1 << closings.min(16)).min(LONGEST_PAUSE)
+fn spread(pause: Duration, rng: &mut impl Rng) -> Duration {
+    pause.mul_f64(rng.random_range(1.0..=1.0 + JITTER))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const NOW: Timestamp = Timestamp(1_000_000);
+    const NOW: Timestamp = Timestamp(1_786_000_000_000);
 
-    fn at(ms: i64) -> Timestamp {
-        Timestamp(NOW.0 + ms)
+    fn gate() -> Gate {
+        Gate::new(GateState::default(), 3)
     }
 
-    fn closed_until(gate: &Gate) -> Option<i64> {
-        gate.state().closed.map(|closed| closed.until.0 - NOW.0)
+    /// Reports what a request that may pass now came to.
+    fn send(gate: &mut Gate, now: Timestamp, health: Health) -> bool {
+        let passage = gate.passage(now).expect("the gate lets it pass");
+        gate.pass(passage);
+        gate.report(passage, health, now, &mut rand::rng())
     }
 
-    #[test]
-    fn too_many_requests_close_it_for_all_until_retry_after_then_one_probe_opens_it() {
-        let mut gate = Gate::new(GateState::default(), 5);
-        let asked = Signal::Asked { reason: GateReason::RateLimited, retry_after: Some(Duration::from_secs(7)) };
-        assert!(gate.end(false, asked, NOW, 0.0));
-        assert_eq!(gate.pass(at(6_999)), Pass::Closed(at(7_000)));
-        assert_eq!(gate.pass(at(7_000)), Pass::Probe);
-        gate.begin(true);
-        assert!(matches!(gate.pass(at(7_000)), Pass::Closed(_)), "one probe at a time");
-        assert!(gate.end(true, Signal::Well, at(7_100), 0.0));
-        assert_eq!(gate.pass(at(7_100)), Pass::Open);
+    fn until(gate: &Gate) -> Timestamp {
+        gate.state().closed.expect("closed").until
     }
 
     #[test]
-    fn failures_in_a_row_close_it_for_longer_and_longer() {
-        let mut gate = Gate::new(GateState::default(), 3);
-        gate.end(false, Signal::Failed, NOW, 1.0);
-        gate.end(false, Signal::Failed, NOW, 1.0);
-        gate.end(false, Signal::Well, NOW, 1.0);
-        gate.end(false, Signal::Failed, NOW, 1.0);
-        gate.end(false, Signal::Failed, NOW, 1.0);
-        assert_eq!(gate.pass(NOW), Pass::Open, "not three in a row");
-        gate.end(false, Signal::Failed, NOW, 1.0);
-        assert_eq!(closed_until(&gate), Some(2_000));
-        gate.end(false, Signal::Failed, NOW, 1.0);
-        assert_eq!(closed_until(&gate), Some(2_000), "what was under way does not close it further");
-        let mut waits = Vec::new();
-        let mut now = at(2_000);
-        for _ in 0..8 {
-            gate.begin(true);
-            gate.end(true, Signal::Failed, now, 1.0);
-            let until = gate.state().closed.expect("closed").until;
-            waits.push(until.since(now).as_secs());
-            now = until;
+    fn failures_in_a_row_close_it_and_a_success_between_them_does_not() {
+        let mut gate = gate();
+        for health in [Health::Failing, Health::Failing, Health::Well, Health::Failing, Health::Failing] {
+            assert!(!send(&mut gate, NOW, health));
         }
-        assert_eq!(waits, [4, 8, 16, 32, 64, 120, 120, 120]);
+        assert!(send(&mut gate, NOW, Health::Failing), "the third in a row");
+        assert_eq!(gate.state().closed.map(|closed| closed.reason), Some(GateReason::Failing));
+        assert!(gate.passage(NOW).is_err());
+        let pause = until(&gate).since(NOW);
+        assert!((FIRST_PAUSE..=FIRST_PAUSE.mul_f64(1.0 + JITTER)).contains(&pause), "{pause:?}");
     }
 
     #[test]
-    fn a_late_success_does_not_open_a_closed_gate() {
-        let mut gate = Gate::new(GateState::default(), 1);
-        gate.end(false, Signal::Failed, NOW, 1.0);
-        assert!(!gate.end(false, Signal::Well, at(100), 0.0));
-        assert!(matches!(gate.pass(at(100)), Pass::Closed(_)));
+    fn after_the_pause_exactly_one_probe_passes_and_its_success_opens() {
+        let mut gate = gate();
+        send(&mut gate, NOW, Health::Busy { reason: GateReason::RateLimited, retry_after: Some(FIRST_PAUSE) });
+        let then = until(&gate);
+        assert_eq!(gate.passage(then), Ok(Passage::Probe));
+        gate.pass(Passage::Probe);
+        assert!(matches!(gate.passage(then), Err(Shut::Probing(_))));
+        gate.not_sent(Passage::Probe);
+        gate.pass(gate.passage(then).expect("the next one is the probe"));
+        assert!(gate.report(Passage::Probe, Health::Well, then, &mut rand::rng()));
+        assert_eq!(gate.state(), GateState::default());
+    }
+
+    #[test]
+    fn pauses_grow_while_probes_fail_and_have_an_end() {
+        let mut gate = gate();
+        let mut now = NOW;
+        for _ in 0..3 {
+            send(&mut gate, now, Health::Failing);
+        }
+        let mut pauses = vec![until(&gate).since(now)];
+        for _ in 0..10 {
+            now = until(&gate);
+            send(&mut gate, now, Health::Failing);
+            pauses.push(until(&gate).since(now));
+        }
+        assert!(pauses[..6].is_sorted_by(|one, next| one < next), "{pauses:?}");
+        assert!(pauses.iter().all(|pause| *pause <= LONGEST_PAUSE.mul_f64(1.0 + JITTER)), "{pauses:?}");
+        let first_minute = pauses.iter().scan(0.0, |at, pause| {
+            *at += pause.as_secs_f64();
+            Some(*at)
+        });
+        assert!(first_minute.take_while(|at| *at < 60.0).count() <= 5, "a dead API costs a handful of calls a minute");
+    }
+
+    #[test]
+    fn what_left_before_it_closed_neither_opens_it_nor_makes_it_worse() {
+        let mut gate = gate();
+        let busy =
+            |seconds| Health::Busy { reason: GateReason::Unavailable, retry_after: Some(Duration::from_secs(seconds)) };
+        send(&mut gate, NOW, busy(10));
+        let first = gate.state();
+        for health in [Health::Well, Health::Failing, Health::Failing, Health::Failing, busy(1)] {
+            assert!(!gate.report(Passage::Free, health, NOW, &mut rand::rng()), "{health:?}");
+        }
+        assert_eq!(gate.state(), first);
+        assert!(gate.report(Passage::Free, busy(60), NOW, &mut rand::rng()), "it asked for longer");
+        assert!(until(&gate) >= NOW.after(Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn no_answer_and_no_clock_keeps_it_closed_for_days() {
+        let mut gate = gate();
+        let week = Duration::from_secs(7 * 24 * 3_600);
+        send(&mut gate, NOW, Health::Busy { reason: GateReason::RateLimited, retry_after: Some(week) });
+        assert!(until(&gate).since(NOW) <= LONGEST_RETRY_AFTER.mul_f64(1.0 + JITTER));
+        assert_eq!(gate.passage(NOW.before(week)), Ok(Passage::Probe), "the clock was set back");
     }
 }

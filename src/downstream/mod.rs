@@ -1,267 +1,260 @@
 //! One HTTP call of a step: what is sent, when it may leave, and what its answer means.
 //!
-//! [`request`] fills a step's templates, [`dependency`] gives the permit (a slot of the [`rate`], a place among the
-//! requests under way, an open [`gate`]: all or none), [`client`] makes the call, [`classify`] says what the answer
-//! means. Knows nothing of rows or of the store: what must be durable goes through the trait [`Ledger`].
+//! ```text
+//!   prepare            permit                    send
+//!   templates -> slot + concurrency + gate -> ureq -> Outcome for the row
+//!                ^          ^                    |
+//!             leases      until                  +--> Health for the gate
+//!                |          |
+//!                +- bookkeeper -> Ledger (the store)
+//! ```
+//!
+//! In reading order: `request` fills a step's templates; `rate` is the arithmetic of slots, `gate` the state machine
+//! of trust, `lane` puts both behind one lock for each dependency; `permit` waits there, `admission` looks ahead for
+//! the feeder; `client` (over `resolver`) sends, `classify` judges; `bookkeeper` keeps what must be durable.
+//!
+//! Knows nothing of batches, rows or the store: what must be durable goes through the trait [`Ledger`].
 
+pub mod admission;
+mod bookkeeper;
+mod calls;
 mod classify;
 mod client;
-mod dependency;
 pub mod gate;
+mod lane;
 pub mod ledger;
+pub mod permit;
 pub mod rate;
 mod request;
 mod resolver;
+mod status;
 
 use std::{
     collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, Instant},
+    fmt, io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
-
-use dependency::Gatekeeper;
-pub use dependency::{Permit, Wait};
-use gate::Signal;
-pub use gate::{Closed, GateReason, GateState};
-pub use ledger::{DependencyState, Lease, LeaseAsk, Ledger, LedgerError};
-use request::CompiledStep;
-pub use request::Request;
-use serde::Serialize;
 
 use crate::{
     clock::Clock,
-    model::{
-        Dependency, FailureCode, StepFailure, Timestamp, Workflow,
-        outcome::{Outcome, Reached},
-    },
-    template::{self, TemplateError},
+    model::{Dependency, FailureCode, StepFailure, Workflow, outcome::Outcome},
+    template::Scope,
 };
 
-/// The dependencies, and the steps that call them.
+pub use admission::{CLAIM_AHEAD, Reservation, Room};
+pub use client::{ClientError, MAX_ANSWER};
+pub use gate::{Closed, GateReason, GateState};
+pub use lane::Wake;
+pub use ledger::{DependencyState, Lease, LeaseAsk, Ledger, LedgerError};
+pub use permit::{Permit, Wait, WaitReason};
+pub use request::PlanError;
+pub use status::{DependencyStatus, GateStatus};
+
+use bookkeeper::Bookkeeper;
+use client::Client;
+use lane::Lane;
+use request::{Filled, Plan};
+
+/// Every dependency and every step, ready to be called.
 pub struct Downstream {
-    dependencies: Vec<Arc<Gatekeeper>>,
-    workflows: BTreeMap<String, Vec<CompiledStep>>,
+    lanes: BTreeMap<String, Arc<Lane>>,
+    workflows: BTreeMap<String, Way>,
     clock: Clock,
+    bookkeeper: Mutex<Option<Bookkeeper>>,
 }
 
-/// Why calls cannot be made at all.
+/// A workflow's way: its steps, and the lane of each.
+struct Way {
+    calls: Vec<Arc<Call>>,
+    lanes: Arc<[Arc<Lane>]>,
+}
+
+/// A step, and whom it calls.
+struct Call {
+    plan: Plan,
+    client: Arc<Client>,
+    lane: Arc<Lane>,
+}
+
+/// A step's request for one row, ready to be sent.
+#[derive(Clone)]
+pub struct Request {
+    call: Arc<Call>,
+    filled: Filled,
+}
+
+impl Request {
+    /// SHA-256 over what is sent (method, path, query, the step's headers and body): the same for the same request.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        self.filled.fingerprint()
+    }
+
+    /// The dependency that it goes to.
+    pub fn dependency(&self) -> &str {
+        &self.call.lane.settings.name
+    }
+}
+
+/// Only where it goes: the rest is a row's.
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request").field("step", &self.call.plan.step).finish_non_exhaustive()
+    }
+}
+
+/// Why nothing can be called.
 #[derive(Debug, thiserror::Error)]
 pub enum DownstreamError {
-    /// A template cannot be compiled.
-    #[error("workflows.{workflow}, step {step}: {error}")]
-    Template {
-        /// The workflow's name.
+    /// A step that cannot be sent.
+    #[error("workflows.{workflow}, step `{step}`: {error}")]
+    Step {
+        /// Its workflow.
         workflow: String,
-        /// The step's name.
+        /// Its name.
         step: String,
         /// What is wrong with it.
-        error: TemplateError,
+        error: PlanError,
     },
-    /// A step calls a dependency that is not there.
-    #[error("workflows.{workflow}, step {step}: its dependency is not configured")]
-    Dependency {
-        /// The workflow's name.
-        workflow: String,
-        /// The step's name.
-        step: String,
+    /// A dependency that cannot be called.
+    #[error("dependencies.{dependency}: {error}")]
+    Client {
+        /// Its name.
+        dependency: String,
+        /// What is wrong with it.
+        error: ClientError,
     },
-    /// The ledger could not be read.
+    /// A name that no dependency has.
+    #[error("there is no dependency `{0}`")]
+    UnknownDependency(String),
+    /// Not a rate.
+    #[error("a rate is a number of requests a second, more than zero")]
+    Rate,
+    /// What was kept of the dependencies cannot be read.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-}
-
-/// A dependency, for whoever watches.
-#[derive(Debug, Clone, Serialize)]
-pub struct DependencyStatus {
-    /// Its name.
-    pub name: String,
-    /// The limit that is in force.
-    pub rate_per_second: f64,
-    /// Requests that may leave at once after a quiet time.
-    pub burst: u32,
-    /// Requests that may be under way at once.
-    pub concurrency: u32,
-    /// Requests under way.
-    pub in_flight: u32,
-    /// Requests that left in the last sixty seconds.
-    pub calls_last_minute: u32,
-    /// Whether anything may leave.
-    pub gate: GateStatus,
-}
-
-/// A gate, for whoever watches.
-#[derive(Debug, Clone, Serialize)]
-pub struct GateStatus {
-    /// Whether it is open.
-    pub open: bool,
-    /// Until when it is closed.
-    pub until: Option<Timestamp>,
-    /// Why.
-    pub reason: Option<String>,
-}
-
-/// Calls that a row which is being worked has still to make. What it does not make is given back when it is dropped.
-pub struct Reservation(Vec<(Arc<Gatekeeper>, u32)>);
-
-impl Reservation {
-    fn made_one(&mut self, dependency: &Arc<Gatekeeper>) {
-        let reserved = self.0.iter_mut().find(|(reserved, _)| Arc::ptr_eq(reserved, dependency));
-        if let Some((_, calls @ 1..)) = reserved {
-            *calls -= 1;
-            dependency.unreserve(1);
-        }
-    }
-}
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        self.0.iter().for_each(|(dependency, calls)| dependency.unreserve(*calls));
-    }
+    /// No thread could be started.
+    #[error("no thread for the dependencies' state: {0}")]
+    Thread(#[source] io::Error),
 }
 
 impl Downstream {
-    /// Compiles the steps, and takes up rates and gates where the ledger says they were left.
+    /// Compiles every step, reads what was kept of every dependency, and starts the thread that keeps it. `wake` is
+    /// called whenever there may be room again for rows that there was none for.
     pub fn new(
         dependencies: &BTreeMap<String, Dependency>,
         workflows: &BTreeMap<String, Workflow>,
         ledger: Arc<dyn Ledger>,
         clock: Clock,
+        wake: Wake,
     ) -> Result<Self, DownstreamError> {
-        let gatekeepers = dependencies
-            .values()
-            .map(|settings| Gatekeeper::new(settings.clone(), ledger.clone(), clock.clone()).map(Arc::new))
-            .collect::<Result<Vec<_>, _>>()?;
-        let compile = |(name, workflow): (&String, &Workflow)| {
-            let steps = workflow.steps.iter().map(|step| {
-                let place = || (name.clone(), step.name.clone());
-                let dependency = dependencies.keys().position(|known| *known == step.dependency).ok_or_else(|| {
-                    let (workflow, step) = place();
-                    DownstreamError::Dependency { workflow, step }
-                })?;
-                CompiledStep::compile(step, dependency).map_err(|error| {
-                    let (workflow, step) = place();
-                    DownstreamError::Template { workflow, step, error }
-                })
-            });
-            Ok((name.clone(), steps.collect::<Result<Vec<_>, DownstreamError>>()?))
-        };
-        let workflows = workflows.iter().map(compile).collect::<Result<_, DownstreamError>>()?;
-        Ok(Self { dependencies: gatekeepers, workflows, clock })
+        let mut lanes = BTreeMap::new();
+        let mut clients = BTreeMap::new();
+        for (name, settings) in dependencies {
+            let client = Client::new(settings, clock.clone())
+                .map_err(|error| DownstreamError::Client { dependency: name.clone(), error })?;
+            let lane = Lane::new(settings.clone(), ledger.load(name)?, clock.clone(), wake.clone());
+            clients.insert(name.clone(), Arc::new(client));
+            lanes.insert(name.clone(), Arc::new(lane));
+        }
+        let way = |(name, workflow): (&String, &Workflow)| Ok((name.clone(), Way::new(workflow, &lanes, &clients)?));
+        let workflows = workflows.iter().map(way).collect::<Result<_, DownstreamError>>()?;
+        let bookkeeper = Bookkeeper::start(lanes.values().cloned().collect(), ledger, clock.clone())
+            .map_err(DownstreamError::Thread)?;
+        Ok(Self { lanes, workflows, clock, bookkeeper: Mutex::new(Some(bookkeeper)) })
     }
 
-    fn steps(&self, workflow: &str) -> &[CompiledStep] {
-        self.workflows.get(workflow).map_or(&[], Vec::as_slice)
-    }
-
-    fn named(&self, dependency: &str) -> Option<&Arc<Gatekeeper>> {
-        self.dependencies.iter().find(|known| known.settings.name == dependency)
-    }
-
-    /// A step filled in for a row; `values` has `row`, `context` and `saved`.
-    pub fn prepare(&self, workflow: &str, step: usize, values: &serde_json::Value) -> Result<Request, StepFailure> {
-        let compiled = self.steps(workflow).get(step).ok_or_else(|| StepFailure {
+    /// The request of a workflow's step, counted from 0, for these values. The failure's code is `template`.
+    pub fn prepare(&self, workflow: &str, step: usize, scope: &Scope) -> Result<Request, StepFailure> {
+        let call = self.workflows.get(workflow).and_then(|way| way.calls.get(step)).ok_or_else(|| StepFailure {
             code: FailureCode::Template,
             http_status: None,
-            message: "The workflow has no such step any more.".to_owned(),
+            message: format!("the configuration has no step {} of a workflow `{workflow}`", step + 1),
             body: None,
         })?;
-        compiled.render(workflow, step, &template::values(values))
+        Ok(Request { call: call.clone(), filled: call.plan.fill(scope)? })
     }
 
-    /// Calls that a row at this step has still to make, by dependency; the next one's dependency first.
-    fn needs(&self, workflow: &str, step: usize) -> Vec<(&Arc<Gatekeeper>, u32)> {
-        let mut needs: Vec<(&Arc<Gatekeeper>, u32)> = Vec::new();
-        for step in self.steps(workflow).iter().skip(step) {
-            let dependency = &self.dependencies[step.dependency];
-            match needs.iter_mut().find(|(known, _)| Arc::ptr_eq(known, dependency)) {
-                Some((_, calls)) => *calls += 1,
-                None => needs.push((dependency, 1)),
-            }
-        }
-        needs
+    /// The right to send a request now. Blocks for at most `patience`, and not at all where that would not be enough.
+    pub fn permit(&self, request: &Request, patience: Duration) -> Result<Permit, Wait> {
+        request.call.lane.permit(patience)
     }
 
-    /// How many rows at this step could be started now: every dependency that they have still to call takes them.
-    pub fn room(&self, workflow: &str, step: usize) -> usize {
-        let needs = self.needs(workflow, step);
-        let rooms = needs.iter().enumerate().map(|(at, (dependency, calls))| dependency.room(*calls, at == 0));
-        rooms.min().unwrap_or(0)
-    }
-
-    /// Reserves what a row at this step has still to call.
-    pub fn reserve(&self, workflow: &str, step: usize) -> Reservation {
-        let needs = self.needs(workflow, step);
-        needs.iter().for_each(|(dependency, calls)| dependency.reserve(*calls));
-        Reservation(needs.into_iter().map(|(dependency, calls)| (dependency.clone(), calls)).collect())
-    }
-
-    /// A permit for one request, waited for at most `patience`.
-    pub fn permit(&self, dependency: &str, reservation: &mut Reservation, patience: Duration) -> Result<Permit, Wait> {
-        let dependency = self.named(dependency).ok_or_else(|| Wait { until: self.clock.now() })?;
-        let permit = dependency.permit(patience)?;
-        reservation.made_one(dependency);
-        Ok(permit)
-    }
-
-    /// Makes the call, and says what its answer means and how long it took.
+    /// Sends a request, once, and says what came of it and how long that took. `permit` is the request's own.
     pub fn send(&self, request: &Request, idempotency_key: Option<&str>, permit: Permit) -> (Outcome, Duration) {
-        let begun = Instant::now();
-        let answered = permit.gatekeeper().client.call(request, idempotency_key);
-        let duration = begun.elapsed();
-        let step = &self.workflows[&request.step.0][request.step.1].step;
-        let (outcome, signal) = match &answered {
-            Ok(answer) => {
-                let retry_after = classify::retry_after(&answer.headers, self.clock.now());
-                let signal = match answer.status {
-                    429 => Signal::Asked { reason: GateReason::RateLimited, retry_after },
-                    503 => Signal::Asked { reason: GateReason::Unavailable, retry_after },
-                    500.. => Signal::Failed,
-                    _ => Signal::Well,
-                };
-                (classify::classify(step, answer), signal)
-            }
-            Err(silence) => (classify::classify_silence(step, silence), Signal::Failed),
-        };
-        let outcome = uncounted_probe(outcome, permit.probe);
-        permit.end(signal);
-        (outcome, duration)
+        let Call { plan, client, lane } = &*request.call;
+        let left_at = self.clock.steady();
+        let result = client.call(&request.filled, idempotency_key);
+        let duration = Duration::from_nanos(self.clock.steady().saturating_sub(left_at).max(0) as u64);
+        // Silence behind a gate that was closed is what the gate was closed for: no row pays for it with an attempt.
+        let silence_counts = permit.report(classify::health(&result, self.clock.now()));
+        (classify::outcome(&lane.settings.name, &plan.save, result, silence_counts), duration)
     }
 
-    /// Until when the dependency's gate is closed.
-    pub fn closed_until(&self, dependency: &str) -> Option<Timestamp> {
-        self.named(dependency)?.closed_until()
+    /// How many rows could be started now at a workflow's step, counted from 0.
+    pub fn room(&self, workflow: &str, step: usize) -> Room {
+        admission::room(self.lanes_from(workflow).get(step..).unwrap_or_default())
     }
 
-    /// Takes over what other processes changed of rates and gates.
-    pub fn refresh(&self) {
-        self.dependencies.iter().for_each(|dependency| dependency.refresh());
+    /// Reserves the calls that a claimed row has still to make, from `step` on.
+    pub fn reserve(&self, workflow: &str, step: usize) -> Reservation {
+        Reservation::new(self.lanes_from(workflow), step)
     }
 
-    /// Another rate for a dependency, from the next request on; `false` where there is no such dependency.
-    pub fn set_rate(&self, dependency: &str, rate_per_second: f64) -> bool {
-        let known = self.named(dependency);
-        known.iter().for_each(|dependency| dependency.set_rate(rate_per_second));
-        known.is_some()
+    fn lanes_from(&self, workflow: &str) -> Arc<[Arc<Lane>]> {
+        self.workflows.get(workflow).map_or_else(|| Arc::from([]), |way| way.lanes.clone())
     }
 
-    /// Every dependency, for whoever watches.
+    /// Changes a rate, from the next request on. The caller has kept it before, where the ledger reads it: what is kept
+    /// holds in the end.
+    pub fn set_rate(&self, dependency: &str, per_second: f64) -> Result<(), DownstreamError> {
+        let unknown = || DownstreamError::UnknownDependency(dependency.to_owned());
+        let lane = self.lanes.get(dependency).ok_or_else(unknown)?;
+        if !(per_second.is_finite() && per_second > 0.0) {
+            return Err(DownstreamError::Rate);
+        }
+        lane.set_rate(per_second);
+        Ok(())
+    }
+
+    /// How every dependency is, by name.
     pub fn status(&self) -> Vec<DependencyStatus> {
-        self.dependencies.iter().map(|dependency| dependency.status()).collect()
+        self.lanes.values().map(|lane| lane.status()).collect()
     }
 
-    /// Nothing leaves any more.
+    /// Gives no permit any more, sends those home that wait for one, and keeps what is to be kept. Requests under way
+    /// are not touched. Closing twice is closing once.
     pub fn close(&self) {
-        self.dependencies.iter().for_each(|dependency| dependency.close());
+        self.lanes.values().for_each(|lane| lane.close());
+        drop(self.bookkeeper.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 
-/// A probe of a closed gate that gets no answer costs its row nothing.
-fn uncounted_probe(outcome: Outcome, probe: bool) -> Outcome {
-    match outcome {
-        Outcome::Transient { failure, reached, counted } => {
-            let counted = counted && !(probe && reached != Reached::Answered);
-            Outcome::Transient { failure, reached, counted }
-        }
-        other => other,
+impl Drop for Downstream {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Way {
+    fn new(
+        workflow: &Workflow,
+        lanes: &BTreeMap<String, Arc<Lane>>,
+        clients: &BTreeMap<String, Arc<Client>>,
+    ) -> Result<Self, DownstreamError> {
+        let calls = workflow.steps.iter().map(|step| {
+            let unknown = || DownstreamError::UnknownDependency(step.dependency.clone());
+            let plan = Plan::new(step).map_err(|error| DownstreamError::Step {
+                workflow: workflow.name.clone(),
+                step: step.name.clone(),
+                error,
+            })?;
+            let lane = lanes.get(&step.dependency).ok_or_else(unknown)?.clone();
+            let client = clients.get(&step.dependency).ok_or_else(unknown)?.clone();
+            Ok(Arc::new(Call { plan, client, lane }))
+        });
+        let calls: Vec<_> = calls.collect::<Result<_, DownstreamError>>()?;
+        let lanes = calls.iter().map(|call| call.lane.clone()).collect();
+        Ok(Self { calls, lanes })
     }
 }

@@ -1,184 +1,276 @@
-//! A step rendered for a row: what will be sent, and its fingerprint.
+//! What a step sends for a row: its templates, filled.
+//!
+//! Values are data wherever they go: in the path they are percent-encoded and cannot add a segment or a query, in the
+//! query they are encoded, in a header they cannot add a line, in the body they are JSON strings.
 
-use minijinja::Value;
-use serde_json::Value as Json;
+use std::collections::BTreeMap;
+
+use percent_encoding::utf8_percent_encode;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
+use ureq::http::{HeaderName, HeaderValue};
 
 use crate::{
     model::{FailureCode, Step, StepFailure, workflow::Method},
-    template::{Template, TemplateError, percent_encode},
+    template::{RESERVED, Scope, Template, TemplateError},
 };
 
-/// A request that is ready to leave, without the dependency's own headers.
-#[derive(Clone)]
-pub struct Request {
-    /// Which step's answer is awaited.
-    pub(super) step: (String, usize),
-    pub(super) method: Method,
-    pub(super) path_and_query: String,
-    pub(super) headers: Vec<(String, String)>,
-    pub(super) body: Option<Vec<u8>>,
+/// A step's templates, compiled once.
+pub struct Plan {
+    /// The step's name.
+    pub step: String,
+    /// What to keep of its answer: name -> JSON Pointer.
+    pub save: BTreeMap<String, String>,
+    method: Method,
+    path: Template,
+    /// The names are encoded already.
+    query: Vec<(String, Template)>,
+    headers: Vec<(HeaderName, Template)>,
+    body: Option<Body>,
 }
 
-impl Request {
-    /// A digest of everything that is sent and comes from the row: equal for the same request, and for no other. The
-    /// dependency's own headers, which hold tokens that change, are not part of it.
-    pub fn fingerprint(&self) -> [u8; 32] {
-        let mut hash = Sha256::new();
-        let mut part = |bytes: &[u8]| {
-            hash.update((bytes.len() as u64).to_be_bytes());
-            hash.update(bytes);
-        };
-        part(self.method.as_str().as_bytes());
-        part(self.path_and_query.as_bytes());
-        for (name, value) in &self.headers {
-            part(name.as_bytes());
-            part(value.as_bytes());
-        }
-        part(self.body.as_deref().unwrap_or_default());
-        hash.finalize().into()
+/// A part of a step that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// Its template is wrong.
+    #[error("{part}: {error}")]
+    Template {
+        /// `path`, `query.link`, `headers.X-Trace`, `json/address/id`.
+        part: String,
+        /// What is wrong with it.
+        error: TemplateError,
+    },
+    /// It names a header that HTTP cannot have.
+    #[error("headers: `{0}` is no name of a header")]
+    HeaderName(String),
+}
+
+/// A step's JSON body. Every text in it is a template; names and other values stand as they are.
+enum Body {
+    Text(Template),
+    Fixed(Value),
+    List(Vec<Body>),
+    Members(Vec<(String, Body)>),
+}
+
+/// A filled request, without the dependency's base URL and headers.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Filled {
+    /// The request's method.
+    pub method: Method,
+    /// Encoded; begins with `/`.
+    pub path: String,
+    /// Encoded; empty where there is none.
+    pub query: String,
+    /// The step's own headers.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// JSON.
+    pub body: Option<Vec<u8>>,
+}
+
+/// Nothing of it is shown: it holds cells.
+impl std::fmt::Debug for Filled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Filled").field("method", &self.method).finish_non_exhaustive()
     }
 }
 
-/// A step with its templates compiled.
-pub(super) struct CompiledStep {
-    pub(super) step: Step,
-    pub(super) dependency: usize,
-    path: Template,
-    query: Vec<(String, Template)>,
-    headers: Vec<(String, Template)>,
-    body: Option<CompiledJson>,
-}
-
-/// A JSON value in which every text is a template.
-enum CompiledJson {
-    Plain(Json),
-    Text(Template),
-    Array(Vec<CompiledJson>),
-    Object(Vec<(String, CompiledJson)>),
-}
-
-impl CompiledStep {
-    pub(super) fn compile(step: &Step, dependency: usize) -> Result<Self, TemplateError> {
-        let all = |templates: &std::collections::BTreeMap<String, String>| {
-            let compiled = templates.iter().map(|(name, source)| Ok((name.clone(), Template::text(source)?)));
-            compiled.collect::<Result<Vec<_>, TemplateError>>()
-        };
+impl Plan {
+    /// Compiles what a step sends.
+    pub fn new(step: &Step) -> Result<Self, PlanError> {
+        let query = step.query.iter().map(|(name, source)| {
+            let encoded = utf8_percent_encode(name, RESERVED).to_string();
+            Ok((encoded, part(&format!("query.{name}"), Template::new(source))?))
+        });
+        let headers = step.headers.iter().map(|(name, source)| {
+            let parsed = HeaderName::try_from(name).map_err(|_| PlanError::HeaderName(name.clone()))?;
+            Ok((parsed, part(&format!("headers.{name}"), Template::new(source))?))
+        });
         Ok(Self {
-            dependency,
-            path: Template::path(&step.path)?,
-            query: all(&step.query)?,
-            headers: all(&step.headers)?,
-            body: step.json.as_ref().map(CompiledJson::compile).transpose()?,
-            step: step.clone(),
+            step: step.name.clone(),
+            save: step.save.clone(),
+            method: step.method,
+            path: part("path", Template::path(&step.path))?,
+            query: query.collect::<Result<_, PlanError>>()?,
+            headers: headers.collect::<Result<_, PlanError>>()?,
+            body: step.json.as_ref().map(|json| Body::new(json, "json")).transpose()?,
         })
     }
 
-    pub(super) fn render(&self, workflow: &str, index: usize, values: &Value) -> Result<Request, StepFailure> {
-        self.try_render(workflow, index, values).map_err(|error| StepFailure {
+    /// The request for these values.
+    pub fn fill(&self, scope: &Scope) -> Result<Filled, StepFailure> {
+        self.try_fill(scope).map_err(|fault| StepFailure {
             code: FailureCode::Template,
             http_status: None,
-            message: format!("The template of {} did not work out: {error}.", self.step.name),
+            message: format!("the request of step `{}` cannot be made: {fault}", self.step),
             body: None,
         })
     }
 
-    fn try_render(&self, workflow: &str, index: usize, values: &Value) -> Result<Request, TemplateError> {
-        let mut path_and_query = self.path.render(values)?;
-        for (at, (name, template)) in self.query.iter().enumerate() {
-            path_and_query.push(if at == 0 { '?' } else { '&' });
-            path_and_query.push_str(&percent_encode(name));
-            path_and_query.push('=');
-            path_and_query.push_str(&percent_encode(&template.render(values)?));
+    fn try_fill(&self, scope: &Scope) -> Result<Filled, String> {
+        let fault = |part: &str, error: TemplateError| format!("{part}: {error}");
+        let path = self.path.render(scope).map_err(|error| fault("path", error))?;
+        if path.split('/').any(|segment| segment == "." || segment == "..") {
+            return Err("path: a value would lead out of it".to_owned());
         }
-        let headers = self.headers.iter().map(|(name, template)| Ok((name.clone(), template.render(values)?)));
-        let body = self.body.as_ref().map(|body| body.render(values)).transpose()?;
-        Ok(Request {
-            step: (workflow.to_owned(), index),
-            method: self.step.method,
-            path_and_query,
-            headers: headers.collect::<Result<_, TemplateError>>()?,
-            body: body.map(|json| json.to_string().into_bytes()),
+        let mut query = String::new();
+        for (name, template) in &self.query {
+            let value = template.render(scope).map_err(|error| fault(&format!("query.{name}"), error))?;
+            let separator = if query.is_empty() { "" } else { "&" };
+            query.extend([separator, name, "="]);
+            query.extend(utf8_percent_encode(&value, RESERVED));
+        }
+        let mut headers = Vec::with_capacity(self.headers.len());
+        for (name, template) in &self.headers {
+            let text = template.render(scope).map_err(|error| fault(&format!("headers.{name}"), error))?;
+            let value = HeaderValue::from_bytes(text.as_bytes())
+                .map_err(|_| format!("headers.{name}: a value has a line break or another control character in it"))?;
+            headers.push((name.clone(), value));
+        }
+        let body = self.body.as_ref().map(|body| body.fill(scope)).transpose().map_err(|error| fault("json", error))?;
+        Ok(Filled { method: self.method, path, query, headers, body: body.map(|json| json.to_string().into_bytes()) })
+    }
+}
+
+fn part(name: &str, template: Result<Template, TemplateError>) -> Result<Template, PlanError> {
+    template.map_err(|error| PlanError::Template { part: name.to_owned(), error })
+}
+
+impl Body {
+    fn new(json: &Value, place: &str) -> Result<Self, PlanError> {
+        Ok(match json {
+            Value::String(source) => Self::Text(part(place, Template::new(source))?),
+            Value::Array(items) => {
+                let compile = |(index, item)| Self::new(item, &format!("{place}/{index}"));
+                Self::List(items.iter().enumerate().map(compile).collect::<Result<_, _>>()?)
+            }
+            Value::Object(members) => {
+                let compile = |(name, member): (&String, &Value)| {
+                    Ok((name.clone(), Self::new(member, &format!("{place}/{name}"))?))
+                };
+                Self::Members(members.iter().map(compile).collect::<Result<_, PlanError>>()?)
+            }
+            fixed => Self::Fixed(fixed.clone()),
+        })
+    }
+
+    fn fill(&self, scope: &Scope) -> Result<Value, TemplateError> {
+        Ok(match self {
+            Self::Text(template) => Value::String(template.render(scope)?),
+            Self::Fixed(value) => value.clone(),
+            Self::List(items) => Value::Array(items.iter().map(|item| item.fill(scope)).collect::<Result<_, _>>()?),
+            Self::Members(members) => {
+                let fill = |(name, member): &(String, Self)| Ok((name.clone(), member.fill(scope)?));
+                Value::Object(members.iter().map(fill).collect::<Result<_, TemplateError>>()?)
+            }
         })
     }
 }
 
-impl CompiledJson {
-    fn compile(json: &Json) -> Result<Self, TemplateError> {
-        Ok(match json {
-            Json::String(source) => Self::Text(Template::text(source)?),
-            Json::Array(items) => Self::Array(items.iter().map(Self::compile).collect::<Result<_, _>>()?),
-            Json::Object(members) => {
-                let members = members.iter().map(|(name, member)| Ok((name.clone(), Self::compile(member)?)));
-                Self::Object(members.collect::<Result<_, TemplateError>>()?)
-            }
-            plain => Self::Plain(plain.clone()),
-        })
+impl Filled {
+    /// The same for the same request, and another for any other: SHA-256 over method, path, query, the step's headers
+    /// and body, each with its length in front, so that no two requests read the same. The dependency's base URL and
+    /// headers are not in it: a new host name or a new token does not make another request.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        let mut frame = |bytes: &[u8]| {
+            hash.update((bytes.len() as u64).to_be_bytes());
+            hash.update(bytes);
+        };
+        frame(b"dripfeed request 1");
+        frame(self.method.as_str().as_bytes());
+        frame(self.path.as_bytes());
+        frame(self.query.as_bytes());
+        frame(&(self.headers.len() as u64).to_be_bytes());
+        for (name, value) in &self.headers {
+            frame(name.as_str().as_bytes());
+            frame(value.as_bytes());
+        }
+        // One frame more where there is a body, so that an empty one is not the same as none.
+        if let Some(body) = &self.body {
+            frame(body);
+        }
+        hash.finalize().into()
     }
 
-    fn render(&self, values: &Value) -> Result<Json, TemplateError> {
-        Ok(match self {
-            Self::Plain(plain) => plain.clone(),
-            Self::Text(template) => Json::String(template.render(values)?),
-            Self::Array(items) => Json::Array(items.iter().map(|item| item.render(values)).collect::<Result<_, _>>()?),
-            Self::Object(members) => {
-                let members = members.iter().map(|(name, member)| Ok((name.clone(), member.render(values)?)));
-                Json::Object(members.collect::<Result<_, TemplateError>>()?)
-            }
-        })
+    /// What stands behind the base URL.
+    pub fn target(&self) -> String {
+        match (self.query.as_str(), self.path.contains('?')) {
+            ("", _) => self.path.clone(),
+            (query, false) => format!("{}?{query}", self.path),
+            (query, true) => format!("{}&{query}", self.path),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use serde_json::json;
 
     use super::*;
-    use crate::{model::workflow::Repeat, template};
+    use crate::model::workflow::Repeat;
 
     fn step() -> Step {
         Step {
-            name: "look-up".into(),
-            dependency: "addresses".into(),
+            name: "invite-create".to_owned(),
+            dependency: "invites".to_owned(),
             method: Method::Post,
-            path: "/p/{{ row.postcode }}".into(),
-            query: BTreeMap::from([("q".into(), "{{ row.name }}".into())]),
-            headers: BTreeMap::new(),
-            json: Some(json!({ "name": "{{ row.name }}", "list": ["{{ row.postcode }}", 1, true] })),
+            path: "/invites/{{ row.email }}".to_owned(),
+            query: BTreeMap::from([("a b".to_owned(), "{{ row.name }}".to_owned())]),
+            headers: BTreeMap::from([("X-Name".to_owned(), "{{ row.name }}".to_owned())]),
+            json: Some(json!({"name": "{{ row.name }}", "n": 3, "list": [null, "{{ row.email }}"]})),
             save: BTreeMap::new(),
             repeat: Repeat::IdempotencyKey,
             result: None,
         }
     }
 
-    fn render(name: &str) -> Request {
-        let compiled = CompiledStep::compile(&step(), 0).expect("valid templates");
-        let values = template::values(json!({ "row": { "postcode": "AB1 2CD", "name": name } }));
-        compiled.render("w", 0, &values).expect("everything is there")
+    fn fill(step: &Step, email: &str, name: &str) -> Result<Filled, StepFailure> {
+        let row = [("email", email), ("name", name)];
+        Plan::new(step).expect("a good step").fill(&Scope::new(row, &BTreeMap::new(), &json!({})))
     }
 
     #[test]
-    fn path_query_and_body_are_filled_in_and_encoded() {
-        let request = render("a&b=c \"d\"");
-        assert_eq!(request.path_and_query, "/p/AB1%202CD?q=a%26b%3Dc%20%22d%22");
-        let body: Json = serde_json::from_slice(&request.body.expect("a body")).expect("JSON");
-        assert_eq!(body, json!({ "name": "a&b=c \"d\"", "list": ["AB1 2CD", 1, true] }));
+    fn values_stay_data_wherever_they_go() {
+        let filled = fill(&step(), "a/b?c@d", "x&y=\"z\" é").expect("filled");
+        assert_eq!(filled.target(), "/invites/a%2Fb%3Fc%40d?a%20b=x%26y%3D%22z%22%20%C3%A9");
+        assert_eq!(filled.headers[0].1.as_bytes(), "x&y=\"z\" é".as_bytes());
+        let body: Value = serde_json::from_slice(filled.body.as_deref().unwrap_or_default()).expect("JSON");
+        assert_eq!(body, json!({"name": "x&y=\"z\" é", "n": 3, "list": [null, "a/b?c@d"]}));
     }
 
     #[test]
-    fn the_fingerprint_is_of_what_is_sent() {
-        assert_eq!(render("x").fingerprint(), render("x").fingerprint());
-        assert_ne!(render("x").fingerprint(), render("y").fingerprint());
+    fn values_that_would_break_out_are_refused_without_being_told() {
+        for (email, name) in [("..", "n"), (".", "n"), ("", "n"), ("e", "n\r\nX-Evil: 1"), ("e", "n\0")] {
+            let failure = fill(&step(), email, name).expect_err("refused");
+            assert_eq!(failure.code, FailureCode::Template);
+            assert!(!failure.message.contains("Evil"), "{}", failure.message);
+        }
     }
 
     #[test]
-    fn what_is_missing_fails_the_step_and_shows_no_value() {
-        let compiled = CompiledStep::compile(&step(), 0).expect("valid templates");
-        let values = template::values(json!({ "row": { "name": "private" } }));
-        let failure = compiled.render("w", 0, &values).err().expect("no postcode");
-        assert_eq!(failure.code, FailureCode::Template);
-        assert!(failure.message.contains("look-up") && !failure.message.contains("private"), "{}", failure.message);
+    fn faults_of_a_step_name_their_part() {
+        let mut wrong = step();
+        wrong.json = Some(json!({"address": {"id": "{{ id }}"}}));
+        let error = Plan::new(&wrong).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.starts_with("json/address/id: `id` is not a name"), "{error}");
+        wrong.headers = BTreeMap::from([("a b".to_owned(), String::new())]);
+        assert_eq!(Plan::new(&wrong).err(), Some(PlanError::HeaderName("a b".to_owned())));
+    }
+
+    #[test]
+    fn the_fingerprint_tells_requests_apart_and_nothing_else() {
+        let base = fill(&step(), "e", "n").expect("filled");
+        assert_eq!(base.fingerprint(), fill(&step(), "e", "n").expect("filled").fingerprint());
+        let others = [
+            Filled { method: Method::Put, ..base.clone() },
+            Filled { path: "/invites/".to_owned(), query: "ea=n".to_owned(), ..base.clone() },
+            Filled { query: String::new(), ..base.clone() },
+            Filled { headers: Vec::new(), ..base.clone() },
+            Filled { body: None, ..base.clone() },
+            Filled { body: Some(Vec::new()), ..base.clone() },
+        ];
+        let prints: std::collections::BTreeSet<_> = others.iter().chain([&base]).map(Filled::fingerprint).collect();
+        assert_eq!(prints.len(), others.len() + 1);
     }
 }

@@ -1,14 +1,12 @@
-//! Names to addresses, remembered for a while.
-//!
-//! ureq asks its resolver for every request, also on a connection that is open already, and its own resolver starts a
-//! thread each time when there is a timeout. Literal addresses need no look-up, and a name's addresses are good for
-//! some seconds; a failed look-up is not remembered.
+//! Name resolution with a memory. ureq looks a name up for every request, also for those that go over a connection it
+//! already has; here that costs a look into a small table. Literal addresses are not looked up at all.
 
 use std::{
     collections::HashMap,
-    net::SocketAddr,
-    sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
+    fmt,
+    net::{IpAddr, SocketAddr},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use ureq::{
@@ -16,33 +14,99 @@ use ureq::{
     config::Config,
     http::Uri,
     unversioned::{
-        resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver},
+        resolver::{ResolvedSocketAddrs, Resolver},
         transport::NextTimeout,
     },
 };
 
-/// How long a name's addresses are believed.
-const LIFETIME: Duration = Duration::from_secs(30);
+use crate::clock::Clock;
 
-#[derive(Debug, Default)]
-pub(super) struct CachingResolver {
-    inner: DefaultResolver,
-    known: Mutex<HashMap<String, (Vec<SocketAddr>, Instant)>>,
+/// How long an answer is believed. A name that moved is followed within this, and at once where connecting fails.
+pub const LIFETIME: Duration = Duration::from_secs(30);
+
+/// Remembers what another resolver found. Failures are not remembered.
+pub struct Remembering<R> {
+    inner: R,
+    clock: Clock,
+    found: Mutex<HashMap<String, Found>>,
 }
 
-impl Resolver for CachingResolver {
-    fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
-        let name = uri.authority().map(|authority| authority.as_str().to_owned()).unwrap_or_default();
-        if let Some((addresses, since)) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&name)
-            && since.elapsed() < LIFETIME
-        {
-            let mut known = self.empty();
-            addresses.iter().for_each(|address| known.push(*address));
-            return Ok(known);
+struct Found {
+    addresses: ResolvedSocketAddrs,
+    /// Steady time.
+    until: i64,
+}
+
+impl<R> Remembering<R> {
+    /// Remembers nothing yet.
+    pub fn new(inner: R, clock: Clock) -> Self {
+        Self { inner, clock, found: Mutex::default() }
+    }
+
+    /// The next request looks the name up again.
+    pub fn forget(&self, uri: &Uri) {
+        if let Some(authority) = uri.authority() {
+            self.found().remove(authority.as_str());
         }
-        let found = self.inner.resolve(uri, config, timeout)?;
-        let entry = (found.iter().copied().collect(), Instant::now());
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(name, entry);
-        Ok(found)
+    }
+
+    fn found(&self) -> MutexGuard<'_, HashMap<String, Found>> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<R: Resolver> Remembering<R> {
+    /// The addresses of a URL's host, all of them, with its port.
+    pub fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+        if let Some(address) = literal(uri) {
+            let mut addresses = self.inner.empty();
+            addresses.push(address);
+            return Ok(addresses);
+        }
+        let name = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
+        let now = self.clock.steady();
+        if let Some(found) = self.found().get(name).filter(|found| now < found.until) {
+            return Ok(found.addresses.clone());
+        }
+        let addresses = self.inner.resolve(uri, config, timeout)?;
+        let until = now.saturating_add(LIFETIME.as_nanos() as i64);
+        self.found().insert(name.to_owned(), Found { addresses: addresses.clone(), until });
+        Ok(addresses)
+    }
+}
+
+impl<R> fmt::Debug for Remembering<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Remembering")
+    }
+}
+
+/// The address that a URL has in place of a name.
+fn literal(uri: &Uri) -> Option<SocketAddr> {
+    let host = uri.host()?;
+    let address: IpAddr = host.trim_start_matches('[').trim_end_matches(']').parse().ok()?;
+    let port = uri.port_u16().or(match uri.scheme_str()? {
+        "http" => Some(80),
+        "https" => Some(443),
+        _ => None,
+    })?;
+    Some(SocketAddr::new(address, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn literal_addresses_need_no_lookup() {
+        for (uri, address) in [
+            ("http://127.0.0.1:9100/a", Some("127.0.0.1:9100")),
+            ("https://127.0.0.1", Some("127.0.0.1:443")),
+            ("http://[::1]/a?b", Some("[::1]:80")),
+            ("http://localhost:9100", None),
+        ] {
+            let uri: Uri = uri.parse().expect("a URL");
+            assert_eq!(literal(&uri), address.map(|address| address.parse().expect("an address")), "{uri}");
+        }
     }
 }

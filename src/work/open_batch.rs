@@ -78,9 +78,9 @@ impl OpenBatch {
     }
 
     /// The cells of a record by the names that templates know them by.
-    pub fn named_cells(&self, cells: Vec<String>) -> BTreeMap<String, Value> {
+    pub fn named_cells(&self, cells: Vec<String>) -> BTreeMap<String, String> {
         let names = self.details.header.kept().map(|column| column.template_name().to_owned());
-        names.zip(cells.into_iter().map(Value::String)).collect()
+        names.zip(cells).collect()
     }
 }
 

@@ -9,8 +9,6 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use serde_json::{Value, json};
-
 use super::{
     error_payload::ErrorPayload,
     idempotency::{self, Origin},
@@ -33,6 +31,7 @@ use crate::{
         extraction::Held,
         settle::{self, Ending, Failure, Standing},
     },
+    template::Scope,
 };
 
 /// How long a row that was given back without an attempt waits at least: it should not come straight back.
@@ -71,7 +70,7 @@ struct Worker<'a> {
     batch: Arc<OpenBatch>,
     workflow: &'a Workflow,
     origin: Origin,
-    cells: Value,
+    cells: BTreeMap<String, String>,
     progress: Progress,
     standing: Standing,
     /// Whether an attempt was counted since the claim.
@@ -164,13 +163,10 @@ impl<'a> Worker<'a> {
         while let Some(step) = self.workflow.steps.get(self.standing.step as usize) {
             self.check_repeatable(step)?;
             self.check_time_left()?;
-            let context = json!({
-                "row": self.cells,
-                "context": self.batch.details.context,
-                "saved": self.progress.saved(),
-            });
+            let cells = self.cells.iter().map(|(name, cell)| (name.as_str(), cell.as_str()));
+            let scope = Scope::new(cells, &self.progress.saved(), &self.batch.details.context);
             let index = self.standing.step as usize;
-            let request = self.appliance.downstream.prepare(&self.workflow.name, index, &context)?;
+            let request = self.appliance.downstream.prepare(&self.workflow.name, index, &scope)?;
             let outcome = self.send(step, &request, reservation)?;
             self.take(step, outcome)?;
         }
@@ -217,7 +213,7 @@ impl<'a> Worker<'a> {
         if step.repeat != Repeat::Safe {
             self.note_leaving().inspect_err(|_| self.standing.sent_at = sent_before)?;
         }
-        let permit = self.permit(step, reservation).inspect_err(|_| self.standing.sent_at = sent_before)?;
+        let permit = self.permit(step, request, reservation).inspect_err(|_| self.standing.sent_at = sent_before)?;
         let left_at = self.appliance.clock.now();
         self.standing.first_request_at.get_or_insert(left_at);
         let (outcome, duration) = self.appliance.downstream.send(request, key.as_deref(), permit);
@@ -254,15 +250,18 @@ impl<'a> Worker<'a> {
     }
 
     /// A permit, and a claim that outlasts the request.
-    fn permit(&mut self, step: &Step, reservation: &mut Reservation) -> Result<Permit, Stop> {
+    fn permit(&mut self, step: &Step, request: &Request, reservation: &mut Reservation) -> Result<Permit, Stop> {
         let (longest, gives_up) = match self.patience {
             Patience::Brief(longest) => (longest, true),
             Patience::Unlimited => (LONGEST_WAIT_BETWEEN_RENEWALS, false),
         };
         loop {
             self.keep_claim(step, longest)?;
-            let wait = match self.appliance.downstream.permit(&step.dependency, reservation, longest) {
-                Ok(permit) => return Ok(permit),
+            let wait = match self.appliance.downstream.permit(request, longest) {
+                Ok(permit) => {
+                    reservation.spend();
+                    return Ok(permit);
+                }
                 Err(wait) => wait,
             };
             let now = self.appliance.clock.now();
@@ -314,10 +313,9 @@ impl<'a> Worker<'a> {
                 if self.standing.attempts >= self.workflow.max_attempts || self.is_out_of_time() {
                     return Err(failure.into());
                 }
-                let now = self.appliance.clock.now();
-                let backoff = now.after(backoff::wait(self.standing.attempts.max(1), &mut rand::rng()));
-                let gate = self.appliance.downstream.closed_until(&step.dependency).unwrap_or(now);
-                Err(Stop::End(End::Again { at: backoff.max(gate), failure: Some(failure) }))
+                let wait = backoff::wait(self.standing.attempts.max(1), &mut rand::rng());
+                let at = self.appliance.clock.now().after(wait);
+                Err(Stop::End(End::Again { at, failure: Some(failure) }))
             }
         }
     }
@@ -395,9 +393,9 @@ impl From<OpenBatchError> for Unopened {
 }
 
 /// The cells as templates see them: an optional column that the file does not have is empty.
-fn template_cells(workflow: &Workflow, cells: BTreeMap<String, Value>) -> Value {
-    let absent = workflow.columns.iter().map(|column| (column.name.clone(), Value::from("")));
-    Value::Object(absent.chain(cells).collect())
+fn template_cells(workflow: &Workflow, cells: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let absent = workflow.columns.iter().map(|column| (column.name.clone(), String::new()));
+    absent.chain(cells).collect()
 }
 
 /// A row that does not open fails at once: no retry could change that.

@@ -1,0 +1,111 @@
+//! Admission: a row is claimed only when its calls can be made soon, so that waiting rows hold no thread and no claim.
+//!
+//! A claimed row reserves one call of each step that it still has to go through. What is reserved of a dependency
+//! never exceeds what can leave to it within [`CLAIM_AHEAD`], so a row that is let in at its first step will not stand
+//! in a crowd at its third.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    gate::{Passage, Shut},
+    lane::Lane,
+};
+
+/// How far ahead of their first call rows are claimed.
+pub const CLAIM_AHEAD: Duration = Duration::from_secs(1);
+
+/// How many rows could be started now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// So many rows.
+    pub rows: usize,
+    /// Where there is no room: when it is worth asking again. The [`super::Wake`] may come earlier.
+    pub again_after: Duration,
+}
+
+/// What one claimed row still has to call. Dropped, it gives back what was not called.
+pub struct Reservation {
+    steps: Arc<[Arc<Lane>]>,
+    next: usize,
+}
+
+impl Reservation {
+    /// For the steps of a row from `next` on, each by the lane of its dependency.
+    pub(super) fn new(steps: Arc<[Arc<Lane>]>, next: usize) -> Self {
+        steps.iter().skip(next).for_each(|lane| lane.lock().reserved += 1);
+        Self { steps, next }
+    }
+
+    /// The next step's permit was given: that call is reserved no more.
+    pub fn spend(&mut self) {
+        if let Some(lane) = self.steps.get(self.next) {
+            lane.give_back();
+            self.next += 1;
+        }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.steps.iter().skip(self.next).for_each(|lane| lane.give_back());
+    }
+}
+
+/// How many rows could start at `steps[0]` and soon go through all of `steps`.
+pub(super) fn room(steps: &[Arc<Lane>]) -> Room {
+    let mut room = Room { rows: usize::MAX, again_after: Duration::ZERO };
+    for (place, lane) in steps.iter().enumerate() {
+        let same = |other: &&Arc<Lane>| Arc::ptr_eq(other, lane);
+        if steps[..place].iter().any(|other| same(&other)) {
+            continue;
+        }
+        let here = lane.room(steps.iter().filter(same).count(), place == 0);
+        room.rows = room.rows.min(here.rows);
+        if here.rows == 0 {
+            room.again_after = room.again_after.max(here.again_after);
+        }
+    }
+    if steps.is_empty() { Room { rows: 0, again_after: CLAIM_AHEAD } } else { room }
+}
+
+impl Lane {
+    fn give_back(&self) {
+        let mut state = self.lock();
+        state.reserved = state.reserved.saturating_sub(1);
+        drop(state);
+        (self.wake)();
+    }
+
+    /// Room for rows that will make `calls` calls each, the first of them at once where they start here.
+    fn room(&self, calls: usize, starts_here: bool) -> Room {
+        let now = self.now();
+        let mut state = self.lock();
+        let state = &mut *state;
+        let none = |again_after| Room { rows: 0, again_after };
+        let most = match state.gate.passage(now.wall) {
+            Err(Shut::Closed(_, left)) => return none(left),
+            Err(Shut::Probing(_)) => return none(CLAIM_AHEAD),
+            Ok(Passage::Probe) => 1,
+            Ok(Passage::Free) => usize::MAX,
+        };
+        // What can leave within the time ahead: no more than the rate allows, and no more than went through lately
+        // where answers are slow and the concurrency is what holds requests up.
+        let idle = self.settings.concurrency.saturating_sub(state.in_flight);
+        let flow = (idle + state.calls.last_second(now.steady)) as usize;
+        let soon = flow.min(state.line.pace().most_in_a_second());
+        let free = soon.saturating_sub(state.reserved) / calls;
+        // A row that needs more than there ever is must still get in, alone.
+        let alone = usize::from(state.reserved == 0 && idle > 0);
+        let mut rows = free.max(alone).min(most.saturating_sub(state.reserved));
+        if starts_here {
+            let horizon = now.steady.saturating_add(CLAIM_AHEAD.as_nanos() as i64);
+            let slot = state.line.slot(state.reserved, now.steady).at;
+            if slot > horizon {
+                return none(Duration::from_nanos((slot - horizon) as u64));
+            }
+            let slots = (horizon - slot) / state.line.pace().spacing_ns() + 1;
+            rows = rows.min(usize::try_from(slots).unwrap_or(usize::MAX));
+        }
+        Room { rows, again_after: CLAIM_AHEAD }
+    }
+}

@@ -1,0 +1,254 @@
+//! A lane: everything that decides when a dependency may be called, behind one lock. Its line of slots, its
+//! concurrency, its gate, who waits for it, and who has reserved a call.
+//!
+//! The lock is held for arithmetic only, never over I/O: the ledger is the bookkeeper's business (`bookkeeper`), which
+//! takes what it has to write from here and brings back what it read. Waiting is in `permit`, reserving in `admission`.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    thread::Thread,
+    time::Duration,
+};
+
+use super::{
+    calls::Calls,
+    gate::{Gate, GateState, Health, Passage},
+    ledger::{DependencyState, Lease, LeaseAsk},
+    permit::Queue,
+    rate::{Line, Pace},
+};
+use crate::{
+    clock::Clock,
+    model::{Dependency, Timestamp},
+};
+
+/// Called whenever there may be room for rows that there was none for. It must be quick, and not call back in.
+pub type Wake = Arc<dyn Fn() + Send + Sync>;
+
+/// After the ledger failed, it is left alone for so long.
+pub const LEDGER_PAUSE: Duration = Duration::from_secs(1);
+
+/// One dependency's way out.
+pub struct Lane {
+    pub(super) settings: Dependency,
+    pub(super) clock: Clock,
+    pub(super) wake: Wake,
+    bookkeeper: OnceLock<Thread>,
+    state: Mutex<State>,
+}
+
+/// What the lock guards.
+pub(super) struct State {
+    pub line: Line,
+    pub gate: Gate,
+    pub in_flight: u32,
+    pub queue: Queue,
+    /// Calls that claimed rows are going to make.
+    pub reserved: usize,
+    pub calls: Calls,
+    /// Whether the bookkeeper is to get a lease.
+    pub wants_lease: bool,
+    /// Steady time; before it the ledger is not asked again.
+    pub ledger_rests_until: i64,
+    gate_unsaved: bool,
+    /// Counts changes made here, so that something read from the ledger before one of them does not undo it.
+    revision: u64,
+    pub closing: bool,
+}
+
+/// The same instant on both clocks.
+#[derive(Clone, Copy)]
+pub(super) struct Now {
+    pub steady: i64,
+    pub wall: Timestamp,
+}
+
+impl Lane {
+    /// The lane of a dependency, as it was kept.
+    pub fn new(settings: Dependency, kept: Option<DependencyState>, clock: Clock, wake: Wake) -> Self {
+        let kept = kept.unwrap_or(DependencyState { rate_per_second: None, gate: GateState::default() });
+        let rate = kept.rate_per_second.unwrap_or(settings.rate_per_second);
+        let state = State {
+            line: Line::new(Pace::new(rate, settings.burst)),
+            gate: Gate::new(kept.gate, settings.gate_after),
+            in_flight: 0,
+            queue: Queue::default(),
+            reserved: 0,
+            calls: Calls::new(),
+            wants_lease: false,
+            ledger_rests_until: i64::MIN,
+            gate_unsaved: false,
+            revision: 0,
+            closing: false,
+        };
+        Self { settings, clock, wake, bookkeeper: OnceLock::new(), state: Mutex::new(state) }
+    }
+
+    /// Who is to be woken when the ledger has to be read or written.
+    pub(super) fn set_bookkeeper(&self, thread: Thread) {
+        let _ = self.bookkeeper.set(thread);
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn now(&self) -> Now {
+        Now { steady: self.clock.steady(), wall: self.clock.now() }
+    }
+
+    pub(super) fn poke_bookkeeper(&self) {
+        if let Some(thread) = self.bookkeeper.get() {
+            thread.unpark();
+        }
+    }
+
+    /// Another rate, from the next request on.
+    pub fn set_rate(&self, per_second: f64) {
+        let mut state = self.lock();
+        state.revision += 1;
+        state.set_rate(per_second, self.clock.steady());
+        let woken = state.queue.first();
+        drop(state);
+        Queue::wake(woken);
+        (self.wake)();
+    }
+
+    /// No permit is given any more; whoever waits for one goes home.
+    pub fn close(&self) {
+        let mut state = self.lock();
+        state.closing = true;
+        let woken = state.queue.all();
+        drop(state);
+        Queue::wake(woken);
+    }
+
+    /// A request has ended (`Some`), or was never sent. Says whether the gate was open until then.
+    pub(super) fn end(&self, passage: Passage, health: Option<Health>) -> bool {
+        let now = self.clock.now();
+        let mut state = self.lock();
+        let (was_full, was_open) = (state.in_flight >= self.settings.concurrency, state.gate.is_open());
+        state.in_flight -= 1;
+        let changed = match health {
+            Some(health) => state.gate.report(passage, health, now, &mut rand::rng()),
+            None => {
+                state.gate.not_sent(passage);
+                false
+            }
+        };
+        if changed {
+            state.revision += 1;
+            state.gate_unsaved = true;
+            self.log_gate(state.gate.state());
+        }
+        let woken = match (changed, was_full || passage == Passage::Probe) {
+            (true, _) => state.queue.all(),
+            (false, true) => state.queue.first(),
+            (false, false) => Vec::new(),
+        };
+        drop(state);
+        Queue::wake(woken);
+        if changed {
+            self.poke_bookkeeper();
+        }
+        (self.wake)();
+        was_open
+    }
+
+    fn log_gate(&self, gate: GateState) {
+        let dependency = &self.settings.name;
+        match gate.closed {
+            Some(closed) => tracing::warn!(dependency, until = %closed.until, reason = %closed.reason, "gate closed"),
+            None => tracing::info!(dependency, "gate open again"),
+        }
+    }
+
+    /// The lease that somebody needs, if any.
+    pub(super) fn wanted_lease(&self) -> Option<LeaseAsk> {
+        let state = self.lock();
+        let ask = || state.line.ask(&self.settings.name, self.clock.boot(), self.clock.steady());
+        state.wants_lease.then(ask)
+    }
+
+    /// What the ledger said to it; `None` where it failed.
+    pub(super) fn leased(&self, ask: &LeaseAsk, lease: Option<Lease>) {
+        let mut state = self.lock();
+        state.wants_lease = false;
+        let woken = match lease {
+            Some(lease) => {
+                state.line.grant(ask, lease);
+                state.queue.first()
+            }
+            None => {
+                state.ledger_rests_until = self.clock.steady().saturating_add(LEDGER_PAUSE.as_nanos() as i64);
+                state.queue.all()
+            }
+        };
+        drop(state);
+        Queue::wake(woken);
+    }
+
+    /// The gate, where it changed since it was last asked for here.
+    pub(super) fn unsaved_gate(&self) -> Option<GateState> {
+        let mut state = self.lock();
+        std::mem::take(&mut state.gate_unsaved).then(|| state.gate.state())
+    }
+
+    /// The gate could not be saved after all.
+    pub(super) fn gate_not_saved(&self) {
+        self.lock().gate_unsaved = true;
+    }
+
+    /// To be asked before reading what [`Lane::adopt`] is given.
+    pub(super) fn revision(&self) -> u64 {
+        self.lock().revision
+    }
+
+    /// Takes over what others changed, unless something changed here since `revision`.
+    pub(super) fn adopt(&self, revision: u64, kept: &DependencyState) {
+        let mut state = self.lock();
+        let rate = kept.rate_per_second.unwrap_or(self.settings.rate_per_second);
+        let same = state.gate.state() == kept.gate && state.line.pace().per_second() == rate;
+        if state.revision != revision || state.gate_unsaved || same {
+            return;
+        }
+        state.gate.adopt(kept.gate);
+        state.set_rate(rate, self.clock.steady());
+        let woken = state.queue.all();
+        drop(state);
+        Queue::wake(woken);
+        (self.wake)();
+    }
+}
+
+impl State {
+    /// Takes slot, concurrency and passage together, or nothing.
+    pub fn release(&mut self, concurrency: u32, now: Now) -> Option<Passage> {
+        if self.closing || self.in_flight >= concurrency {
+            return None;
+        }
+        let passage = self.gate.passage(now.wall).ok()?;
+        if !self.line.take(now.steady) {
+            return None;
+        }
+        self.gate.pass(passage);
+        self.in_flight += 1;
+        self.calls.add(now.steady);
+        Some(passage)
+    }
+
+    /// Whether the bookkeeper must be told that somebody uses the line and little of it is left.
+    pub fn demand(&mut self, now: Now) -> bool {
+        let short = self.line.ask_at() <= now.steady && self.ledger_rests_until <= now.steady;
+        let news = short && !self.wants_lease;
+        self.wants_lease |= short;
+        news
+    }
+
+    fn set_rate(&mut self, per_second: f64, now: i64) {
+        let pace = self.line.pace();
+        if pace.per_second() != per_second {
+            self.line.set_pace(Pace::new(per_second, pace.burst()), now);
+        }
+    }
+}

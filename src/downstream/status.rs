@@ -1,0 +1,56 @@
+//! How a dependency is, for operators: what `GET /ops/v1/dependencies` shows.
+
+use super::lane::Lane;
+use crate::model::Timestamp;
+
+/// One dependency, as it is now.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct DependencyStatus {
+    /// Its name.
+    pub name: String,
+    /// The rate that holds, whoever set it.
+    pub rate_per_second: f64,
+    /// Requests that may leave at once.
+    pub burst: u32,
+    /// Requests that may be under way at once.
+    pub concurrency: u32,
+    /// Requests of this process in the last minute.
+    pub calls_last_minute: u32,
+    /// Requests of this process under way.
+    pub in_flight: u32,
+    /// Its gate.
+    pub gate: GateStatus,
+}
+
+/// A gate, as it is now.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct GateStatus {
+    /// Whether requests pass freely.
+    pub open: bool,
+    /// Until when they do not; from then on one probe may.
+    pub until: Option<Timestamp>,
+    /// Why, for a person.
+    pub reason: Option<String>,
+}
+
+impl Lane {
+    /// How the dependency is now.
+    pub(super) fn status(&self) -> DependencyStatus {
+        let now = self.clock.steady();
+        let mut state = self.lock();
+        let closed = state.gate.state().closed;
+        DependencyStatus {
+            name: self.settings.name.clone(),
+            rate_per_second: state.line.pace().per_second(),
+            burst: state.line.pace().burst(),
+            concurrency: self.settings.concurrency,
+            calls_last_minute: state.calls.last_minute(now),
+            in_flight: state.in_flight,
+            gate: GateStatus {
+                open: closed.is_none(),
+                until: closed.map(|closed| closed.until),
+                reason: closed.map(|closed| closed.reason.to_string()),
+            },
+        }
+    }
+}

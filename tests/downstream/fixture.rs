@@ -1,0 +1,171 @@
+//! A downstream of one dependency and one two-step workflow, over a ledger in memory that outlives it.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use dripfeed::{
+    clock::Clock,
+    downstream::{
+        DependencyState, Downstream, GateState, Lease, LeaseAsk, Ledger, LedgerError, Permit, Request, Wait, rate,
+    },
+    model::{
+        Dependency, Step, Timestamp, Workflow,
+        outcome::Outcome,
+        workflow::{ExtraColumns, Method, OnInvalidRow, Repeat},
+    },
+    template::Scope,
+};
+use serde_json::json;
+
+pub const NOW: Timestamp = Timestamp(1_786_000_000_000);
+/// Longer than anything here takes, so that a test which waits for it has found a fault.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What the store does, without a disk.
+#[derive(Default)]
+pub struct MemoryLedger {
+    kept: Mutex<HashMap<String, Kept>>,
+    pub broken: AtomicBool,
+}
+
+#[derive(Default)]
+struct Kept {
+    mark: Option<(Arc<str>, i64)>,
+    rate_per_second: Option<f64>,
+    gate: GateState,
+}
+
+impl MemoryLedger {
+    pub fn set_rate(&self, per_second: f64) {
+        self.kept.lock().expect("not poisoned").entry("addresses".to_owned()).or_default().rate_per_second =
+            Some(per_second);
+    }
+
+    pub fn gate(&self) -> GateState {
+        self.kept.lock().expect("not poisoned").get("addresses").map(|kept| kept.gate).unwrap_or_default()
+    }
+
+    fn with<T>(&self, dependency: &str, work: impl FnOnce(&mut Kept) -> T) -> Result<T, LedgerError> {
+        if self.broken.load(Ordering::SeqCst) {
+            return Err(LedgerError(Box::new(io::Error::other("the disk is full"))));
+        }
+        Ok(work(self.kept.lock().expect("not poisoned").entry(dependency.to_owned()).or_default()))
+    }
+}
+
+impl Ledger for MemoryLedger {
+    fn lease(&self, ask: &LeaseAsk) -> Result<Lease, LedgerError> {
+        self.with(&ask.dependency, |kept| {
+            let lease = rate::advance(kept.mark.as_ref().map(|(boot, mark)| (&**boot, *mark)), ask);
+            kept.mark = Some((ask.boot.clone(), lease.end));
+            lease
+        })
+    }
+
+    fn load(&self, dependency: &str) -> Result<Option<DependencyState>, LedgerError> {
+        self.with(dependency, |kept| Some(DependencyState { rate_per_second: kept.rate_per_second, gate: kept.gate }))
+    }
+
+    fn save_gate(&self, dependency: &str, gate: &GateState) -> Result<(), LedgerError> {
+        self.with(dependency, |kept| kept.gate = *gate)
+    }
+}
+
+/// A fast and patient dependency.
+pub fn dependency(url: &str) -> Dependency {
+    Dependency {
+        name: "addresses".to_owned(),
+        base_url: url.to_owned(),
+        rate_per_second: 1_000.0,
+        burst: 1_000,
+        concurrency: 16,
+        timeout: PATIENCE,
+        gate_after: 3,
+        headers: BTreeMap::from([("Authorization".to_owned(), "Bearer s3cret".to_owned())]),
+    }
+}
+
+fn step(name: &str, method: Method, json: Option<serde_json::Value>) -> Step {
+    Step {
+        name: name.to_owned(),
+        dependency: "addresses".to_owned(),
+        method,
+        path: format!("/{name}"),
+        query: BTreeMap::from([("postcode".to_owned(), "{{ row.postcode }}".to_owned())]),
+        headers: BTreeMap::new(),
+        json,
+        save: BTreeMap::from([("link".to_owned(), "/link".to_owned())]),
+        repeat: Repeat::Safe,
+        result: None,
+    }
+}
+
+fn workflow() -> Workflow {
+    Workflow {
+        name: "invite".to_owned(),
+        upload_path: String::new(),
+        max_rows: 1,
+        max_bytes: 1,
+        max_attempts: 5,
+        on_invalid_row: OnInvalidRow::Reject,
+        extra_columns: ExtraColumns::Reject,
+        duplicate_window: Duration::ZERO,
+        give_up_after: Duration::ZERO,
+        repeat_window: Duration::ZERO,
+        columns: Vec::new(),
+        steps: vec![
+            step("links", Method::Post, Some(json!({"postcode": "{{ row.postcode }}"}))),
+            step("addresses", Method::Get, None),
+        ],
+    }
+}
+
+/// Everything a test needs to call.
+pub struct Fixture {
+    pub downstream: Downstream,
+    pub ledger: Arc<MemoryLedger>,
+    pub clock: Clock,
+}
+
+impl Fixture {
+    /// On a clock that stands still.
+    pub fn still(dependency: Dependency) -> Self {
+        Self::new(dependency, Arc::default(), Clock::manual(NOW))
+    }
+
+    /// On the machine's clock.
+    pub fn live(dependency: Dependency) -> Self {
+        Self::new(dependency, Arc::default(), Clock::machine())
+    }
+
+    pub fn new(dependency: Dependency, ledger: Arc<MemoryLedger>, clock: Clock) -> Self {
+        let dependencies = BTreeMap::from([(dependency.name.clone(), dependency)]);
+        let workflows = BTreeMap::from([("invite".to_owned(), workflow())]);
+        let downstream =
+            Downstream::new(&dependencies, &workflows, ledger.clone(), clock.clone(), Arc::new(|| ())).expect("valid");
+        Self { downstream, ledger, clock }
+    }
+
+    pub fn request(&self, step: usize) -> Request {
+        let scope = Scope::new([("postcode", "AB1 2CD")], &BTreeMap::new(), &json!({}));
+        self.downstream.prepare("invite", step, &scope).expect("a good template")
+    }
+
+    pub fn permit(&self, patience: Duration) -> Result<Permit, Wait> {
+        self.downstream.permit(&self.request(0), patience)
+    }
+
+    /// One call of the first step.
+    pub fn call(&self) -> Outcome {
+        let request = self.request(0);
+        let permit = self.downstream.permit(&request, PATIENCE).expect("a permit");
+        self.downstream.send(&request, Some("key-1"), permit).0
+    }
+}

@@ -1,0 +1,152 @@
+//! Rate and concurrency, with real threads on the machine's clock.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use dripfeed::{clock::Clock, downstream::WaitReason};
+
+use crate::{
+    fixture::{Fixture, NOW, PATIENCE, dependency},
+    server::{Server, ok},
+};
+
+/// The most instants in any half-open second.
+fn busiest_second(mut instants: Vec<Instant>) -> usize {
+    instants.sort();
+    let within =
+        |from: &Instant| instants.iter().filter(|at| *at >= from && **at - *from < Duration::from_secs(1)).count();
+    instants.iter().map(within).max().unwrap_or(0)
+}
+
+/// Takes permits in some threads, and notes when.
+fn take(fixture: &Fixture, threads: usize, permits: usize) -> Vec<Instant> {
+    let taken = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                for _ in 0..permits {
+                    let permit = fixture.permit(PATIENCE).expect("in time");
+                    taken.lock().expect("not poisoned").push(Instant::now());
+                    drop(permit);
+                }
+            });
+        }
+    });
+    taken.into_inner().expect("not poisoned")
+}
+
+#[test]
+fn no_second_holds_more_than_rate_and_burst_over_a_restart_and_a_second_process() {
+    let mut slow = dependency("http://127.0.0.1:9");
+    (slow.rate_per_second, slow.burst) = (40.0, 4);
+    let first = Fixture::live(slow.clone());
+    let mut taken = take(&first, 4, 10);
+    let ledger = first.ledger.clone();
+    drop(first);
+    let after_a_restart = Fixture::new(slow.clone(), ledger.clone(), Clock::machine());
+    let beside_it = Fixture::new(slow, ledger, Clock::machine());
+    thread::scope(|scope| {
+        let other = scope.spawn(|| take(&beside_it, 2, 8));
+        taken.extend(take(&after_a_restart, 3, 8));
+        taken.extend(other.join().expect("no panic"));
+    });
+    assert_eq!(taken.len(), 80);
+    // The instants are noted a little after the release, which can move one of them into a window.
+    assert!(busiest_second(taken.clone()) <= 44 + 1, "{}", busiest_second(taken));
+}
+
+#[test]
+fn concurrency_is_never_exceeded_and_is_used() {
+    let under_way = Arc::new(AtomicUsize::new(0));
+    let most = Arc::new(AtomicUsize::new(0));
+    let (counting, highest) = (under_way.clone(), most.clone());
+    let server = Server::start(move |_| {
+        highest.fetch_max(counting.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        thread::sleep(Duration::from_millis(5));
+        counting.fetch_sub(1, Ordering::SeqCst);
+        ok(r#"{"link": "l-1"}"#)
+    });
+    let mut narrow = dependency(&server.url());
+    narrow.concurrency = 3;
+    let fixture = Fixture::live(narrow);
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| (0..10).for_each(|_| drop(fixture.call())));
+        }
+    });
+    assert_eq!((server.received().len(), most.load(Ordering::SeqCst)), (80, 3));
+    assert_eq!(server.connections(), 3, "each is kept and used again");
+}
+
+#[test]
+fn who_cannot_be_served_in_time_is_told_at_once_and_spends_nothing() {
+    let mut slow = dependency("http://127.0.0.1:9");
+    (slow.rate_per_second, slow.burst, slow.concurrency) = (0.01, 1, 1);
+    let fixture = Fixture::still(slow);
+    let permit = fixture.permit(PATIENCE).expect("the first slot");
+    let wait = fixture.permit(Duration::from_secs(1)).err().expect("the next slot is far away");
+    assert_eq!((wait.why, wait.until), (WaitReason::Rate, NOW.after(Duration::from_secs(100))));
+    fixture.clock.advance(Duration::from_secs(100));
+    let wait = fixture.permit(Duration::ZERO).err().expect("the first request is still under way");
+    assert_eq!(wait.why, WaitReason::Concurrency);
+    drop(permit);
+    assert!(fixture.permit(PATIENCE).is_ok(), "its slot did not burn");
+}
+
+#[test]
+fn a_rate_holds_from_the_next_request_on_whoever_set_it() {
+    let mut slow = dependency("http://127.0.0.1:9");
+    (slow.rate_per_second, slow.burst) = (0.01, 1);
+    let fixture = Fixture::live(slow);
+    drop(fixture.permit(PATIENCE).expect("the first slot"));
+    assert!(fixture.permit(Duration::from_secs(1)).is_err());
+    fixture.ledger.set_rate(200.0);
+    fixture.downstream.set_rate("addresses", 200.0).expect("a rate");
+    take(&fixture, 2, 20);
+    assert_eq!(fixture.downstream.status()[0].rate_per_second, 200.0);
+    assert!(fixture.downstream.set_rate("addresses", 0.0).is_err() && fixture.downstream.set_rate("x", 1.0).is_err());
+
+    fixture.ledger.set_rate(300.0);
+    let deadline = Instant::now() + PATIENCE;
+    while fixture.downstream.status()[0].rate_per_second != 300.0 {
+        assert!(Instant::now() < deadline, "what another process set is not seen");
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn closing_sends_home_who_waits() {
+    let mut slow = dependency("http://127.0.0.1:9");
+    slow.concurrency = 1;
+    let fixture = Fixture::live(slow);
+    let held = fixture.permit(PATIENCE).expect("a permit");
+    let waiting = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let waiter = scope.spawn(|| {
+            waiting.store(true, Ordering::SeqCst);
+            fixture.permit(PATIENCE).err().expect("closed").why
+        });
+        while !waiting.load(Ordering::SeqCst) {
+            thread::yield_now();
+        }
+        fixture.downstream.close();
+        assert_eq!(waiter.join().expect("no panic"), WaitReason::Closing);
+    });
+    drop(held);
+}
+
+#[test]
+fn without_the_ledger_nothing_leaves() {
+    let fixture = Fixture::still(dependency("http://127.0.0.1:9"));
+    fixture.ledger.broken.store(true, Ordering::SeqCst);
+    assert_eq!(fixture.permit(PATIENCE).err().map(|wait| wait.why), Some(WaitReason::Ledger));
+    fixture.ledger.broken.store(false, Ordering::SeqCst);
+    fixture.clock.advance(Duration::from_secs(1));
+    assert!(fixture.permit(PATIENCE).is_ok());
+}
