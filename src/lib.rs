@@ -1,4 +1,69 @@
-//! dripfeed (the architecture is written here as it stands)
+//! dripfeed: a client uploads a CSV of up to a million rows; every row goes through a chain of HTTP calls to APIs that
+//! are rate-limited; nothing is lost, nothing is done twice, no API is flooded, and everybody can see what happened.
+//!
+//! # The house
+//! ```text
+//!              POST a CSV                        POST /ops/v1/dispatch, or the built-in clock
+//!                  │                                            │
+//!   http ──────────┼───────────────────────────────┐            │
+//!                  ▼                               │            ▼
+//!   upload ── intake: every row checked            │      dispatch::run: each client's grant
+//!      │        │                                  │            │
+//!      │        └─ crypto: sealed ─► objects       │      dispatch::feeder: claims just in time
+//!      ▼                              │            │            │
+//!   batch `pending`                   ▼            │            ▼
+//!      └──────────► extract: stored file ─► rows ──┼────► work: a row through its steps ──► downstream: permit,
+//!                                                  │            │                           call, what it means
+//!                                                  ▼            ▼
+//!   store ═════════════ one writer, group commit, a pool of readers: the only place with SQL ═══════════════
+//! ```
+//!
+//! # A row's way
+//! 1. [`http`] takes the upload and streams it through [`upload`]: [`intake`] checks header and rows in one pass while
+//!    [`crypto`] seals the bytes into [`objects`]. Only a file that is whole, valid and stored becomes a batch: `pending`.
+//! 2. [`extract`] claims the batch (`processing`), reads the stored file, seals each record under the batch's data key
+//!    and writes `pending` rows; with the last one the batch is `queued`.
+//! 3. A [`dispatch`] run grants every client its rows. The feeder claims them (`pending` -> `processing`) as workers are
+//!    idle and dependencies can take calls, in turn over clients, oldest batch first.
+//! 4. [`work`] walks the row through the steps of its workflow. [`downstream`] gives a permit for each request, makes it
+//!    and says what the answer means. The claim ends in one settle: `completed`, `failed`, or `pending` for later.
+//! 5. The transaction that ends a batch's last unfinished row makes the batch `completed`.
+//!
+//! # The map, in reading order
+//! | room | is |
+//! |---|---|
+//! | [`model`] | the nouns and their rules; no I/O |
+//! | [`clock`], [`bell`], [`closing`] | what time it is; how threads wake each other; how they end |
+//! | [`template`] | strict templates |
+//! | [`config`] | the configuration, and the only reader of the environment |
+//! | [`crypto`], [`keys`] | sealing: knows bytes, not rows; whether the keys fit the database |
+//! | [`objects`] | stored files: a folder or a bucket |
+//! | [`store`] | the database: one file a table |
+//! | [`intake`], [`upload`] | a CSV's bytes to a verdict; a body to a batch |
+//! | [`extract`] | a stored file to rows |
+//! | [`dispatch`] | grants, claims, rescue |
+//! | [`downstream`] | one HTTP call: template, permit, gate, answer |
+//! | [`work`] | a row through its steps |
+//! | [`appliance`] | what all of these share in one process |
+//! | [`access`], [`http`] | keys and tokens; the API |
+//! | [`cli`] | one file a command |
+//! | [`simulator`] | a downstream for demos and tests |
+//!
+//! # Invariants
+//! - A caller hears "ok" only after the commit.
+//! - No network call is made while the writer is held, and no transaction waits for a file.
+//! - Below [`crypto`] there is no plaintext of a row, and none in a log line or an error message.
+//! - Every change of a status goes through its transition function, is guarded in its `WHERE`, and the rows that it
+//!   changed are checked.
+//! - A claim belongs to a random owner per start of a process, and every write that ends it asks for that owner.
+//! - Before a request leaves that is not safe to repeat, everything it was built from is on disk.
+//! - Every request takes a permit: a slot of the rate, a place among those under way, an open gate; all or none.
+//! - Counts are for showing. That a batch is completed is decided from its rows.
+//! - No statement on a request counts, sorts or loads a batch's rows; what a call costs does not depend on their number.
+//! - Every queue, body, page, retry and wait has a limit with a name.
+//! - One transaction has one `now`.
+//! - [`model`] imports nothing of ours; [`downstream`] never sees [`store`]; [`http`] sees no SQL and makes no calls; SQL
+//!   stands in [`store`] alone, the wall clock in [`clock`], the environment in [`config`]. `tests/house.rs` holds this.
 
 pub mod access;
 pub mod appliance;

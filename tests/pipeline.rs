@@ -49,7 +49,7 @@ fn failing_downstream_calls_leave_failed_rows_with_their_error_payload() {
     let app = App::start(Setup::default());
     let csv = "email,first_name,last_name,phone,postcode,house_number\n\
                good@mail.example,Ann,Smith,,AB1 2CD,1\n\
-               nowhere@mail.example,Bob,Jones,,AB1 2CD,404\n\
+               nowhere@mail.example,Bob,Jones,,AB1 2CD,0\n\
                no@rejected.example,Cat,Brown,,AB1 2CD,3\n";
     let id = app.accepted(csv);
     let batch = app.until_status(&id, "completed");

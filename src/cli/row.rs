@@ -88,7 +88,7 @@ fn run(appliance: &Appliance, row: RowRef, resend: bool) -> Result<(), CliError>
 
 fn refusal(row: RowRef, why: NotClaimed) -> String {
     match why {
-        NotClaimed::Missing => return missing(row).to_string(),
+        NotClaimed::Missing => missing(row).to_string(),
         NotClaimed::Finished(status) => format!("{row} is {} already", status.as_str()),
         NotClaimed::Held(until) => format!("{row} is being worked by somebody else, whose claim lasts until {until}"),
         NotClaimed::BatchEnded => format!("{row} belongs to a batch that was cancelled or has failed"),

@@ -118,7 +118,7 @@ impl Server {
             feeder::feed(appliance, &pool);
             pool.close();
         })?;
-        self.spawn("extract", |appliance| extract::runner::run(appliance))?;
+        self.spawn("extract", extract::runner::run)?;
         if self.appliance.config.workers.auto_rescue {
             self.spawn("rescue", |appliance| rescue::watch(appliance))?;
         }

@@ -24,8 +24,8 @@ pub struct Freed {
 
 /// Frees lost claims, in pieces that let other writes in between.
 pub fn free(appliance: &Appliance, lost: Lost) -> Result<Freed, StoreError> {
-    let mut freed = Freed::default();
-    freed.batches = appliance.store.write(move |tx| stuck::free_batches(tx, lost))?.len();
+    let batches = appliance.store.write(move |tx| stuck::free_batches(tx, lost))?.len();
+    let mut freed = Freed { rows: 0, batches };
     loop {
         let rows = appliance.store.write(move |tx| stuck::free_rows(tx, lost))?.len();
         freed.rows += rows;

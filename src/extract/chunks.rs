@@ -24,7 +24,7 @@ use crate::{
 
 /// Rows in one transaction: enough to make its cost disappear, few enough that a claim behind it waits some
 /// milliseconds.
-const ROWS_PER_CHUNK: usize = 5_000;
+const ROWS_PER_CHUNK: usize = 10_000;
 /// Chunks that are being sealed or wait for the writer, for each thread that seals.
 const CHUNKS_PER_THREAD: usize = 2;
 /// Skipped lines that are read ahead.

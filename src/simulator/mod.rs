@@ -1,7 +1,7 @@
 //! The downstream of demos and tests: the three calls as a small real HTTP server, with a rate limit, latency, faults,
 //! and a record of what it was asked for.
 //!
-//! Rows that are meant to fail have magic values: a house number of `404` finds no address (an empty list), and an
+//! Rows that are meant to fail have magic values: a house number of `0` finds no address (an empty list), and an
 //! e-mail address at `rejected.example` is refused with 422.
 //!
 //! It knows nothing of dripfeed, as a real downstream would not.
@@ -26,7 +26,7 @@ use tokio::sync::Notify;
 /// What an e-mail address ends with that the simulator refuses.
 pub const REJECTED_DOMAIN: &str = "@rejected.example";
 /// The house number that has no address.
-pub const NO_ADDRESS: &str = "404";
+pub const NO_ADDRESS: &str = "0";
 
 /// How the simulator behaves.
 #[derive(Debug, Clone, Copy)]

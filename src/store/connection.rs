@@ -17,7 +17,7 @@ const CACHED_STATEMENTS: usize = 128;
 const WRITER_CACHE_KIB: i64 = 8 * 1024;
 const READER_CACHE_KIB: i64 = 2 * 1024;
 /// The WAL goes back into the file at this many pages (4 KiB each), and is cut to this many bytes after that.
-const WAL_CHECKPOINT_PAGES: i64 = 4_000;
+const WAL_CHECKPOINT_PAGES: i64 = 8_000;
 const WAL_KEPT_BYTES: i64 = 64 * 1024 * 1024;
 
 /// What a commit survives.

@@ -55,10 +55,10 @@ impl People {
         let random = &mut self.random;
         let pick = |from: &[&'static str], random: &mut StdRng| from.choose(random).copied().unwrap_or_default();
         let (first, last) = (pick(&FIRST_NAMES, random), pick(&LAST_NAMES, random));
-        let domain = if number % REJECTED == 0 { "rejected.example" } else { "mail.example" };
+        let domain = if number.is_multiple_of(REJECTED) { "rejected.example" } else { "mail.example" };
         let phone: u32 = random.random_range(100_000..1_000_000);
         let postcode = (pick(&AREAS, random), random.random_range(1..=20), pick(&INWARD, random));
-        let house = if number % WITHOUT_ADDRESS == 0 { 404 } else { random.random_range(1..=240) };
+        let house = if number.is_multiple_of(WITHOUT_ADDRESS) { 0 } else { random.random_range(1..=240) };
         // Writing to a string cannot fail.
         let _ = writeln!(
             self.waiting,
@@ -100,7 +100,7 @@ mod tests {
         let mut csv = csv::Reader::from_reader(text.as_bytes());
         let records: Vec<_> = csv.records().collect::<Result<_, _>>().expect("well-formed");
         assert_eq!(records.len(), 300);
-        assert_eq!(records.iter().filter(|record| &record[5] == "404").count(), 3);
+        assert_eq!(records.iter().filter(|record| &record[5] == "0").count(), 3);
         assert_eq!(records.iter().filter(|record| record[0].ends_with("@rejected.example")).count(), 1);
         assert_eq!(people.given().load(Ordering::Relaxed), 300);
     }
