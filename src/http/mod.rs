@@ -10,6 +10,7 @@ mod body;
 pub mod health;
 pub mod listen;
 pub mod ops;
+mod page;
 pub mod problem;
 pub mod rows;
 pub mod upload;
@@ -50,6 +51,8 @@ pub fn routes(context: Context) -> BoxedFilter<(Response,)> {
         .or(rows::routes(context.clone()))
         .unify()
         .or(ops::routes(context))
+        .unify()
+        .or(page::routes())
         .unify();
     areas
         .recover(|rejection: Rejection| async move { Ok::<_, Rejection>(answer::rejected(&rejection)) })

@@ -81,3 +81,57 @@ impl Store {
         self.writer.write(work)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pragma(connection: &Connection, name: &str) -> String {
+        let value = connection.pragma_query_value(None, name, |row| row.get::<_, rusqlite::types::Value>(0));
+        format!("{:?}", value.expect(name))
+    }
+
+    #[test]
+    fn every_connection_is_set_up_alike() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(folder.path(), Durability::Full, Clock::machine()).expect("a new database");
+        let of_writer = ["journal_mode", "synchronous", "foreign_keys", "secure_delete", "auto_vacuum", "busy_timeout"];
+        let found = store.write(move |tx| Ok(of_writer.map(|name| pragma(tx.connection, name)))).expect("asked");
+        let integer = |number: i64| format!("Integer({number})");
+        let expected = [r#"Text("wal")"#.to_owned(), integer(2), integer(1), integer(1), integer(2), integer(10_000)];
+        assert_eq!(found, expected);
+        // All readers at once, so that each one of the pool is looked at.
+        let readers: Vec<_> = (0..READERS).map(|_| store.readers.get().expect("a reader")).collect();
+        for reader in &readers {
+            assert_eq!(pragma(reader, "query_only"), integer(1));
+            assert_eq!(pragma(reader, "busy_timeout"), integer(10_000));
+            assert!(reader.execute("DELETE FROM clients", []).is_err(), "a reader cannot write");
+        }
+    }
+
+    #[test]
+    fn a_failing_write_takes_nothing_of_its_neighbours_back_and_answers_follow_the_commit() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(folder.path(), Durability::Full, Clock::machine()).expect("a new database");
+        let add = |name: &'static str, fails: bool| {
+            let hash = [name.as_bytes()[0]; 32];
+            let store = &store;
+            move || {
+                let added = store.write(move |tx| {
+                    clients::add(tx, name, hash, None)?;
+                    if fails { Err(StoreError::Unknown { what: "test" }) } else { Ok(()) }
+                });
+                // Whoever hears "ok" finds it, from another connection, at once.
+                let names = store.read(clients::list).expect("listed");
+                let is_there = names.iter().any(|client| client.name == name);
+                assert_eq!((added.is_ok(), is_there), (!fails, !fails), "{name}");
+            }
+        };
+        std::thread::scope(|scope| {
+            for (name, fails) in [("a", false), ("b", true), ("c", false), ("d", true), ("e", false)] {
+                scope.spawn(add(name, fails));
+            }
+        });
+        assert_eq!(store.read(clients::list).expect("listed").len(), 3);
+    }
+}

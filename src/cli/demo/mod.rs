@@ -83,7 +83,7 @@ impl Demo {
     }
 
     fn show_way_on(&self, address: SocketAddr, id: &str, key: &str, operator_token: &str) {
-        println!("\nThe API        http://{address}");
+        println!("\nThe page       http://{address}/");
         println!("client key     {key}");
         println!("operator token {operator_token}");
         println!("\nTry:");

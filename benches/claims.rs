@@ -1,0 +1,91 @@
+//! What a claim of a hundred rows costs when ten thousand, a hundred thousand and a million rows wait, over fifty
+//! clients. Run with `cargo bench --bench claims`.
+
+use std::time::{Duration, Instant};
+
+use dripfeed::{
+    clock::Clock,
+    model::{BatchId, ClaimOwner},
+    store::{
+        Durability, Store,
+        batches::{self, NewBatch},
+        claims::{self, Claimant, Openings},
+        clients,
+        extraction::{self, NewRow},
+        grants, uploads,
+    },
+};
+
+const CLIENTS: u32 = 50;
+const ROWS_PER_CLAIM: usize = 100;
+const CLAIMS: u32 = 100;
+const SEALED_BYTES: usize = 115;
+
+struct AllOpen;
+
+impl Openings for AllOpen {
+    fn steps(&self, _: &str) -> u32 {
+        3
+    }
+    fn room(&self, _: &str, _: u32) -> usize {
+        usize::MAX
+    }
+    fn take(&mut self, _: &str, _: u32, _: usize) {}
+}
+
+fn main() {
+    for pending in [10_000, 100_000, 1_000_000] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(folder.path(), Durability::Normal, Clock::machine()).expect("a database");
+        let owner = ClaimOwner::random();
+        for client in 1..=CLIENTS {
+            fill(&store, owner, client, pending / CLIENTS);
+        }
+        store.write(|tx| grants::run(tx, 1_000_000, Duration::ZERO)).expect("a run");
+        let claimant = Claimant { owner, expires_at: Clock::machine().now().after(Duration::from_secs(600)) };
+        let mut last_client = 0;
+        let mut times: Vec<Duration> = (0..CLAIMS)
+            .map(|_| {
+                let begun = Instant::now();
+                let after = last_client;
+                let claim =
+                    store.write(move |tx| claims::claim_rows(tx, claimant, ROWS_PER_CLAIM, after, &mut AllOpen));
+                let (rows, last) = claim.expect("claimed");
+                assert_eq!(rows.len(), ROWS_PER_CLAIM);
+                last_client = last;
+                begun.elapsed()
+            })
+            .collect();
+        times.sort();
+        println!("{pending:>9} rows pending: median {:?} for {ROWS_PER_CLAIM} rows", times[times.len() / 2]);
+    }
+}
+
+fn fill(store: &Store, owner: ClaimOwner, client: u32, rows: u32) {
+    store
+        .write(move |tx| {
+            clients::add(tx, &format!("client-{client}"), [client as u8; 32], None)?;
+            let client = clients::by_key_hash(tx.connection, [client as u8; 32])?.expect("just added").client;
+            let upload = uploads::begin(tx, BatchId::random(), owner)?;
+            let new = NewBatch {
+                client,
+                workflow: "invite".into(),
+                key_id: "k".into(),
+                data_key: vec![0],
+                details: vec![0],
+                object: upload.id.to_string(),
+                file_bytes: 1,
+                file_sha256: [0; 32],
+                rows,
+                skipped: 0,
+            };
+            let batch = batches::create(tx, upload, &new)?.batch;
+            let expires_at = tx.now.after(Duration::from_secs(600));
+            extraction::claim(tx, batch, owner, expires_at)?;
+            let data: Vec<_> =
+                (1..=rows).map(|row| NewRow { line: u64::from(row) + 1, data: vec![0; SEALED_BYTES] }).collect();
+            extraction::write_rows(tx, batch, owner, expires_at, 1, &data)?;
+            extraction::finish(tx, batch, owner)
+        })
+        .expect("filled");
+}
