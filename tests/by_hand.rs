@@ -193,3 +193,35 @@ fn a_terminated_server_ends_in_order_and_a_killed_one_is_taken_up_from_disk() {
     let stats = app.stats();
     assert_eq!((stats.invites, stats.duplicate_invites), (400, 0), "each invite was created once");
 }
+
+/// How many rows of the one batch are in the work table, and its status, as another process reads them.
+fn extraction_of(app: &App) -> Option<(u32, String)> {
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let database = rusqlite::Connection::open_with_flags(app.data_dir().join("dripfeed.db"), flags).ok()?;
+    let mut statement = database.prepare("SELECT extracted, status FROM batches").ok()?;
+    statement.query_row([], |row| Ok((row.get(0)?, row.get(1)?))).ok()
+}
+
+#[test]
+fn killed_half_way_through_an_extraction_it_ends_with_exactly_the_rows_of_the_file() {
+    const ROWS: u64 = 60_000;
+    let mut app = App::start(idle());
+    let id = app.accepted(people(ROWS as usize));
+    let half = |app: &App| {
+        app.until("it is being extracted", || {
+            extraction_of(app).filter(|(extracted, status)| *extracted > 0 || status != "pending")
+        })
+    };
+    let mut seen_half_done = 0;
+    for _ in 0..3 {
+        let (extracted, status) = half(&app);
+        app.kill();
+        seen_half_done += u32::from(status == "processing" && u64::from(extracted) < ROWS);
+        app.serve();
+    }
+    assert!(seen_half_done > 0, "it was killed in the middle at least once");
+    app.until_status(&id, "queued");
+    let lines: Vec<u64> = app.rows(&id).iter().map(|row| row["line"].as_u64().expect("a line")).collect();
+    assert_eq!(lines.len() as u64, ROWS);
+    assert!(lines.iter().copied().eq(2..ROWS + 2), "each row of the file once, in its order");
+}

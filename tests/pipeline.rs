@@ -39,6 +39,8 @@ fn a_small_csv_goes_through_every_status_in_order() {
     let steps: Vec<_> = rows[0]["steps"].as_array().expect("steps").iter().collect();
     assert_eq!(steps.len(), 3);
     assert!(steps.iter().all(|step| step["status"] == "completed" && step["requests"] == 1), "{steps:?}");
+    let statuses: Vec<_> = steps.iter().map(|step| step["http_status"].clone()).collect();
+    assert_eq!(statuses, [json!(200), json!(200), json!(201)]);
     assert!(steps[0]["saved"]["link"].is_string());
     let stats = app.stats();
     assert_eq!((stats.calls.total(), stats.invites, stats.duplicate_invites), (60, 20, 0));
@@ -112,6 +114,9 @@ fn with_the_dispatcher_paused_no_call_reaches_the_downstream() {
     app.post(OPERATOR, "/ops/v1/dispatch/resume");
     app.until_status(&id, "completed");
     assert_eq!(app.stats().calls.total(), 30);
+    let (status, state) = app.post(OPERATOR, "/ops/v1/dispatch/pause");
+    assert_eq!((status, &state["paused"]["by"]), (200, &json!("root")), "a reason is not needed");
+    assert_eq!(app.post_json(OPERATOR, "/ops/v1/dispatch/pause", &json!({ "raison": 1 })).0, 400);
 }
 
 #[test]

@@ -6,11 +6,11 @@ use dripfeed::{
     clock::Clock,
     model::{BatchId, BatchStatus, ClaimOwner, FailureCode, RowId, RowStatus, Timestamp},
     store::{
-        Durability, Store,
+        Durability, Held, Store,
         batches::{self, Batch, NewBatch},
         claims::{self, Claimant, ClaimedRow, NotClaimed, Openings},
         clients,
-        extraction::{self, Held, NewRow},
+        extraction::{self, NewRow},
         grants::{self, RunOutcome},
         rows::{self, Filter},
         settle::{self, Ending, Failure, Standing},

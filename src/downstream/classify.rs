@@ -61,7 +61,7 @@ pub fn outcome(
     };
     match (status, answer.body) {
         (200..=299, AnswerBody::Whole(body)) => match saved(save, &body) {
-            Ok(values) => Outcome::Success(values),
+            Ok(saved) => Outcome::Success { http_status: status, saved },
             Err(lack) => {
                 let message = format!("{dependency} answered {}, but {lack}", told(status));
                 Outcome::Permanent(failure(FailureCode::BadAnswer, message, &body))
@@ -149,8 +149,10 @@ mod tests {
     fn success_is_2xx_with_all_that_save_asks_for() {
         let save = [("link", "/a/0/link"), ("n", "/n")];
         let whole = classify(answer(201, r#"{"a": [{"link": "x"}], "n": 7}"#), &save);
-        assert_eq!(whole, Outcome::Success(BTreeMap::from([("link".into(), json!("x")), ("n".into(), json!(7))])));
-        assert_eq!(classify(answer(204, ""), &[]), Outcome::Success(BTreeMap::new()));
+        let saved = BTreeMap::from([("link".into(), json!("x")), ("n".into(), json!(7))]);
+        assert_eq!(whole, Outcome::Success { http_status: 200, saved });
+        let nothing = Outcome::Success { http_status: 204, saved: BTreeMap::new() };
+        assert_eq!(classify(answer(204, ""), &[]), nothing);
         for body in ["", "garbage", r#"{"a": [], "n": 7}"#, r#"{"a": [{"link": null}], "n": 7}"#] {
             match classify(answer(200, body), &save) {
                 Outcome::Permanent(failure) => {

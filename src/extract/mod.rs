@@ -17,11 +17,7 @@ use crate::{
     intake::records::RecordError,
     model::ClaimOwner,
     objects::ObjectError,
-    store::{
-        StoreError,
-        batches::Batch,
-        extraction::{self, Held},
-    },
+    store::{Held, StoreError, batches::Batch, extraction},
     work::open_batch::OpenBatchError,
 };
 

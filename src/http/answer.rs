@@ -4,7 +4,7 @@ use std::{future::Future, time::Instant};
 
 use serde::Serialize;
 use warp::{
-    Rejection, Reply,
+    Rejection,
     http::{HeaderValue, StatusCode, header},
     reject::{MethodNotAllowed, UnsupportedMediaType},
     reply::Response,
@@ -18,15 +18,12 @@ pub type Answer = Result<Response, Problem>;
 /// Runs a handler, gives its answer a request id, and logs one line. `route` is the pattern and not the path, which
 /// may hold what does not belong into a log.
 pub async fn answer(route: &'static str, handler: impl Future<Output = Answer>) -> Result<Response, Rejection> {
-    let request_id = format!("req_{}", ulid::Ulid::generate());
+    let request_id = new_request_id();
     let begun = Instant::now();
-    let mut response = handler.await.unwrap_or_else(|problem| problem.into_response(&request_id));
+    let response = handler.await.unwrap_or_else(|problem| problem.into_response(&request_id));
     let (status, duration_ms) = (response.status().as_u16(), begun.elapsed().as_millis() as u64);
     tracing::info!(route, status, duration_ms, request_id, "request");
-    if let Ok(id) = HeaderValue::from_str(&request_id) {
-        response.headers_mut().insert("x-request-id", id);
-    }
-    Ok(response)
+    Ok(identified(response, &request_id))
 }
 
 /// A JSON answer.
@@ -63,6 +60,17 @@ pub fn rejected(rejection: &Rejection) -> Response {
     } else {
         Problem::new(ProblemCode::BadRequest, "The request is not understood: check its query and body.")
     };
-    let request_id = format!("req_{}", ulid::Ulid::generate());
-    problem.into_response(&request_id).into_response()
+    let request_id = new_request_id();
+    identified(problem.into_response(&request_id), &request_id)
+}
+
+fn new_request_id() -> String {
+    format!("req_{}", ulid::Ulid::generate())
+}
+
+fn identified(mut response: Response, request_id: &str) -> Response {
+    if let Ok(id) = HeaderValue::from_str(request_id) {
+        response.headers_mut().insert("x-request-id", id);
+    }
+    response
 }

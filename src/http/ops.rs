@@ -1,6 +1,7 @@
 //! `/ops/v1`: what operators, and the clock that triggers dispatch, ask for.
 
-use bytes::Bytes;
+use bytes::Buf;
+use futures_util::{Stream, StreamExt};
 use serde::{Deserialize, Serialize};
 use warp::{
     Filter,
@@ -20,7 +21,7 @@ use super::{
 use crate::store::grants::{self, DispatchPause, Run};
 
 /// Bodies here are a reason at most.
-const LARGEST_BODY: u64 = 16 * 1024;
+const LARGEST_BODY: usize = 16 * 1024;
 
 #[derive(Serialize)]
 struct RunList {
@@ -72,12 +73,22 @@ pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
 
 /// A JSON body with a reason, or none at all.
 fn reason() -> impl Filter<Extract = (Reason,), Error = warp::Rejection> + Clone {
-    warp::body::content_length_limit(LARGEST_BODY).and(warp::body::bytes()).and_then(|body: Bytes| async move {
-        if body.is_empty() {
-            return Ok(Reason::default());
+    warp::body::stream()
+        .and_then(|body| async move { read_reason(body).await.ok_or_else(|| warp::reject::custom(NotUnderstood)) })
+}
+
+/// Counts bytes itself: a request without a body need not say how long it is.
+async fn read_reason<B: Buf>(body: impl Stream<Item = Result<B, warp::Error>>) -> Option<Reason> {
+    let mut body = std::pin::pin!(body);
+    let mut text = Vec::new();
+    while let Some(chunk) = body.next().await {
+        let mut chunk = chunk.ok()?;
+        if text.len() + chunk.remaining() > LARGEST_BODY {
+            return None;
         }
-        serde_json::from_slice(&body).map_err(|_| warp::reject::custom(NotUnderstood))
-    })
+        text.extend_from_slice(&chunk.copy_to_bytes(chunk.remaining()));
+    }
+    if text.is_empty() { Some(Reason::default()) } else { serde_json::from_slice(&text).ok() }
 }
 
 /// A body that is not the JSON object that it should be.

@@ -111,7 +111,7 @@ impl RowView {
             next_attempt_at: row.next_attempt_at,
             check_id: progress.result.clone(),
             error,
-            data: open.named_cells(cells).into_iter().map(|(name, cell)| (name, show(cell.into()))).collect(),
+            data: open.named_cells(cells).map(|(name, cell)| (name, show(cell.into()))).collect(),
             steps: step_views.collect(),
         }
     }

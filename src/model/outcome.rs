@@ -88,8 +88,13 @@ pub enum Reached {
 /// How one request of a step ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
-    /// 2xx with everything that `save` asks for: name -> value.
-    Success(BTreeMap<String, Value>),
+    /// 2xx with everything that `save` asks for.
+    Success {
+        /// The answer's status.
+        http_status: u16,
+        /// Name -> value.
+        saved: BTreeMap<String, Value>,
+    },
     /// Worth another try later.
     Transient {
         /// What the row fails with when its tries or its time are used up.

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use rusqlite::{OptionalExtension, named_params};
 
-use super::{Tx, batches, batches::Batch, error::Result, settle::end_batch_if_done};
+use super::{Held, Tx, batches, batches::Batch, error::Result, settle::end_batch_if_done};
 use crate::model::{BatchEvent, BatchStatus, ClaimOwner, RowId, Timestamp};
 
 /// Rows in one INSERT: fewer statements to step, at no cost in memory.
@@ -20,15 +20,6 @@ pub struct NewRow {
     pub line: u64,
     /// The sealed record.
     pub data: Vec<u8>,
-}
-
-/// What became of a move that asks for the owner.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Held {
-    /// Done.
-    Yes,
-    /// The claim was taken over, or the batch was cancelled: nothing was changed, stop.
-    No,
 }
 
 /// The oldest batch whose extraction is due, claimed; `None` where there is none.

@@ -38,6 +38,15 @@ const READERS: u32 = 4;
 /// How long a reader waits for one of them.
 const READER_WAIT: Duration = Duration::from_secs(10);
 
+/// What became of a write that asks for the owner of a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// Done.
+    Yes,
+    /// The claim was taken over, or what it is on was ended: nothing was changed, stop.
+    No,
+}
+
 /// An open database. Clones share it.
 #[derive(Clone)]
 pub struct Store {

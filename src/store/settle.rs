@@ -4,7 +4,7 @@
 
 use rusqlite::{OptionalExtension, named_params, params};
 
-use super::{Tx, error::Result, extraction::Held};
+use super::{Held, Tx, error::Result};
 use crate::model::{BatchEvent, BatchStatus, ClaimOwner, FailureCode, RowEvent, RowId, RowStatus, Timestamp};
 
 /// A failure of a row, to be stored.

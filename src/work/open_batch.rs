@@ -1,7 +1,7 @@
 //! Batches whose rows are being worked on, opened: unwrapping a data key for every row would be waste.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -77,10 +77,10 @@ impl OpenBatch {
         Place::row(purpose, self.id, number)
     }
 
-    /// The cells of a record by the names that templates know them by.
-    pub fn named_cells(&self, cells: Vec<String>) -> BTreeMap<String, String> {
+    /// The cells of a record in the file's order, by the names that templates know them by.
+    pub fn named_cells(&self, cells: Vec<String>) -> impl Iterator<Item = (String, String)> {
         let names = self.details.header.kept().map(|column| column.template_name().to_owned());
-        names.zip(cells).collect()
+        names.zip(cells)
     }
 }
 

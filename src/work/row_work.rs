@@ -26,9 +26,8 @@ use crate::{
         workflow::Repeat,
     },
     store::{
-        StoreError,
+        Held, StoreError,
         claims::{ClaimedRow, LastError},
-        extraction::Held,
         settle::{self, Ending, Failure, Standing},
     },
     template::Scope,
@@ -219,7 +218,7 @@ impl<'a> Worker<'a> {
         let (outcome, duration) = self.appliance.downstream.send(request, key.as_deref(), permit);
         let reached = match &outcome {
             Outcome::Transient { reached, .. } => *reached,
-            Outcome::Success(_) | Outcome::Permanent(_) => Reached::Answered,
+            Outcome::Success { .. } | Outcome::Permanent(_) => Reached::Answered,
         };
         self.standing.sent_at = match reached {
             Reached::NotSent => sent_before,
@@ -290,7 +289,7 @@ impl<'a> Worker<'a> {
     /// What an outcome means for the row.
     fn take(&mut self, step: &Step, outcome: Outcome) -> Result<(), Stop> {
         match outcome {
-            Outcome::Success(saved) => {
+            Outcome::Success { saved, .. } => {
                 self.progress.note_success(self.standing.step as usize, saved, step.result.as_deref());
                 self.standing.step += 1;
                 self.standing.attempts = 0;
@@ -393,7 +392,7 @@ impl From<OpenBatchError> for Unopened {
 }
 
 /// The cells as templates see them: an optional column that the file does not have is empty.
-fn template_cells(workflow: &Workflow, cells: BTreeMap<String, String>) -> BTreeMap<String, String> {
+fn template_cells(workflow: &Workflow, cells: impl Iterator<Item = (String, String)>) -> BTreeMap<String, String> {
     let absent = workflow.columns.iter().map(|column| (column.name.clone(), String::new()));
     absent.chain(cells).collect()
 }
@@ -458,7 +457,7 @@ fn still_held(held: Held) -> Result<(), Stop> {
 
 fn http_status(outcome: &Outcome) -> Option<u16> {
     match outcome {
-        Outcome::Success(_) => None,
+        Outcome::Success { http_status, .. } => Some(*http_status),
         Outcome::Transient { failure, .. } | Outcome::Permanent(failure) => failure.http_status,
     }
 }

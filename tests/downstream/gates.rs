@@ -64,7 +64,7 @@ fn retry_after_closes_the_gate_for_all_and_one_probe_opens_it() {
         assert!(probe.is_probe());
         assert!(fixture.permit(Duration::ZERO).is_err(), "one probe at a time");
         drop(probe);
-        assert!(matches!(fixture.call(), Outcome::Success(_)));
+        assert!(matches!(fixture.call(), Outcome::Success { .. }));
         let free = fixture.permit(PATIENCE).expect("open");
         assert!(!free.is_probe() && fixture.downstream.status()[0].gate.open);
         assert_eq!(server.received().len(), 2);
@@ -100,7 +100,7 @@ fn a_failing_server_is_left_alone_and_comes_back() {
     let wait = fixture.permit(Duration::ZERO).err().expect("the gate is closed");
     mood.store(200, Ordering::SeqCst);
     fixture.clock.advance(wait.until.since(NOW));
-    assert!(matches!(fixture.call(), Outcome::Success(_)));
+    assert!(matches!(fixture.call(), Outcome::Success { .. }));
     assert_eq!((server.received().len(), fixture.downstream.status()[0].gate.open), (4, true));
 }
 
@@ -116,7 +116,7 @@ fn other_processes_and_later_starts_see_the_gate() {
     let wait = later.permit(Duration::ZERO).err().expect("closed here too");
     fixture.clock.advance(wait.until.since(NOW));
     mood.store(200, Ordering::SeqCst);
-    assert!(matches!(later.call(), Outcome::Success(_)));
+    assert!(matches!(later.call(), Outcome::Success { .. }));
     poll("the opened gate", || fixture.ledger.gate() == GateState::default());
     fixture.clock.advance(Duration::from_secs(2));
     poll("the news", || fixture.downstream.status()[0].gate.open);
