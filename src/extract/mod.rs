@@ -2,7 +2,9 @@
 //!
 //! One thread reads, unseals and parses; rayon seals; the writer inserts. Each hands over whole chunks of a bounded
 //! number of rows through a bounded queue, so memory stays the same whatever the file, and a transaction never waits
-//! for the file or the network: its chunk is complete before it begins.
+//! for the file or the network: its chunk is complete before it begins. Measured on two cores, where the writer is what
+//! takes longest, sealing by rayon was as fast as sealing in the thread that parses (0.98 of its time, four pairs); on
+//! more cores sealing is spread over all of them.
 
 mod chunks;
 pub mod runner;

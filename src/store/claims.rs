@@ -217,7 +217,8 @@ fn claim_waiting(
     limit: usize,
     claimed: &mut Vec<ClaimedRow>,
 ) -> Result<usize> {
-    if limit == 0 {
+    // Most often nothing waits, and asking costs a tenth of what an UPDATE that finds nothing does.
+    if limit == 0 || !anything_is_due(tx, batch, step)? {
         return Ok(0);
     }
     let mut update = tx.connection.prepare_cached(&format!(
@@ -238,6 +239,15 @@ fn claim_waiting(
         ClaimedRow::from_row,
     )?;
     append(rows, claimed)
+}
+
+fn anything_is_due(tx: &Tx<'_>, batch: i64, step: u32) -> Result<bool> {
+    let mut statement = tx.connection.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM rows INDEXED BY rows_waiting
+                        WHERE row >> 24 = ? AND step = ? AND status = 'pending'
+                          AND next_attempt_at IS NOT NULL AND next_attempt_at <= ?)",
+    )?;
+    Ok(statement.query_row(params![batch, step, tx.now], |row| row.get(0))?)
 }
 
 /// The next rows that were never worked on: the cursor moves behind them, whatever became of them.
