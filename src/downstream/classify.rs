@@ -150,7 +150,7 @@ mod tests {
         let save = [("link", "/a/0/link"), ("n", "/n")];
         let whole = classify(answer(201, r#"{"a": [{"link": "x"}], "n": 7}"#), &save);
         let saved = BTreeMap::from([("link".into(), json!("x")), ("n".into(), json!(7))]);
-        assert_eq!(whole, Outcome::Success { http_status: 200, saved });
+        assert_eq!(whole, Outcome::Success { http_status: 201, saved });
         let nothing = Outcome::Success { http_status: 204, saved: BTreeMap::new() };
         assert_eq!(classify(answer(204, ""), &[]), nothing);
         for body in ["", "garbage", r#"{"a": [], "n": 7}"#, r#"{"a": [{"link": null}], "n": 7}"#] {
