@@ -6,7 +6,7 @@ use serde::Serialize;
 use warp::{
     Rejection,
     http::{HeaderValue, StatusCode, header},
-    reject::{MethodNotAllowed, UnsupportedMediaType},
+    reject::{InvalidQuery, MethodNotAllowed, UnsupportedMediaType},
     reply::Response,
 };
 
@@ -51,7 +51,10 @@ pub async fn blocking<T: Send + 'static>(
 
 /// Requests that no route takes.
 pub fn rejected(rejection: &Rejection) -> Response {
-    let problem = if rejection.find::<MethodNotAllowed>().is_some() {
+    // The route that understood most says most: others may have refused the same request for its method.
+    let problem = if rejection.find::<InvalidQuery>().is_some() {
+        Problem::new(ProblemCode::BadRequest, "The query is not understood.")
+    } else if rejection.find::<MethodNotAllowed>().is_some() {
         Problem::new(ProblemCode::MethodNotAllowed, "This path does not know that method.")
     } else if rejection.is_not_found() {
         Problem::not_found("path")

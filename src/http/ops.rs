@@ -15,7 +15,7 @@ use super::{
     access::Caller,
     answer::{Answer, answer, blocking, json},
     batches::Paging,
-    problem::Problem,
+    problem::{Problem, ProblemCode},
     with,
 };
 use crate::store::grants::{self, DispatchPause, Run};
@@ -72,9 +72,11 @@ pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
 }
 
 /// A JSON body with a reason, or none at all.
-fn reason() -> impl Filter<Extract = (Reason,), Error = warp::Rejection> + Clone {
-    warp::body::stream()
-        .and_then(|body| async move { read_reason(body).await.ok_or_else(|| warp::reject::custom(NotUnderstood)) })
+fn reason() -> impl Filter<Extract = (Result<Reason, Problem>,), Error = warp::Rejection> + Clone {
+    warp::body::stream().then(|body| async move {
+        let told = read_reason(body).await;
+        told.ok_or_else(|| Problem::new(ProblemCode::BadRequest, "The body is {\"reason\": TEXT}, or left out."))
+    })
 }
 
 /// Counts bytes itself: a request without a body need not say how long it is.
@@ -90,12 +92,6 @@ async fn read_reason<B: Buf>(body: impl Stream<Item = Result<B, warp::Error>>) -
     }
     if text.is_empty() { Some(Reason::default()) } else { serde_json::from_slice(&text).ok() }
 }
-
-/// A body that is not the JSON object that it should be.
-#[derive(Debug)]
-struct NotUnderstood;
-
-impl warp::reject::Reject for NotUnderstood {}
 
 async fn dispatch(context: Context, headers: HeaderMap) -> Answer {
     let ran = blocking(move || {
@@ -119,7 +115,8 @@ async fn runs(context: Context, headers: HeaderMap, paging: Paging) -> Answer {
     json(StatusCode::OK, &list.await?)
 }
 
-async fn pause(context: Context, headers: HeaderMap, reason: Reason) -> Answer {
+async fn pause(context: Context, headers: HeaderMap, reason: Result<Reason, Problem>) -> Answer {
+    let reason = reason?;
     let state = blocking(move || {
         let by = Caller::of(&context.appliance, &headers)?.operator()?;
         tracing::warn!(by, "dispatch is paused");
