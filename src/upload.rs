@@ -196,6 +196,8 @@ pub fn sweep(appliance: &Appliance) -> Result<(), UploadError> {
         tracing::warn!(upload = %upload.id, "an upload that broke off is cleared away");
         discard(appliance, upload)?;
     }
+    // What was only half written has no name yet that could be deleted.
+    appliance.objects.sweep()?;
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! The table `dependencies`: what outlives a process about a dependency, and is shared with others.
 
-use rusqlite::{Connection, OptionalExtension, named_params, params};
+use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::{Store, Tx, error::Result};
 use crate::{
@@ -81,16 +81,5 @@ fn save_gate(tx: &Tx<'_>, dependency: &str, gate: &GateState) -> Result<()> {
             ":reason": gate.closed.map(|closed| closed.reason.as_str()),
             ":closings": gate.closings,
         })?;
-    Ok(())
-}
-
-/// Sets the rate that holds instead of the configured one, also after a restart.
-pub fn set_rate(tx: &Tx<'_>, dependency: &str, rate_per_second: f64) -> Result<()> {
-    tx.connection
-        .prepare_cached(
-            "INSERT INTO dependencies (name, rate_per_second) VALUES (?1, ?2)
-             ON CONFLICT (name) DO UPDATE SET rate_per_second = ?2",
-        )?
-        .execute(params![dependency, rate_per_second])?;
     Ok(())
 }
