@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use dripfeed::{
     clock::Clock,
-    model::{BatchId, ClaimOwner},
+    model::{BatchId, ClaimOwner, workflow::Repeat},
     store::{
         Durability, Store,
         batches::{self, NewBatch},
@@ -26,6 +26,9 @@ struct AllOpen;
 impl Openings for AllOpen {
     fn steps(&self, _: &str) -> u32 {
         3
+    }
+    fn repeat(&self, _: &str, _: u32) -> Repeat {
+        Repeat::IdempotencyKey
     }
     fn room(&self, _: &str, _: u32) -> usize {
         usize::MAX

@@ -1,6 +1,10 @@
 //! Everything that a process of ours shares: the server opens it, and so does each command that changes work.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use crate::{
     bell::Bell,
@@ -45,6 +49,8 @@ pub struct Appliance {
     pub extract_bell: Bell,
     /// The end of this process.
     pub closing: Closing,
+    /// Settles that came after their claim had been taken over, and changed nothing.
+    pub late_settles: AtomicU64,
     rules: BTreeMap<String, Rules>,
     open_batches: OpenBatches,
 }
@@ -122,6 +128,7 @@ impl Appliance {
             work_bell,
             extract_bell: Bell::default(),
             closing: Closing::default(),
+            late_settles: AtomicU64::new(0),
             open_batches: OpenBatches::default(),
         }))
     }

@@ -4,7 +4,7 @@ use std::{sync::Barrier, time::Duration};
 
 use dripfeed::{
     clock::Clock,
-    model::{BatchId, BatchStatus, ClaimOwner, FailureCode, RowId, RowStatus, Timestamp},
+    model::{BatchId, BatchStatus, ClaimOwner, FailureCode, RowId, RowStatus, Timestamp, workflow::Repeat},
     store::{
         Durability, Held, Store,
         batches::{self, Batch, NewBatch},
@@ -139,6 +139,9 @@ impl Openings for AllOpen {
     fn steps(&self, _: &str) -> u32 {
         3
     }
+    fn repeat(&self, _: &str, _: u32) -> Repeat {
+        Repeat::IdempotencyKey
+    }
     fn room(&self, _: &str, _: u32) -> usize {
         usize::MAX
     }
@@ -151,6 +154,9 @@ struct OnlyNew(usize);
 impl Openings for OnlyNew {
     fn steps(&self, _: &str) -> u32 {
         3
+    }
+    fn repeat(&self, _: &str, _: u32) -> Repeat {
+        Repeat::IdempotencyKey
     }
     fn room(&self, _: &str, step: u32) -> usize {
         if step == 0 { self.0 } else { 0 }

@@ -45,7 +45,7 @@ const LONGEST_NAME: usize = 64;
 
 impl ClientCommand {
     pub(super) fn run(self, config: Option<&Path>) -> Result<(), CliError> {
-        let (_, store) = open_store(config)?;
+        let (config, store) = open_store(config)?;
         match self {
             Self::Add { name, rows_per_run, json } => {
                 let key = add(&store, &name, rows_per_run)?;
@@ -58,7 +58,11 @@ impl ClientCommand {
             Self::List { json } => list(&store, json),
             Self::Limit { name, rows_per_run } => {
                 let of = name.clone();
-                known(&name, store.write(move |tx| clients::set_rows_per_run(tx, &of, Some(rows_per_run)))?)
+                let default_rows = config.dispatch.rows_per_client_per_run;
+                known(
+                    &name,
+                    store.write(move |tx| clients::set_rows_per_run(tx, &of, Some(rows_per_run), default_rows))?,
+                )
             }
             Self::Pause { name } => set_paused(&store, name, true),
             Self::Resume { name } => set_paused(&store, name, false),

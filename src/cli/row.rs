@@ -7,6 +7,7 @@ use clap::Subcommand;
 use super::{error::CliError, open::OpenForCommand, output};
 use crate::{
     appliance::Appliance,
+    dispatch::waiting,
     http::rows::RowView,
     model::{RowId, RowRef},
     store::{
@@ -14,7 +15,7 @@ use crate::{
         claims::{self, Claimant, NotClaimed},
         rows,
     },
-    work::row_work::{self, Ended, Patience},
+    work::{ending::Ended, row_work, worker::Patience},
 };
 
 /// The subcommands of `row`.
@@ -57,7 +58,8 @@ fn show(appliance: &Appliance, row: RowRef, json: bool) -> Result<(), CliError> 
     let stored = appliance.store.read(|connection| rows::find(connection, &batch, row.number))?;
     let stored = stored.ok_or_else(|| missing(row))?;
     let open = appliance.open_batch(batch.batch).map_err(|error| CliError::Failed(error.to_string()))?;
-    let view = RowView::of(appliance, &open, &stored, true);
+    let waits_for = waiting::of_batch(appliance, &batch)?;
+    let view = RowView::of(appliance, &open, &stored, true, waits_for.as_deref());
     if json {
         return output::json(&view);
     }

@@ -1,11 +1,16 @@
 //! `dripfeed serve`: API, extraction, dispatch, workers, in one process; one for each data folder.
 
 use std::{
+    convert::Infallible,
     fs::File,
     io::IsTerminal,
     path::Path,
-    sync::Arc,
-    thread::{Builder, JoinHandle},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
+    thread::Builder,
+    time::Duration,
 };
 
 use rustix::fs::{FlockOperation, flock};
@@ -71,7 +76,7 @@ pub struct Server {
     dispatcher: Arc<Dispatcher>,
     listener: TcpListener,
     runtime: Runtime,
-    threads: Vec<JoinHandle<()>>,
+    threads: Threads,
     _lock: File,
 }
 
@@ -95,7 +100,7 @@ impl Server {
             appliance,
             listener,
             runtime,
-            threads: Vec::new(),
+            threads: Threads::new(),
             _lock: lock,
         };
         server.start_threads()?;
@@ -131,8 +136,7 @@ impl Server {
 
     fn spawn(&mut self, name: &str, work: impl FnOnce(&Arc<Appliance>) + Send + 'static) -> Result<(), CliError> {
         let appliance = self.appliance.clone();
-        self.threads.push(Builder::new().name(name.to_owned()).spawn(move || work(&appliance))?);
-        Ok(())
+        Ok(self.threads.spawn(name, move || work(&appliance))?)
     }
 
     /// Serves until a signal says to end.
@@ -152,17 +156,47 @@ impl Server {
             tracing::info!("ending: nothing new is begun, what is under way finishes");
             appliance.close();
         };
-        self.runtime.block_on(listen::serve(self.listener, routes, ended, drain));
-        for thread in self.threads {
-            // A panic of a thread was told by the panic hook.
-            let _ = thread.join();
+        let left = self.runtime.block_on(listen::serve(self.listener, routes, ended, drain));
+        if !self.threads.end_within(left) {
+            tracing::warn!("calls under way did not end in time: their rows are given back as if this server had died");
         }
+        // From here on a late settle of ours is fenced off like anybody's.
         let (owner, store) = (self.appliance.owner, &self.appliance.store);
         rescue::free(&self.appliance, Lost::OfOwner(owner))?;
         store.write(move |tx| stuck::unregister(tx, owner))?;
-        self.runtime.shutdown_timeout(drain);
+        self.runtime.shutdown_background();
         tracing::info!("ended");
         Ok(())
+    }
+}
+
+/// Threads that are waited for together, and not longer than there is time.
+struct Threads {
+    /// Each thread holds a clone until it ends.
+    alive: Sender<Infallible>,
+    ended: Receiver<Infallible>,
+}
+
+impl Threads {
+    fn new() -> Self {
+        let (alive, ended) = channel();
+        Self { alive, ended }
+    }
+
+    fn spawn(&self, name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+        let alive = self.alive.clone();
+        Builder::new().name(name.to_owned()).spawn(move || {
+            // A panic of the work is told by the panic hook, and ends the thread all the same.
+            let _alive = alive;
+            work();
+        })?;
+        Ok(())
+    }
+
+    /// Whether all of them ended within this time.
+    fn end_within(self, time: Duration) -> bool {
+        drop(self.alive);
+        matches!(self.ended.recv_timeout(time), Err(RecvTimeoutError::Disconnected))
     }
 }
 

@@ -13,6 +13,8 @@ const CONCURRENCY: u32 = 16;
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Failures in a row that close the gate, where it is not said.
 const GATE_AFTER: u32 = 5;
+/// The longest pause that a `Retry-After` can ask for, where it is not said.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
 
 pub(super) fn read(sections: Vec<(String, Section<'_>)>) -> BTreeMap<String, Dependency> {
     sections.into_iter().map(|(name, section)| (name.clone(), read_one(name, section))).collect()
@@ -40,6 +42,7 @@ fn read_one(name: String, mut section: Section<'_>) -> Dependency {
         concurrency: section.integer("concurrency", CONCURRENCY, 1..=1_024),
         timeout: section.duration("timeout", TIMEOUT),
         gate_after: section.integer("gate_after", GATE_AFTER, 1..=1_000_000),
+        max_retry_after: section.duration("max_retry_after", MAX_RETRY_AFTER),
         headers: section.text_map("headers", true),
     };
     if dependency.timeout.is_zero() {

@@ -26,7 +26,7 @@ pub use server::{Access, Database, Encryption, Log, Objects, Server, Storage};
 pub use show::show;
 use toml::{Table, Value};
 pub use units::parse_duration;
-pub use work::{Dispatch, Uploads, Workers};
+pub use work::{Dispatch, MOST_ROWS_PER_RUN, Uploads, Workers};
 
 use crate::model::{Dependency, Workflow};
 

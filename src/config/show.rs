@@ -113,6 +113,8 @@ fn workflow(it: &Workflow) -> Value {
         ("max_attempts", Value::from(it.max_attempts)),
         ("duplicate_window", Value::from(show_duration(it.duplicate_window))),
         ("give_up_after", Value::from(show_duration(it.give_up_after))),
+        ("pause_after_failures", Value::from(i64::from(it.failure_limit.failures))),
+        ("pause_failure_share", Value::from(it.failure_limit.share)),
         ("repeat_window", Value::from(show_duration(it.repeat_window))),
         ("columns", names(it.columns.iter().map(|column| &column.name).collect())),
         ("steps", names(it.steps.iter().map(|step| &step.name).collect())),

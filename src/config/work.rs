@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use super::reader::Section;
 
+/// The largest grant of a run.
+pub const MOST_ROWS_PER_RUN: u32 = 16_000_000;
+
 /// `[dispatch]`
 #[derive(Debug, Clone)]
 pub struct Dispatch {
@@ -22,7 +25,7 @@ pub struct Dispatch {
 impl Dispatch {
     pub(super) fn read(mut section: Section<'_>) -> Self {
         let dispatch = Self {
-            rows_per_client_per_run: section.integer("rows_per_client_per_run", 500, 1..=16_000_000),
+            rows_per_client_per_run: section.integer("rows_per_client_per_run", 500, 1..=MOST_ROWS_PER_RUN),
             every: section.optional_duration("every"),
             expect_every: section.duration("expect_every", Duration::from_secs(60)),
             take_over: section.flag("take_over", false),

@@ -10,7 +10,7 @@ use crate::{
     intake,
     model::{
         Column, ColumnKind, Dependency, RowId, Step, Workflow,
-        workflow::{ExtraColumns, Method, OnInvalidRow},
+        workflow::{ExtraColumns, FailureLimit, Method, OnInvalidRow},
     },
     template,
 };
@@ -60,6 +60,10 @@ fn read_one(
         duplicate_window: section.duration("duplicate_window", DAY),
         give_up_after: section.duration("give_up_after", DAY),
         repeat_window: section.duration("repeat_window", DAY),
+        failure_limit: FailureLimit {
+            failures: section.integer("pause_after_failures", FailureLimit::DEFAULT.failures, 1..=RowId::MAX_NUMBER),
+            share: section.positive("pause_failure_share").unwrap_or(FailureLimit::DEFAULT.share),
+        },
         columns: read_columns(&section, columns),
         steps: read_steps(&section, steps, dependencies),
         name,

@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     appliance::Appliance,
     downstream::{Downstream, Reservation},
+    model::workflow::Repeat,
     store::{
         StoreError,
         claims::{self, Claimant, ClaimedRow, Openings},
@@ -77,6 +78,11 @@ impl Reserving {
 impl Openings for Reserving {
     fn steps(&self, workflow: &str) -> u32 {
         self.appliance.config.workflows.get(workflow).map_or(0, |workflow| workflow.steps.len() as u32)
+    }
+
+    fn repeat(&self, workflow: &str, step: u32) -> Repeat {
+        let workflow = self.appliance.config.workflows.get(workflow);
+        workflow.and_then(|workflow| workflow.steps.get(step as usize)).map_or(Repeat::Never, |step| step.repeat)
     }
 
     fn room(&self, workflow: &str, step: u32) -> usize {

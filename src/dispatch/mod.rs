@@ -3,3 +3,4 @@
 pub mod feeder;
 pub mod rescue;
 pub mod run;
+pub mod waiting;

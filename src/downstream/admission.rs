@@ -9,6 +9,7 @@ use std::{sync::Arc, time::Duration};
 use super::{
     gate::{Passage, Shut},
     lane::Lane,
+    permit::{Wait, WaitReason},
 };
 
 /// How far ahead of their first call rows are claimed.
@@ -68,7 +69,27 @@ pub(super) fn room(steps: &[Arc<Lane>]) -> Room {
     if steps.is_empty() { Room { rows: 0, again_after: CLAIM_AHEAD } } else { room }
 }
 
+/// Why no row can start at `steps[0]`, where the clock will change that: a gate on its way, or a rate so low that the
+/// next call is not near.
+pub(super) fn obstacle(steps: &[Arc<Lane>]) -> Option<(&Lane, Wait)> {
+    let gates = steps.iter().find_map(|lane| Some((&**lane, lane.gate_wait()?)));
+    gates.or_else(|| steps.first().and_then(|lane| Some((&**lane, lane.rate_wait()?))))
+}
+
 impl Lane {
+    fn gate_wait(&self) -> Option<Wait> {
+        let closed = self.lock().gate.state().closed?;
+        Some(Wait { until: closed.until, why: WaitReason::Gate(closed.reason) })
+    }
+
+    fn rate_wait(&self) -> Option<Wait> {
+        let now = self.now();
+        let mut state = self.lock();
+        let reserved = state.reserved;
+        let ahead = Duration::from_nanos(u64::try_from(state.line.slot(reserved, now.steady).at - now.steady).ok()?);
+        (ahead > CLAIM_AHEAD).then(|| Wait { until: now.wall.after(ahead), why: WaitReason::Rate })
+    }
+
     fn give_back(&self) {
         let mut state = self.lock();
         state.reserved = state.reserved.saturating_sub(1);

@@ -321,6 +321,7 @@ mod tests {
             concurrency: 1,
             timeout: Duration::from_secs(10),
             gate_after: 1,
+            max_retry_after: Duration::from_secs(3_600),
             headers: BTreeMap::new(),
         }
     }

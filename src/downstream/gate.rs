@@ -22,8 +22,6 @@ use crate::model::Timestamp;
 pub const FIRST_PAUSE: Duration = Duration::from_secs(2);
 /// Pauses double each time a probe fails, up to this.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(2 * 60);
-/// A `Retry-After` beyond this is cut to it: no answer may close a gate for days.
-pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
 /// Every pause is made longer by up to this share of itself, so that several of us do not probe at the same instant.
 pub const JITTER: f64 = 0.1;
 
@@ -123,14 +121,17 @@ pub enum Shut {
 pub struct Gate {
     state: GateState,
     gate_after: u32,
+    /// A `Retry-After` beyond this is cut to it: no answer may close a gate for days.
+    max_retry_after: Duration,
     failures: u32,
     probing: bool,
 }
 
 impl Gate {
-    /// A gate as it was kept, which closes after `gate_after` failures in a row.
-    pub fn new(state: GateState, gate_after: u32) -> Self {
-        Self { state, gate_after: gate_after.max(1), failures: 0, probing: false }
+    /// A gate as it was kept, which closes after `gate_after` failures in a row, and for at most `max_retry_after`
+    /// because an answer asks for it.
+    pub fn new(state: GateState, gate_after: u32, max_retry_after: Duration) -> Self {
+        Self { state, gate_after: gate_after.max(1), max_retry_after, failures: 0, probing: false }
     }
 
     /// What is kept and shown of it.
@@ -153,7 +154,8 @@ impl Gate {
         let Some(closed) = self.state.closed else { return Ok(Passage::Free) };
         // A wall clock that was set back must not keep a gate closed for as long as it was set back.
         let left = closed.until.since(now);
-        let left = if left > LONGEST_RETRY_AFTER.mul_f64(1.0 + JITTER) { Duration::ZERO } else { left };
+        let longest = self.max_retry_after.max(LONGEST_PAUSE).mul_f64(1.0 + JITTER);
+        let left = if left > longest { Duration::ZERO } else { left };
         match (left.is_zero(), self.probing) {
             (false, _) => Err(Shut::Closed(closed, left)),
             (true, true) => Err(Shut::Probing(closed)),
@@ -195,7 +197,7 @@ impl Gate {
                 if passage == Passage::Probe || self.is_open() {
                     self.close(reason, retry_after, now, rng);
                 } else if let (Some(closed), Some(wait)) = (&mut self.state.closed, retry_after) {
-                    closed.until = closed.until.max(now.after(spread(wait.min(LONGEST_RETRY_AFTER), rng)));
+                    closed.until = closed.until.max(now.after(spread(wait.min(self.max_retry_after), rng)));
                 }
             }
         }
@@ -204,7 +206,7 @@ impl Gate {
 
     fn close(&mut self, reason: GateReason, retry_after: Option<Duration>, now: Timestamp, rng: &mut impl Rng) {
         let pause = match retry_after {
-            Some(wait) => wait.min(LONGEST_RETRY_AFTER),
+            Some(wait) => wait.min(self.max_retry_after),
             None => FIRST_PAUSE.saturating_mul(1 << self.state.closings.min(16)).min(LONGEST_PAUSE),
         };
         self.failures = 0;
@@ -223,8 +225,10 @@ mod tests {
 
     const NOW: Timestamp = Timestamp(1_786_000_000_000);
 
+    const HOUR: Duration = Duration::from_secs(3_600);
+
     fn gate() -> Gate {
-        Gate::new(GateState::default(), 3)
+        Gate::new(GateState::default(), 3, HOUR)
     }
 
     /// Reports what a request that may pass now came to.
@@ -307,7 +311,7 @@ mod tests {
         let mut gate = gate();
         let week = Duration::from_secs(7 * 24 * 3_600);
         send(&mut gate, NOW, Health::Busy { reason: GateReason::RateLimited, retry_after: Some(week) });
-        assert!(until(&gate).since(NOW) <= LONGEST_RETRY_AFTER.mul_f64(1.0 + JITTER));
+        assert!(until(&gate).since(NOW) <= HOUR.mul_f64(1.0 + JITTER));
         assert_eq!(gate.passage(NOW.before(week)), Ok(Passage::Probe), "the clock was set back");
     }
 }

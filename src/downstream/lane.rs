@@ -70,7 +70,7 @@ impl Lane {
         let rate = kept.rate_per_second.unwrap_or(settings.rate_per_second);
         let state = State {
             line: Line::new(Pace::new(rate, settings.burst)),
-            gate: Gate::new(kept.gate, settings.gate_after),
+            gate: Gate::new(kept.gate, settings.gate_after, settings.max_retry_after),
             in_flight: 0,
             queue: Queue::default(),
             reserved: 0,

@@ -38,7 +38,7 @@ use std::{
 
 use crate::{
     clock::Clock,
-    model::{Dependency, FailureCode, StepFailure, Workflow, outcome::Outcome},
+    model::{Dependency, FailureCode, StepFailure, Timestamp, Workflow, outcome::Outcome},
     template::Scope,
 };
 
@@ -215,6 +215,17 @@ impl Downstream {
         }
         lane.set_rate(per_second);
         Ok(())
+    }
+
+    /// Until when a dependency's gate is closed; `None` where it is open.
+    pub fn gate_opens_at(&self, dependency: &str) -> Option<Timestamp> {
+        self.lanes.get(dependency).and_then(|lane| lane.lock().gate.state().closed).map(|closed| closed.until)
+    }
+
+    /// What keeps rows from starting at a workflow's step, counted from 0: the dependency, and the wait for it.
+    pub fn obstacle(&self, workflow: &str, step: usize) -> Option<(String, Wait)> {
+        let lanes = self.lanes_from(workflow);
+        admission::obstacle(lanes.get(step..)?).map(|(lane, wait)| (lane.settings.name.clone(), wait))
     }
 
     /// How every dependency is, by name.

@@ -19,6 +19,8 @@ use super::{
 };
 use crate::model::Timestamp;
 
+/// The log target under which each release is told, at the level `trace`.
+pub const RELEASES: &str = "dripfeed::releases";
 /// When to come back where nobody can say when there will be room: a call must end first.
 const COME_BACK: Duration = Duration::from_secs(1);
 
@@ -160,7 +162,11 @@ impl Lane {
             let needs_slots = !matches!(turn, Turn::Leave(wait) if wait.why != WaitReason::Rate);
             let short = needs_slots && state.demand(now);
             let end = match turn {
-                Turn::Go(passage) => Ok(Permit { lane: self.clone(), passage, ended: false }),
+                Turn::Go(passage) => {
+                    // The instant of release, by which rates are kept: what tests and doubters measure.
+                    tracing::trace!(target: RELEASES, dependency = self.settings.name, steady_ns = now.steady);
+                    Ok(Permit { lane: self.clone(), passage, ended: false })
+                }
                 Turn::Leave(wait) => Err(wait),
                 Turn::Sleep(alarm) => {
                     ticket.get_or_insert_with(|| state.queue.join());

@@ -17,8 +17,9 @@ use super::{
 };
 use crate::{
     appliance::Appliance,
+    dispatch::waiting,
     model::{BatchId, BatchStatus, Counts, Timestamp},
-    store::{Tx, batches, batches::Batch, error},
+    store::{StoreError, Tx, batches, batches::Batch, error},
 };
 
 /// Entries of a page where the caller does not say, and at most.
@@ -41,6 +42,7 @@ pub struct BatchView {
     created_at: Timestamp,
     extracted_at: Option<Timestamp>,
     finished_at: Option<Timestamp>,
+    waiting_for: Option<String>,
     error: Option<BatchErrorView>,
     links: Links,
 }
@@ -67,11 +69,12 @@ struct Links {
 
 impl BatchView {
     /// Opens what is private of a batch (its file's name), for somebody who may see it. Blocks.
-    pub fn of(appliance: &Appliance, batch: Batch, for_operator: bool) -> Self {
+    pub fn of(appliance: &Appliance, batch: Batch, for_operator: bool) -> Result<Self, StoreError> {
+        let waiting_for = waiting::of_batch(appliance, &batch)?;
         // A batch whose key is lost is still worth showing.
         let file_name = appliance.open_batch(batch.batch).ok().and_then(|open| open.details.file_name.clone());
         let this = format!("/v2/batches/{}", batch.id);
-        Self {
+        Ok(Self {
             id: batch.id,
             client: for_operator.then_some(batch.client_name),
             workflow: batch.workflow,
@@ -83,9 +86,10 @@ impl BatchView {
             created_at: batch.created_at,
             extracted_at: batch.extracted_at,
             finished_at: batch.finished_at,
+            waiting_for,
             error: batch.error.map(|(code, message)| BatchErrorView { code, message }),
             links: Links { rows: format!("{this}/rows"), this },
-        }
+        })
     }
 }
 
@@ -159,7 +163,7 @@ async fn list(context: Context, headers: HeaderMap, paging: Paging) -> Answer {
         let page = appliance.store.read(|connection| batches::page(connection, whose, after, limit))?;
         let next = (page.len() == limit as usize).then(|| page.last().map(|batch| batch.id)).flatten();
         let view = |batch| BatchView::of(appliance, batch, whose.is_none());
-        Ok(BatchList { batches: page.into_iter().map(view).collect(), next })
+        Ok(BatchList { batches: page.into_iter().map(view).collect::<Result<_, _>>()?, next })
     });
     json(StatusCode::OK, &list.await?)
 }
@@ -168,7 +172,7 @@ async fn show(id: BatchId, context: Context, headers: HeaderMap) -> Answer {
     let view = blocking(move || {
         let caller = Caller::of(&context.appliance, &headers)?;
         let batch = caller.batch(&context.appliance, id)?;
-        Ok(BatchView::of(&context.appliance, batch, caller.sees()?.is_none()))
+        Ok(BatchView::of(&context.appliance, batch, caller.sees()?.is_none())?)
     });
     json(StatusCode::OK, &view.await?)
 }
@@ -224,7 +228,7 @@ async fn apply(id: BatchId, change: Change, context: Context, headers: HeaderMap
             return Err(conflict(batch.status));
         }
         appliance.work_bell.ring();
-        Ok(BatchView::of(appliance, batch, caller.sees()?.is_none()))
+        Ok(BatchView::of(appliance, batch, caller.sees()?.is_none())?)
     });
     json(StatusCode::OK, &view.await?)
 }

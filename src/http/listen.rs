@@ -22,13 +22,13 @@ const HEADERS: usize = 100;
 /// The pause after the system refuses a connection (too many open files).
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
-/// Serves until `end` comes; requests under way then get `drain` to finish.
+/// Serves until `end` comes; requests under way then get `drain` to finish. Returns what they left of it.
 pub async fn serve(
     listener: TcpListener,
     routes: BoxedFilter<(Response,)>,
     end: impl Future<Output = ()>,
     drain: Duration,
-) {
+) -> Duration {
     let service = warp::service(routes);
     let connections = std::sync::Arc::new(Semaphore::new(CONNECTIONS));
     let graceful = GracefulShutdown::new();
@@ -63,7 +63,9 @@ pub async fn serve(
         });
     }
     drop(listener);
+    let begun = tokio::time::Instant::now();
     if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
         tracing::warn!("requests under way did not end in time and were cut off");
     }
+    drain.saturating_sub(begun.elapsed())
 }

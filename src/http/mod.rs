@@ -7,12 +7,14 @@ pub mod access;
 pub mod answer;
 pub mod batches;
 mod body;
+pub mod dispatch;
 pub mod health;
+pub mod limits;
 pub mod listen;
-pub mod ops;
 mod page;
 pub mod problem;
 pub mod rows;
+mod small_json;
 pub mod upload;
 
 use std::sync::Arc;
@@ -50,7 +52,9 @@ pub fn routes(context: Context) -> BoxedFilter<(Response,)> {
         .unify()
         .or(rows::routes(context.clone()))
         .unify()
-        .or(ops::routes(context))
+        .or(dispatch::routes(context.clone()))
+        .unify()
+        .or(limits::routes(context))
         .unify()
         .or(page::routes())
         .unify();

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     appliance::Appliance,
     crypto::Purpose,
+    dispatch::waiting,
     model::{BatchId, FailureCode, RowId, RowStatus, Timestamp, record::Record},
     store::{
         batches::Batch,
@@ -42,6 +43,7 @@ pub struct RowView {
     status: &'static str,
     attempts: u32,
     next_attempt_at: Option<Timestamp>,
+    waiting_for: Option<String>,
     check_id: Option<Value>,
     error: Option<RowErrorView>,
     data: Map<String, Value>,
@@ -69,8 +71,15 @@ struct StepView {
 }
 
 impl RowView {
-    /// Opens a row for somebody who may see it; `masked` hides every value of the row and of the answers. Blocks.
-    pub fn of(appliance: &Appliance, open: &OpenBatch, row: &StoredRow, masked: bool) -> Self {
+    /// Opens a row for somebody who may see it; `masked` hides every value of the row and of the answers. `batch_waits_for`
+    /// is what its batch waits for. Blocks.
+    pub fn of(
+        appliance: &Appliance,
+        open: &OpenBatch,
+        row: &StoredRow,
+        masked: bool,
+        batch_waits_for: Option<&str>,
+    ) -> Self {
         let number = row.row.number();
         let show = |value: Value| if masked { Value::from(MASK) } else { value };
         let data = open.key.open(open.place(Purpose::Row, number), &row.data).ok();
@@ -109,6 +118,7 @@ impl RowView {
             status: row.status.as_str(),
             attempts: row.attempts,
             next_attempt_at: row.next_attempt_at,
+            waiting_for: waiting::of_row(row, batch_waits_for, appliance.clock.now()),
             check_id: progress.result.clone(),
             error,
             data: open.named_cells(cells).map(|(name, cell)| (name, show(cell.into()))).collect(),
@@ -205,10 +215,9 @@ async fn list(id: BatchId, context: Context, headers: HeaderMap, query: Query) -
         let (filter, paging) = (query.filter()?, query.paging());
         let (limit, after) = (paging.limit()?, paging.after()?.unwrap_or(0));
         let page = context.appliance.store.read(|connection| rows::page(connection, &batch, filter, after, limit))?;
-        Ok(RowList {
-            rows: page.rows.iter().map(|row| RowView::of(&context.appliance, &open, row, masked)).collect(),
-            next: page.next.map(|number| number.to_string()),
-        })
+        let waits_for = waiting::of_batch(&context.appliance, &batch)?;
+        let view = |row| RowView::of(&context.appliance, &open, row, masked, waits_for.as_deref());
+        Ok(RowList { rows: page.rows.iter().map(view).collect(), next: page.next.map(|number| number.to_string()) })
     });
     json(StatusCode::OK, &list.await?)
 }
@@ -245,7 +254,8 @@ async fn show(id: BatchId, number: u32, context: Context, headers: HeaderMap) ->
             None
         };
         let row = row.ok_or_else(|| Problem::not_found("row"))?;
-        Ok(RowView::of(&context.appliance, &open, &row, masked))
+        let waits_for = waiting::of_batch(&context.appliance, &batch)?;
+        Ok(RowView::of(&context.appliance, &open, &row, masked, waits_for.as_deref()))
     });
     json(StatusCode::OK, &view.await?)
 }

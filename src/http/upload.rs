@@ -242,7 +242,7 @@ impl Incoming {
             let received = upload::receive(&appliance, workflow, reader, gzip).map_err(refusal)?;
             let meta = told.blocking_recv().map_err(|_| bad("The upload broke off."))?;
             let batch = received.commit(meta).map_err(refusal)?;
-            Ok(Outcome::Batch(Box::new(BatchView::of(&appliance, batch, false))))
+            Ok(Outcome::Batch(Box::new(BatchView::of(&appliance, batch, false)?)))
         });
         Self { feed: Some(feed), meta, checking, client: client.client, allow_duplicate: options.allow_duplicate }
     }

@@ -19,6 +19,8 @@ pub struct Dependency {
     pub timeout: Duration,
     /// So many failures in a row (connection, timeout, 5xx) close the gate.
     pub gate_after: u32,
+    /// The longest pause that an answer's `Retry-After` can ask for.
+    pub max_retry_after: Duration,
     /// Sent with every request. Values may be secrets, so they are never shown.
     pub headers: BTreeMap<String, String>,
 }

@@ -2,6 +2,8 @@
 
 use std::{fmt, time::Duration};
 
+use jiff::tz::Offset;
+
 /// Milliseconds since 1970-01-01T00:00:00Z. Shown as RFC 3339 in UTC, with milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub i64);
@@ -15,6 +17,16 @@ impl Timestamp {
     /// This point moved into the past; saturates at the beginning of time.
     pub fn before(self, age: Duration) -> Self {
         Self(self.0.saturating_sub(millis(age)))
+    }
+
+    /// For a sentence: the time of day, with the date where that is not `today`'s. UTC, like all times here.
+    pub fn told(self, today: Self) -> String {
+        let shown = |at: Self| jiff::Timestamp::from_millisecond(at.0).map(|at| Offset::UTC.to_datetime(at));
+        match (shown(self), shown(today)) {
+            (Ok(at), Ok(now)) if at.date() == now.date() => at.strftime("%H:%M:%S UTC").to_string(),
+            (Ok(at), _) => at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
+            (Err(_), _) => self.to_string(),
+        }
     }
 
     /// How long after `earlier` this is; zero when it is not.
@@ -49,6 +61,12 @@ mod tests {
     #[test]
     fn is_shown_as_rfc_3339_in_utc() {
         assert_eq!(Timestamp(1_786_000_000_123).to_string(), "2026-08-06T07:06:40.123Z");
+    }
+
+    #[test]
+    fn is_told_by_the_time_of_day_on_the_same_day() {
+        let (at, next_day) = (Timestamp(1_786_000_000_123), Timestamp(1_786_000_000_123 + 86_400_000));
+        assert_eq!((at.told(at).as_str(), at.told(next_day).as_str()), ("07:06:40 UTC", "2026-08-06 07:06:40 UTC"));
     }
 
     #[test]

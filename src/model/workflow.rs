@@ -28,10 +28,27 @@ pub struct Workflow {
     pub give_up_after: Duration,
     /// How long the downstream honours an `Idempotency-Key`.
     pub repeat_window: Duration,
+    /// How many failed rows make a batch pause itself.
+    pub failure_limit: FailureLimit,
     /// The columns that a file has, in no particular order. Never empty.
     pub columns: Vec<Column>,
     /// The calls that a row goes through, in order. Never empty.
     pub steps: Vec<Step>,
+}
+
+/// What pauses a batch: at least so many rows that failed since it began or was last resumed, if they are at least this
+/// share of those that ended in that time. A wrong token costs fifty rows then, and not a million.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FailureLimit {
+    /// At least so many.
+    pub failures: u32,
+    /// More than 0; above 1 no batch ever pauses itself.
+    pub share: f64,
+}
+
+impl FailureLimit {
+    /// Where the configuration does not say.
+    pub const DEFAULT: Self = Self { failures: 50, share: 0.5 };
 }
 
 /// Whether one bad row refuses the whole file.

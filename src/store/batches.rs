@@ -24,6 +24,8 @@ pub struct Batch {
     pub paused_at: Option<Timestamp>,
     /// Why it is paused, where somebody or something said so.
     pub paused_reason: Option<String>,
+    /// Since when none of its client's rows are claimed.
+    pub client_paused_at: Option<Timestamp>,
     /// When its end was asked for.
     pub cancelled_at: Option<Timestamp>,
     /// The ring key that wraps the data key.
@@ -44,6 +46,10 @@ pub struct Batch {
     pub counts: Counts,
     /// Rows 1..=extracted are in the work table.
     pub extracted: u32,
+    /// No row below this one is pending for the first time.
+    pub next_row: u32,
+    /// When extraction is worth another try.
+    pub next_attempt_at: Option<Timestamp>,
     /// Why extraction failed, or the last thing it stumbled over: code and message.
     pub error: Option<(String, String)>,
     /// When the upload was answered.
@@ -54,7 +60,8 @@ pub struct Batch {
     pub finished_at: Option<Timestamp>,
 }
 
-const COLUMNS: &str = "batches.*, clients.name AS client_name FROM batches JOIN clients USING (client)";
+const COLUMNS: &str = "batches.*, clients.name AS client_name, clients.paused_at AS client_paused_at
+                       FROM batches JOIN clients USING (client)";
 
 impl Batch {
     fn from_row(row: &Row<'_>) -> Result<Self> {
@@ -69,6 +76,7 @@ impl Batch {
             status: row.get("status")?,
             paused_at: row.get("paused_at")?,
             paused_reason: row.get("paused_reason")?,
+            client_paused_at: row.get("client_paused_at")?,
             cancelled_at: row.get("cancelled_at")?,
             key_id: row.get("key_id")?,
             data_key: row.get("data_key")?,
@@ -86,6 +94,8 @@ impl Batch {
                 cancelled: row.get("cancelled")?,
             },
             extracted: row.get("extracted")?,
+            next_row: row.get("next_row")?,
+            next_attempt_at: row.get("next_attempt_at")?,
             error: error.map(|code| (code, message.unwrap_or_default())),
             created_at: row.get("created_at")?,
             extracted_at: row.get("extracted_at")?,
@@ -192,6 +202,16 @@ pub fn page(connection: &Connection, client: Option<i64>, before: Option<BatchId
     Ok(batches)
 }
 
+/// Whether an older batch of the same client has rows that go first.
+pub fn has_elder(connection: &Connection, batch: &Batch) -> Result<bool> {
+    let mut statement = connection.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM batches INDEXED BY batches_unfinished
+                        WHERE client = ? AND batch < ? AND status IN ('pending', 'processing', 'queued')
+                          AND status = 'queued' AND paused_at IS NULL AND cancelled_at IS NULL AND pending > 0)",
+    )?;
+    Ok(statement.query_row([batch.client, batch.batch], |row| row.get(0))?)
+}
+
 /// Stops claims of the batch's rows at once; what is under way finishes. A second pause keeps the first one's time.
 pub fn pause(tx: &Tx<'_>, batch: i64, reason: Option<&str>) -> Result<()> {
     tx.connection
@@ -203,10 +223,14 @@ pub fn pause(tx: &Tx<'_>, batch: i64, reason: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// Lets the batch's rows be claimed again.
+/// Lets the batch's rows be claimed again. Rows that failed before are forgiven: only later ones can pause it anew.
 pub fn resume(tx: &Tx<'_>, batch: i64) -> Result<()> {
     tx.connection
-        .prepare_cached("UPDATE batches SET paused_at = NULL, paused_reason = NULL WHERE batch = ?")?
+        .prepare_cached(
+            "UPDATE batches SET paused_at = NULL, paused_reason = NULL,
+                                judged_failed = failed, judged_completed = completed
+             WHERE batch = ?",
+        )?
         .execute([batch])?;
     Ok(())
 }

@@ -2,11 +2,15 @@
 //!
 //! What a claim costs depends on how many rows it takes, not on how many wait: rows that were never worked on are
 //! taken by a cursor (`batches.next_row`), those that wait for another try from an index that holds only them.
+//!
+//! A claim is also a note: where a row's next request carries an idempotency key, the claim writes down that it may
+//! leave from now on (`sent_at`). Should the claimant die, whoever comes next knows since when the downstream may
+//! have seen that key, and no write of its own is needed before the request.
 
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
 use super::{Tx, error::Result};
-use crate::model::{ClaimOwner, FailureCode, RowEvent, RowId, RowStatus, Timestamp};
+use crate::model::{ClaimOwner, FailureCode, RowEvent, RowId, RowStatus, Timestamp, workflow::Repeat};
 
 /// Clients that one round looks at.
 const CLIENTS_PER_ROUND: u32 = 64;
@@ -41,8 +45,10 @@ pub struct ClaimedRow {
     pub progress: Option<Vec<u8>>,
     /// When its first request left.
     pub first_request_at: Option<Timestamp>,
-    /// When a request of this step left whose answer is not known.
+    /// When a request of this step left, or may have left, before this claim; its answer is not known.
     pub sent_at: Option<Timestamp>,
+    /// Whether it is on disk already that a request of this step leaves under this claim.
+    pub is_noted: bool,
     /// Why it failed last.
     pub last_error: Option<LastError>,
 }
@@ -58,12 +64,15 @@ pub struct LastError {
     pub sealed: Vec<u8>,
 }
 
+const CLAIMING: &str = "status = :claimed, owner = :owner, claimed_run = :run, claim_expires_at = :expires_at,
+                        sent_at = coalesce(sent_at, :may_send_from)";
 const RETURNING: &str =
     "row, owner, claim_expires_at, step, attempts, retries, data, progress, first_request_at, sent_at,
                          error_code, error_status, error";
 
 impl ClaimedRow {
-    fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+    fn from_row(row: &Row<'_>, claimed_at: Timestamp) -> rusqlite::Result<Self> {
+        let sent_at: Option<Timestamp> = row.get("sent_at")?;
         let code: Option<FailureCode> = row.get("error_code")?;
         let sealed: Option<Vec<u8>> = row.get("error")?;
         let http_status = row.get("error_status")?;
@@ -77,7 +86,8 @@ impl ClaimedRow {
             data: row.get("data")?,
             progress: row.get("progress")?,
             first_request_at: row.get("first_request_at")?,
-            sent_at: row.get("sent_at")?,
+            sent_at: sent_at.filter(|sent_at| *sent_at != claimed_at),
+            is_noted: sent_at.is_some(),
             last_error: code.zip(sealed).map(|(code, sealed)| LastError { code, http_status, sealed }),
         })
     }
@@ -87,6 +97,8 @@ impl ClaimedRow {
 pub trait Openings {
     /// The number of steps of this workflow; 0 for one that is not configured any more.
     fn steps(&self, workflow: &str) -> u32;
+    /// What makes a second request of this step harmless.
+    fn repeat(&self, workflow: &str, step: u32) -> Repeat;
     /// Rows at this step that could be started now.
     fn room(&self, workflow: &str, step: u32) -> usize;
     /// So many rows at this step were claimed.
@@ -133,6 +145,15 @@ fn clients_in_turn(connection: &Connection, last_client: i64) -> Result<Vec<i64>
     )?;
     let clients = statement.query_map(params![last_client, CLIENTS_PER_ROUND], |row| row.get(0))?;
     Ok(clients.collect::<rusqlite::Result<_>>()?)
+}
+
+/// What a claim writes.
+struct Claim {
+    claimant: Claimant,
+    /// The dispatch run whose grant it spends; none for a row that was asked for by name.
+    run: Option<i64>,
+    /// Since when a request with an idempotency key may leave; none where the worker is to note it.
+    may_send_from: Option<Timestamp>,
 }
 
 /// A batch that rows may be claimed of.
@@ -188,15 +209,17 @@ fn claim_of_batch(
 ) -> Result<usize> {
     let before = claimed.len();
     for step in (0..openings.steps(&source.workflow)).rev() {
+        let has_key = openings.repeat(&source.workflow, step) == Repeat::IdempotencyKey;
+        let claim = Claim { claimant, run: Some(run), may_send_from: has_key.then_some(tx.now) };
         let wanted = |claimed: &Vec<ClaimedRow>, openings: &dyn Openings| {
             openings.room(&source.workflow, step).min(limit - (claimed.len() - before))
         };
         let room = wanted(claimed, openings);
-        let taken = claim_waiting(tx, claimant, run, source.batch, step, room, claimed)?;
+        let taken = claim_waiting(tx, &claim, source.batch, step, room, claimed)?;
         openings.take(&source.workflow, step, taken);
         if step == 0 {
             let room = wanted(claimed, openings);
-            let taken = claim_new(tx, claimant, run, source, room, claimed)?;
+            let taken = claim_new(tx, &claim, source, room, claimed)?;
             openings.take(&source.workflow, step, taken);
         }
     }
@@ -210,8 +233,7 @@ fn claim_of_batch(
 /// Rows at this step whose wait is over.
 fn claim_waiting(
     tx: &Tx<'_>,
-    claimant: Claimant,
-    run: i64,
+    claim: &Claim,
     batch: i64,
     step: u32,
     limit: usize,
@@ -222,8 +244,7 @@ fn claim_waiting(
         return Ok(0);
     }
     let mut update = tx.connection.prepare_cached(&format!(
-        "UPDATE rows SET status = :claimed, next_attempt_at = NULL,
-                         owner = :owner, claimed_run = :run, claim_expires_at = :expires_at
+        "UPDATE rows SET {CLAIMING}, next_attempt_at = NULL
          WHERE row IN (SELECT row FROM rows INDEXED BY rows_waiting
                        WHERE row >> 24 = :batch AND step = :step AND status = 'pending'
                          AND next_attempt_at IS NOT NULL AND next_attempt_at <= :now
@@ -233,12 +254,22 @@ fn claim_waiting(
     let rows = update.query_map(
         named_params! {
             ":claimed": RowStatus::Pending.on(RowEvent::Claim)?,
-            ":owner": claimant.owner, ":run": run, ":expires_at": claimant.expires_at,
+            ":owner": claim.claimant.owner, ":run": claim.run, ":expires_at": claim.claimant.expires_at,
+            ":may_send_from": claim.may_send_from,
             ":batch": batch, ":step": step, ":now": tx.now, ":limit": limit as i64,
         },
-        ClaimedRow::from_row,
+        |row| ClaimedRow::from_row(row, tx.now),
     )?;
     append(rows, claimed)
+}
+
+/// When the first of a batch's rows at this step is due that wait for another try.
+pub fn first_due(connection: &Connection, batch: i64, step: u32) -> Result<Option<Timestamp>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT min(next_attempt_at) FROM rows INDEXED BY rows_waiting
+         WHERE row >> 24 = ? AND step = ? AND status = 'pending' AND next_attempt_at IS NOT NULL",
+    )?;
+    Ok(statement.query_row(params![batch, step], |row| row.get(0))?)
 }
 
 fn anything_is_due(tx: &Tx<'_>, batch: i64, step: u32) -> Result<bool> {
@@ -253,8 +284,7 @@ fn anything_is_due(tx: &Tx<'_>, batch: i64, step: u32) -> Result<bool> {
 /// The next rows that were never worked on: the cursor moves behind them, whatever became of them.
 fn claim_new(
     tx: &Tx<'_>,
-    claimant: Claimant,
-    run: i64,
+    claim: &Claim,
     source: &Source,
     limit: usize,
     claimed: &mut Vec<ClaimedRow>,
@@ -266,17 +296,18 @@ fn claim_new(
     }
     let end = source.next_row + reach;
     let mut update = tx.connection.prepare_cached(&format!(
-        "UPDATE rows SET status = :claimed, owner = :owner, claimed_run = :run, claim_expires_at = :expires_at
+        "UPDATE rows SET {CLAIMING}
          WHERE row >= :from AND row < :end AND status = 'pending' AND next_attempt_at IS NULL
          RETURNING {RETURNING}"
     ))?;
     let rows = update.query_map(
         named_params! {
             ":claimed": RowStatus::Pending.on(RowEvent::Claim)?,
-            ":owner": claimant.owner, ":run": run, ":expires_at": claimant.expires_at,
+            ":owner": claim.claimant.owner, ":run": claim.run, ":expires_at": claim.claimant.expires_at,
+            ":may_send_from": claim.may_send_from,
             ":from": RowId::new(source.batch, source.next_row), ":end": RowId::new(source.batch, end),
         },
-        ClaimedRow::from_row,
+        |row| ClaimedRow::from_row(row, tx.now),
     )?;
     let taken = append(rows, claimed)?;
     tx.connection
@@ -324,20 +355,20 @@ pub fn claim_one(
         _ if resent => super::settle::reopen(tx, row)?,
         finished => return Ok(Err(NotClaimed::Finished(finished))),
     }
-    let claimed = tx
-        .connection
-        .prepare_cached(&format!(
-            "UPDATE rows SET status = :claimed, next_attempt_at = NULL,
-                             owner = :owner, claimed_run = NULL, claim_expires_at = :expires_at
-             WHERE row = :row AND status = 'pending' RETURNING {RETURNING}"
-        ))?
-        .query_row(
-            named_params! {
-                ":claimed": RowStatus::Pending.on(RowEvent::Claim)?,
-                ":row": row, ":owner": claimant.owner, ":expires_at": claimant.expires_at,
-            },
-            ClaimedRow::from_row,
-        )?;
+    // It notes nothing: whoever works the row writes its own note before its first request.
+    let claim = Claim { claimant, run: None, may_send_from: None };
+    let mut update = tx.connection.prepare_cached(&format!(
+        "UPDATE rows SET {CLAIMING}, next_attempt_at = NULL WHERE row = :row AND status = 'pending' RETURNING {RETURNING}"
+    ))?;
+    let claimed = update.query_row(
+        named_params! {
+            ":claimed": RowStatus::Pending.on(RowEvent::Claim)?,
+            ":owner": claim.claimant.owner, ":run": claim.run, ":expires_at": claim.claimant.expires_at,
+            ":may_send_from": claim.may_send_from,
+            ":row": row,
+        },
+        |row| ClaimedRow::from_row(row, tx.now),
+    )?;
     count_claimed(tx, row.batch(), 1)?;
     Ok(Ok(claimed))
 }

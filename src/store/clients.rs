@@ -44,6 +44,12 @@ pub fn add(tx: &Tx<'_>, name: &str, key_hash: [u8; 32], rows_per_run: Option<u32
     Ok(added == 1)
 }
 
+/// The client with this name, unless it was removed.
+pub fn by_name(connection: &Connection, name: &str) -> Result<Option<Client>> {
+    let mut statement = connection.prepare_cached("SELECT * FROM clients WHERE name = ? AND key_hash IS NOT NULL")?;
+    Ok(statement.query_row([name], Client::from_row).optional()?)
+}
+
 /// Every client that was not removed, by name.
 pub fn list(connection: &Connection) -> Result<Vec<Client>> {
     let mut statement = connection.prepare_cached("SELECT * FROM clients WHERE key_hash IS NOT NULL ORDER BY name")?;
@@ -56,13 +62,17 @@ pub fn by_key_hash(connection: &Connection, key_hash: [u8; 32]) -> Result<Option
     Ok(statement.query_row([key_hash], Client::from_row).optional()?)
 }
 
-/// Sets how many rows a run grants the client (`None`: the default); `false` where there is no such client.
-pub fn set_rows_per_run(tx: &Tx<'_>, name: &str, rows_per_run: Option<u32>) -> Result<bool> {
-    let changed = tx
+/// Sets how many rows a run grants the client (`None`: `default_rows`), which holds for the run that is under way as
+/// well; `false` where there is no such client.
+pub fn set_rows_per_run(tx: &Tx<'_>, name: &str, rows_per_run: Option<u32>, default_rows: u32) -> Result<bool> {
+    let changed: Option<i64> = tx
         .connection
-        .prepare_cached("UPDATE clients SET rows_per_run = ? WHERE name = ? AND key_hash IS NOT NULL")?
-        .execute(params![rows_per_run, name])?;
-    Ok(changed == 1)
+        .prepare_cached("UPDATE clients SET rows_per_run = ? WHERE name = ? AND key_hash IS NOT NULL RETURNING client")?
+        .query_row(params![rows_per_run, name], |row| row.get(0))
+        .optional()?;
+    let Some(client) = changed else { return Ok(false) };
+    super::grants::change_limit(tx, client, rows_per_run.unwrap_or(default_rows))?;
+    Ok(true)
 }
 
 /// Stops or starts claims of the client's rows; `false` where there is no such client.

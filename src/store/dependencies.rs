@@ -34,6 +34,17 @@ impl Ledger for StoredLedger {
     }
 }
 
+/// Sets the rate that holds for a dependency, in requests a second; `None` goes back to the configured one.
+pub fn set_rate(tx: &Tx<'_>, dependency: &str, per_second: Option<f64>) -> Result<()> {
+    tx.connection
+        .prepare_cached(
+            "INSERT INTO dependencies (name, rate_per_second) VALUES (?1, ?2)
+             ON CONFLICT (name) DO UPDATE SET rate_per_second = ?2",
+        )?
+        .execute(rusqlite::params![dependency, per_second])?;
+    Ok(())
+}
+
 fn ledger_error(error: super::StoreError) -> LedgerError {
     LedgerError(Box::new(error))
 }

@@ -86,6 +86,39 @@ pub fn run(tx: &Tx<'_>, default_rows: u32, min_interval: Duration) -> Result<Run
     Ok(RunOutcome::Granted(Run { run, at: tx.now, rows, granted }))
 }
 
+/// What a client has of the last run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grant {
+    /// Rows that the run granted it.
+    pub granted: u32,
+    /// Rows of them that it may still claim.
+    pub remaining: u32,
+}
+
+/// The client's grant; `None` where the last run granted it nothing.
+pub fn of_client(connection: &Connection, client: i64) -> Result<Option<Grant>> {
+    let mut statement = connection.prepare_cached("SELECT granted, remaining FROM grants WHERE client = ?")?;
+    let grant = statement.query_row([client], |row| Ok(Grant { granted: row.get(0)?, remaining: row.get(1)? }));
+    Ok(grant.optional()?)
+}
+
+/// Another limit for the client holds at once, in the run that is under way too: what it has claimed of its grant counts
+/// against the new limit, and a higher one grants no more rows than it has pending.
+pub(super) fn change_limit(tx: &Tx<'_>, client: i64, limit: u32) -> Result<()> {
+    tx.connection
+        .prepare_cached(
+            "UPDATE grants SET
+                 granted = max(1, :limit, granted - remaining),
+                 remaining = max(0, min(:limit - (granted - remaining), max(remaining, (
+                     SELECT coalesce(sum(pending), 0) FROM batches INDEXED BY batches_unfinished
+                     WHERE client = :client AND status IN ('pending', 'processing', 'queued')
+                       AND paused_at IS NULL AND cancelled_at IS NULL))))
+             WHERE client = :client",
+        )?
+        .execute(named_params! { ":client": client, ":limit": limit })?;
+    Ok(())
+}
+
 fn clients_with_pending_rows(connection: &Connection, default_rows: u32) -> Result<Vec<(i64, Granted)>> {
     let mut statement = connection.prepare_cached(
         "SELECT client, name, min(sum(pending), coalesce(rows_per_run, :default_rows))

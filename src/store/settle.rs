@@ -5,7 +5,9 @@
 use rusqlite::{OptionalExtension, named_params, params};
 
 use super::{Held, Tx, error::Result};
-use crate::model::{BatchEvent, BatchStatus, ClaimOwner, FailureCode, RowEvent, RowId, RowStatus, Timestamp};
+use crate::model::{
+    BatchEvent, BatchStatus, ClaimOwner, FailureCode, RowEvent, RowId, RowStatus, Timestamp, workflow::FailureLimit,
+};
 
 /// A failure of a row, to be stored.
 #[derive(Debug, Clone)]
@@ -201,6 +203,35 @@ pub(super) fn end_batch_if_done(tx: &Tx<'_>, batch: i64) -> Result<()> {
     Ok(())
 }
 
+/// Pauses the batch of a row that has just failed at `step`, if too many have ([`FailureLimit`]). Says why, where it did.
+pub fn pause_if_failing(
+    tx: &Tx<'_>,
+    batch: i64,
+    limit: FailureLimit,
+    last: &Failure,
+    step: &str,
+) -> Result<Option<String>> {
+    let judged: Option<(u32, u32)> = tx
+        .connection
+        .prepare_cached(
+            "SELECT failed - judged_failed, failed - judged_failed + completed - judged_completed FROM batches
+             WHERE batch = ? AND status = 'queued' AND paused_at IS NULL AND cancelled_at IS NULL",
+        )?
+        .query_row([batch], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let Some((failed, ended)) = judged else { return Ok(None) };
+    if failed < limit.failures || f64::from(failed) < limit.share * f64::from(ended) {
+        return Ok(None);
+    }
+    let status = last.http_status.map(|status| format!(" (HTTP {status})")).unwrap_or_default();
+    let reason = format!(
+        "{failed} of its last {ended} rows failed, the last one with `{}`{status} at {step}: mend the cause, then resume",
+        last.code.as_str()
+    );
+    super::batches::pause(tx, batch, Some(&reason))?;
+    Ok(Some(reason))
+}
+
 /// `failed` -> `pending`, for a person's retry. A request that was rejected gets a new idempotency key; one whose
 /// outcome is unknown may be sent again on that person's word.
 pub(super) fn reopen(tx: &Tx<'_>, row: RowId) -> Result<()> {
@@ -219,6 +250,7 @@ pub(super) fn reopen(tx: &Tx<'_>, row: RowId) -> Result<()> {
     tx.connection
         .prepare_cached(
             "UPDATE batches SET failed = failed - 1, pending = pending + 1, finished_at = NULL,
+                                judged_failed = min(judged_failed, failed - 1),
                                 status = CASE status WHEN 'completed' THEN :queued ELSE status END
              WHERE batch = :batch",
         )?

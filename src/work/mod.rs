@@ -1,10 +1,13 @@
 //! A row's work: from the claim, through its steps, to the settle.
 //!
-//! Read [`row_work`] first: it is the whole way of a claimed row. [`pool`] are the threads that walk it.
+//! Read [`row_work`] first: it is the way of a claimed row ([`worker`]), and [`ending`] is how the claim ends. [`pool`] are
+//! the threads that walk it.
 
+pub mod ending;
 pub mod error_payload;
 pub mod idempotency;
 pub mod open_batch;
 pub mod pool;
 pub mod progress;
 pub mod row_work;
+pub mod worker;

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use super::row_work::{self, Ended, Patience};
+use super::{ending::Ended, row_work, worker::Patience};
 use crate::{appliance::Appliance, bell::Bell, downstream::Reservation, store::claims::ClaimedRow};
 
 /// How long a worker waits for a permit before it gives the row back and turns to another.

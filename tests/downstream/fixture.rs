@@ -18,7 +18,7 @@ use dripfeed::{
     model::{
         Dependency, Step, Timestamp, Workflow,
         outcome::Outcome,
-        workflow::{ExtraColumns, Method, OnInvalidRow, Repeat},
+        workflow::{ExtraColumns, FailureLimit, Method, OnInvalidRow, Repeat},
     },
     template::Scope,
 };
@@ -88,6 +88,7 @@ pub fn dependency(url: &str) -> Dependency {
         concurrency: 16,
         timeout: PATIENCE,
         gate_after: 3,
+        max_retry_after: Duration::from_secs(3_600),
         headers: BTreeMap::from([("Authorization".to_owned(), "Bearer s3cret".to_owned())]),
     }
 }
@@ -119,6 +120,7 @@ fn workflow() -> Workflow {
         duplicate_window: Duration::ZERO,
         give_up_after: Duration::ZERO,
         repeat_window: Duration::ZERO,
+        failure_limit: FailureLimit::DEFAULT,
         columns: Vec::new(),
         steps: vec![
             step("links", Method::Post, Some(json!({"postcode": "{{ row.postcode }}"}))),

@@ -202,6 +202,11 @@ base_url = "http://{downstream}"
         answer(request.header("Content-Type", "application/json").send(body.to_string()))
     }
 
+    pub fn patch_json(&self, key: &str, path: &str, body: &Value) -> (u16, Value) {
+        let request = agent().patch(self.url(path)).header("Authorization", format!("Bearer {key}"));
+        answer(request.header("Content-Type", "application/json").send(body.to_string()))
+    }
+
     /// Uploads a body to the workflow `invite`.
     pub fn upload(&self, key: &str, body: impl AsRef<[u8]>) -> (u16, Value) {
         self.upload_as(key, "/v2/client/users/batch/invite", &[("Content-Type", "text/csv")], body.as_ref())

@@ -9,7 +9,7 @@ use std::{io, time::Duration};
 use super::*;
 use crate::model::{
     Column, ColumnKind, Workflow,
-    workflow::{ExtraColumns, OnInvalidRow},
+    workflow::{ExtraColumns, FailureLimit, OnInvalidRow},
 };
 
 fn column(name: &str, kind: ColumnKind, required: bool) -> Column {
@@ -31,6 +31,7 @@ fn workflow() -> Workflow {
         duplicate_window: Duration::ZERO,
         give_up_after: Duration::ZERO,
         repeat_window: Duration::ZERO,
+        failure_limit: FailureLimit::DEFAULT,
         columns: vec![column("email", ColumnKind::Email, true), name, column("age", ColumnKind::Integer, false)],
         steps: vec![],
     }

@@ -1,7 +1,5 @@
-//! `/ops/v1`: what operators, and the clock that triggers dispatch, ask for.
+//! `/ops/v1/dispatch`: what the clock that triggers dispatch asks for, and the one big switch.
 
-use bytes::Buf;
-use futures_util::{Stream, StreamExt};
 use serde::{Deserialize, Serialize};
 use warp::{
     Filter,
@@ -15,13 +13,11 @@ use super::{
     access::Caller,
     answer::{Answer, answer, blocking, json},
     batches::Paging,
-    problem::{Problem, ProblemCode},
+    problem::Problem,
+    small_json::{Told, small_json},
     with,
 };
 use crate::store::grants::{self, DispatchPause, Run};
-
-/// Bodies here are a reason at most.
-const LARGEST_BODY: usize = 16 * 1024;
 
 #[derive(Serialize)]
 struct RunList {
@@ -60,37 +56,15 @@ pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
         .and_then(|context, headers, reason| answer("/ops/v1/dispatch/pause", pause(context, headers, reason)));
     let resume = warp::path!("ops" / "v1" / "dispatch" / "resume")
         .and(warp::post())
-        .and(with(context.clone()))
-        .and(warp::header::headers_cloned())
-        .and_then(|context, headers| answer("/ops/v1/dispatch/resume", resume(context, headers)));
-    let dependencies = warp::path!("ops" / "v1" / "dependencies")
-        .and(warp::get())
         .and(with(context))
         .and(warp::header::headers_cloned())
-        .and_then(|context, headers| answer("/ops/v1/dependencies", dependencies(context, headers)));
-    dispatch.or(runs).unify().or(pause).unify().or(resume).unify().or(dependencies).unify().boxed()
+        .and_then(|context, headers| answer("/ops/v1/dispatch/resume", resume(context, headers)));
+    dispatch.or(runs).unify().or(pause).unify().or(resume).unify().boxed()
 }
 
-/// A JSON body with a reason, or none at all.
+/// A body with a reason, or none at all.
 fn reason() -> impl Filter<Extract = (Result<Reason, Problem>,), Error = warp::Rejection> + Clone {
-    warp::body::stream().then(|body| async move {
-        let told = read_reason(body).await;
-        told.ok_or_else(|| Problem::new(ProblemCode::BadRequest, "The body is {\"reason\": TEXT}, or left out."))
-    })
-}
-
-/// Counts bytes itself: a request without a body need not say how long it is.
-async fn read_reason<B: Buf>(body: impl Stream<Item = Result<B, warp::Error>>) -> Option<Reason> {
-    let mut body = std::pin::pin!(body);
-    let mut text = Vec::new();
-    while let Some(chunk) = body.next().await {
-        let mut chunk = chunk.ok()?;
-        if text.len() + chunk.remaining() > LARGEST_BODY {
-            return None;
-        }
-        text.extend_from_slice(&chunk.copy_to_bytes(chunk.remaining()));
-    }
-    if text.is_empty() { Some(Reason::default()) } else { serde_json::from_slice(&text).ok() }
+    small_json::<Reason>("{\"reason\": TEXT}, or left out").map(|told: Told<Reason>| Ok(told?.unwrap_or_default()))
 }
 
 async fn dispatch(context: Context, headers: HeaderMap) -> Answer {
@@ -140,12 +114,4 @@ async fn resume(context: Context, headers: HeaderMap) -> Answer {
         Ok::<_, Problem>(state)
     });
     json(StatusCode::OK, &state.await?)
-}
-
-async fn dependencies(context: Context, headers: HeaderMap) -> Answer {
-    let status = blocking(move || {
-        Caller::of(&context.appliance, &headers)?.operator()?;
-        Ok(serde_json::json!({ "dependencies": context.appliance.downstream.status() }))
-    });
-    json(StatusCode::OK, &status.await?)
 }

@@ -1,0 +1,111 @@
+//! A claimed row with everything opened that its steps need.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use super::{
+    idempotency::Origin,
+    open_batch::{OpenBatch, OpenBatchError},
+    progress::Progress,
+};
+use crate::{
+    appliance::Appliance,
+    crypto::Purpose,
+    model::{Timestamp, Workflow, record::Record},
+    store::{claims::ClaimedRow, settle::Standing},
+};
+
+/// How long a row may hold its thread while it waits for a permit.
+#[derive(Debug, Clone, Copy)]
+pub enum Patience {
+    /// So long; then it is given back and its thread goes on with another row.
+    Brief(Duration),
+    /// As long as it takes: somebody asked for this very row.
+    Unlimited,
+}
+
+/// A claimed row being worked.
+pub(super) struct Worker<'a> {
+    pub(super) appliance: &'a Appliance,
+    pub(super) claimed: &'a ClaimedRow,
+    pub(super) batch: Arc<OpenBatch>,
+    pub(super) workflow: &'a Workflow,
+    pub(super) origin: Origin,
+    pub(super) cells: BTreeMap<String, String>,
+    pub(super) progress: Progress,
+    pub(super) standing: Standing,
+    /// Whether it is on disk that a request of the step it is at leaves, and what that is built from.
+    pub(super) is_noted: bool,
+    /// Whether an attempt was counted since the claim.
+    pub(super) spent: bool,
+    pub(super) claim_expires_at: Timestamp,
+    pub(super) patience: Patience,
+}
+
+impl<'a> Worker<'a> {
+    /// Opens a claimed row.
+    pub(super) fn open(
+        appliance: &'a Appliance,
+        claimed: &'a ClaimedRow,
+        patience: Patience,
+    ) -> Result<Self, Unopened> {
+        let batch = appliance.open_batch(claimed.row.batch())?;
+        let workflow = appliance.config.workflows.get(&batch.workflow).ok_or(Unopened::NoWorkflow)?;
+        let number = claimed.row.number();
+        let opened = batch.key.open(batch.place(Purpose::Row, number), &claimed.data).map_err(|_| Unopened::Row)?;
+        let record = Record::decode(&opened).ok_or(Unopened::Row)?;
+        let progress = match &claimed.progress {
+            None => Progress::default(),
+            Some(sealed) => {
+                let opened = batch.key.open(batch.place(Purpose::Progress, number), sealed);
+                let opened = opened.map_err(|_| Unopened::Row)?;
+                serde_json::from_slice(&opened).map_err(|_| Unopened::Row)?
+            }
+        };
+        Ok(Self {
+            origin: Origin::of(batch.client, batch.id, number, &record.origin),
+            cells: template_cells(workflow, batch.named_cells(record.cells)),
+            progress,
+            standing: Standing {
+                step: claimed.step,
+                attempts: claimed.attempts,
+                progress: None,
+                // A claimant that died may have sent its first request before anybody wrote that down.
+                first_request_at: claimed.first_request_at.or(claimed.sent_at),
+                sent_at: claimed.sent_at,
+            },
+            is_noted: claimed.is_noted,
+            spent: false,
+            claim_expires_at: claimed.claim_expires_at,
+            appliance,
+            claimed,
+            batch,
+            workflow,
+            patience,
+        })
+    }
+
+    /// What the steps came to so far, as it is stored.
+    pub(super) fn sealed_progress(&self) -> Vec<u8> {
+        let plain = serde_json::to_vec(&self.progress).unwrap_or_default();
+        self.batch.key.seal(self.batch.place(Purpose::Progress, self.claimed.row.number()), &plain)
+    }
+}
+
+/// Why a claimed row cannot even be begun.
+pub(super) enum Unopened {
+    Batch(OpenBatchError),
+    NoWorkflow,
+    Row,
+}
+
+impl From<OpenBatchError> for Unopened {
+    fn from(error: OpenBatchError) -> Self {
+        Self::Batch(error)
+    }
+}
+
+/// The cells as templates see them: an optional column that the file does not have is empty.
+fn template_cells(workflow: &Workflow, cells: impl Iterator<Item = (String, String)>) -> BTreeMap<String, String> {
+    let absent = workflow.columns.iter().map(|column| (column.name.clone(), String::new()));
+    absent.chain(cells).collect()
+}
