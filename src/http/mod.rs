@@ -11,6 +11,7 @@ pub mod dispatch;
 pub mod health;
 pub mod limits;
 pub mod listen;
+pub mod overview;
 mod page;
 pub mod problem;
 pub mod rows;
@@ -54,7 +55,9 @@ pub fn routes(context: Context) -> BoxedFilter<(Response,)> {
         .unify()
         .or(dispatch::routes(context.clone()))
         .unify()
-        .or(limits::routes(context))
+        .or(limits::routes(context.clone()))
+        .unify()
+        .or(overview::routes(context))
         .unify()
         .or(page::routes())
         .unify();

@@ -34,6 +34,8 @@ use crate::{
 
 /// How long a row that was given back without an attempt waits at least: it should not come straight back.
 const SHORTEST_RELEASE: Duration = Duration::from_millis(250);
+/// And at most, however far its slot is: an operator may raise the rate. It is claimed only when there is room for it.
+const LONGEST_RELEASE: Duration = Duration::from_secs(5);
 /// Somebody who waits without limit renews the claim at least this often.
 const LONGEST_WAIT_BETWEEN_RENEWALS: Duration = Duration::from_secs(5);
 /// Works a claimed row until its claim ends.
@@ -163,7 +165,7 @@ impl Worker<'_> {
             };
             let now = self.appliance.clock.now();
             if gives_up || self.appliance.closing.is_closed() {
-                let at = wait.until.max(now.after(SHORTEST_RELEASE));
+                let at = now.after(wait.until.since(now).clamp(SHORTEST_RELEASE, LONGEST_RELEASE));
                 return Err(Stop::End(End::Again { at, failure: None }));
             }
             self.appliance.closing.wait(wait.until.since(now).clamp(SHORTEST_RELEASE, longest));

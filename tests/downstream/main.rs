@@ -5,4 +5,6 @@ mod fixture;
 mod gates;
 mod limits;
 mod rooms;
+#[path = "../support/server.rs"]
+#[allow(dead_code, reason = "others use the rest")]
 mod server;

@@ -32,6 +32,8 @@ pub struct Setup {
     /// Both dependencies' settings besides the base URL.
     pub dependency: String,
     pub simulator: SimulatorOptions,
+    /// The base URL of both dependencies, where it is not the simulator.
+    pub downstream: Option<String>,
 }
 
 impl Default for Setup {
@@ -42,6 +44,7 @@ impl Default for Setup {
             workers: "threads = 8".into(),
             dependency: "rate_per_second = 2000\nburst = 50\nconcurrency = 16\ntimeout = \"5s\"".into(),
             simulator: SimulatorOptions::default(),
+            downstream: None,
         }
     }
 }
@@ -74,8 +77,8 @@ impl App {
         let simulator = Simulator::start(setup.simulator).expect("a simulator");
         std::fs::write(folder.path().join("keys"), KEY_LINE).expect("a key file");
         let at = folder.path().display();
-        let Setup { more, dispatch, workers, dependency, .. } = setup;
-        let downstream = simulator.address();
+        let Setup { more, dispatch, workers, dependency, downstream, .. } = setup;
+        let downstream = downstream.unwrap_or_else(|| format!("http://{}", simulator.address()));
         let config = format!(
             r#"
 [server]
@@ -92,10 +95,10 @@ dispatch_token = "{DISPATCH}"
 [workers]
 {workers}
 [dependencies.addresses]
-base_url = "http://{downstream}"
+base_url = "{downstream}"
 {dependency}
 [dependencies.invites]
-base_url = "http://{downstream}"
+base_url = "{downstream}"
 {dependency}
 {more}
 "#

@@ -3,3 +3,4 @@
 
 pub mod app;
 pub mod s3;
+pub mod server;

@@ -20,6 +20,13 @@ pub struct Received {
     pub body: String,
 }
 
+impl Received {
+    /// Without the query.
+    pub fn path(&self) -> &str {
+        self.line.split([' ', '?']).nth(1).unwrap_or_default()
+    }
+}
+
 /// What the server does with a request.
 pub enum Reply {
     /// A whole answer: status, headers, body.
