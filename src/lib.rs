@@ -34,6 +34,7 @@
 //! |---|---|
 //! | [`model`] | the nouns and their rules; no I/O |
 //! | [`clock`], [`bell`], [`closing`] | what time it is; how threads wake each other; how they end |
+//! | [`crash_point`] | where a test can let the process die |
 //! | [`template`] | strict templates |
 //! | [`config`] | the configuration, and the only reader of the environment |
 //! | [`crypto`], [`keys`] | sealing: knows bytes, not rows; whether the keys fit the database |
@@ -72,6 +73,7 @@ pub mod cli;
 pub mod clock;
 pub mod closing;
 pub mod config;
+pub mod crash_point;
 pub mod crypto;
 pub mod dispatch;
 pub mod downstream;

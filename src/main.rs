@@ -6,6 +6,9 @@ use clap::Parser;
 use dripfeed::cli::{self, Cli};
 
 fn main() -> ExitCode {
+    // Reads the variable FAILPOINTS: where a test wants this process to die.
+    #[cfg(feature = "failpoints")]
+    let _scenario = fail::FailScenario::setup();
     let cli = Cli::parse_from(cli::with_original_names(std::env::args_os()));
     match cli::run(cli) {
         Ok(()) => ExitCode::SUCCESS,

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::{
     appliance::Appliance,
+    crash_point::crash_point,
     crypto::{DataKey, Place, Purpose, SealingWriter},
     intake::{Accepted, Finding, Options, Refused, Rules, pass},
     model::{BatchId, Timestamp, Workflow, workflow::OnInvalidRow},
@@ -150,6 +151,7 @@ impl Received<'_> {
             skipped: saturated(self.accepted.skipped),
         };
         let window = self.workflow.duplicate_window;
+        crash_point("upload.stored");
         let created = appliance.store.write(move |tx| {
             if !meta.allow_duplicate {
                 let since: Timestamp = tx.now.before(window);
@@ -160,6 +162,7 @@ impl Received<'_> {
             batches::create(tx, upload, &new).map(Ok)
         })?;
         let batch = created.map_err(UploadError::Duplicate)?;
+        crash_point("upload.committed");
         self.noted.kept = true;
         tracing::info!(batch = %id, rows = batch.counts.total, skipped = batch.skipped, "batch accepted");
         appliance.extract_bell.ring();

@@ -17,9 +17,9 @@ const ROOMS: [(&str, &[&str]); 12] = [
     ("intake", &["model"]),
     ("simulator", &[]),
     ("downstream", &["model", "clock", "template"]),
-    ("store", &["model", "clock", "downstream"]),
+    ("store", &["model", "clock", "crash_point", "downstream"]),
     ("config", &["model", "intake", "template", "objects", "store"]),
-    ("extract", &["appliance", "crypto", "intake", "model", "objects", "store", "work"]),
+    ("extract", &["appliance", "crash_point", "crypto", "intake", "model", "objects", "store", "work"]),
     (
         "http",
         &[

@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     appliance::Appliance,
+    crash_point::crash_point,
     downstream::{Downstream, Reservation},
     model::workflow::Repeat,
     store::{
@@ -56,6 +57,9 @@ fn claim(appliance: &Arc<Appliance>, pool: &Pool, limit: usize, last_client: &mu
     })?;
     *last_client = last;
     let rows = claimed.len();
+    if rows > 0 {
+        crash_point("rows.claimed");
+    }
     for (claimed, reservation) in in_order_of_reservation(claimed, openings.taken) {
         pool.begin(Job { claimed, reservation });
     }

@@ -15,6 +15,7 @@ use chunks::{Chunk, SealedChunks, SkippedLines};
 
 use crate::{
     appliance::Appliance,
+    crash_point::crash_point,
     crypto::{OpeningReader, Place, Purpose, is_damaged},
     intake::records::RecordError,
     model::ClaimOwner,
@@ -140,6 +141,7 @@ fn release(
 }
 
 fn write_all(appliance: &Arc<Appliance>, batch: &Batch) -> Result<Held, Obstacle> {
+    crash_point("extract.claimed");
     let open = appliance.open_batch(batch.batch)?;
     let file = appliance.objects.open(&batch.object)?;
     let plain = OpeningReader::new(file, &open.key, Place::batch(Purpose::File, open.id))?;
@@ -155,6 +157,7 @@ fn write_all(appliance: &Arc<Appliance>, batch: &Batch) -> Result<Held, Obstacle
         if held == Held::No || appliance.closing.is_closed() {
             return Ok(Held::No);
         }
+        crash_point(if written < batch.counts.total { "extract.between_chunks" } else { "extract.written" });
     }
     if written == batch.counts.total {
         Ok(Held::Yes)

@@ -53,12 +53,12 @@ pub(super) fn addresses(link: &str) -> Answer {
     }
 }
 
-/// The address id and e-mail of an invite that can be created, or the answer that says why it cannot.
-pub(super) fn check_invite(body: &[u8]) -> Result<(), Answer> {
+/// Whom an invite that can be created is for, or the answer that says why it cannot.
+pub(super) fn invited_email(body: &[u8]) -> Result<String, Answer> {
     match serde_json::from_slice::<Invite>(body) {
         Ok(invite) if invite.email.ends_with(REJECTED_DOMAIN) => Err(invalid("this address cannot be invited")),
         Ok(invite) if invite.address_id.is_empty() => Err(invalid("address_id is empty")),
-        Ok(_) => Ok(()),
+        Ok(invite) => Ok(invite.email),
         Err(_) => Err(invalid("email and address_id are needed")),
     }
 }

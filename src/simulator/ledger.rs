@@ -38,6 +38,8 @@ pub(super) struct Ledger {
     /// What was answered for an `Idempotency-Key`: the digest of the body that came with it.
     keys: HashMap<Short, Short>,
     invites: HashSet<Short>,
+    /// How often each e-mail address was invited.
+    invited: HashMap<Short, u32>,
 }
 
 impl Ledger {
@@ -50,11 +52,16 @@ impl Ledger {
             stats: Stats::default(),
             keys: HashMap::new(),
             invites: HashSet::new(),
+            invited: HashMap::new(),
         }
     }
 
     pub(super) fn stats(&self) -> Stats {
         self.stats
+    }
+
+    pub(super) fn times_invited(&self, email: &str) -> u32 {
+        self.invited.get(&short(email.as_bytes())).copied().unwrap_or_default()
     }
 
     pub(super) fn set_faults(&mut self, errors: f64, hang: f64) {
@@ -90,9 +97,10 @@ impl Ledger {
 
     /// Creates an invite, unless its key was seen before: then the first answer is given again.
     pub(super) fn create_invite(&mut self, key: Option<&[u8]>, body: &[u8]) -> Answer {
-        if let Err(refused) = calls::check_invite(body) {
-            return refused;
-        }
+        let email = match calls::invited_email(body) {
+            Ok(email) => email,
+            Err(refused) => return refused,
+        };
         let invite = short(body);
         if let Some(key) = key.map(short) {
             if let Some(first) = self.keys.get(&key) {
@@ -106,6 +114,7 @@ impl Ledger {
             self.keys.insert(key, invite);
         }
         self.stats.invites += 1;
+        *self.invited.entry(short(email.as_bytes())).or_default() += 1;
         if !self.invites.insert(invite) {
             self.stats.duplicate_invites += 1;
         }

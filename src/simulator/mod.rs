@@ -130,6 +130,11 @@ impl Simulator {
         lock(&self.ledger).stats()
     }
 
+    /// How many invites were created for an e-mail address.
+    pub fn times_invited(&self, email: &str) -> u32 {
+        lock(&self.ledger).times_invited(email)
+    }
+
     /// From now on, so many of the calls fail and hang (shares, 0 to 1): an outage, or its end.
     pub fn set_faults(&self, errors: f64, hang: f64) {
         lock(&self.ledger).set_faults(errors, hang);

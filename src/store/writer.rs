@@ -16,7 +16,7 @@ use std::{
 use rusqlite::Connection;
 
 use super::error::{Result, StoreError};
-use crate::{clock::Clock, model::Timestamp};
+use crate::{clock::Clock, crash_point::crash_point, model::Timestamp};
 
 /// Operations that may wait; whoever brings one more waits for a place.
 const QUEUE: usize = 1_024;
@@ -146,8 +146,12 @@ fn write_group(
             group.extend(operations.try_recv());
         }
     };
+    crash_point("writer.written");
     match written.and_then(|()| run(connection, "COMMIT")) {
-        Ok(()) => Ok(()),
+        Ok(()) => {
+            crash_point("writer.committed");
+            Ok(())
+        }
         Err(error) => {
             if !connection.is_autocommit() {
                 run(connection, "ROLLBACK")?;

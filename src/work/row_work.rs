@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     appliance::Appliance,
+    crash_point::crash_point,
     downstream::{Permit, Request, Reservation},
     model::{
         FailureCode, Step, StepFailure, backoff,
@@ -113,9 +114,11 @@ impl Worker<'_> {
         }
         let permit = self.permit(step, request, reservation).inspect_err(|_| self.standing.sent_at = sent_before)?;
         let was_probe = permit.is_probe();
+        crash_point("request.leaving");
         let left_at = self.appliance.clock.now();
         self.standing.first_request_at.get_or_insert(left_at);
         let (outcome, duration) = self.appliance.downstream.send(request, key.as_deref(), permit);
+        crash_point("request.ended");
         let reached = match &outcome {
             Outcome::Transient { reached, .. } => *reached,
             Outcome::Success { .. } | Outcome::Permanent(_) => Reached::Answered,

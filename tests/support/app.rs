@@ -3,8 +3,8 @@
 use std::{
     io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
-    sync::{Arc, Condvar, Mutex},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -12,7 +12,7 @@ use dripfeed::simulator::{Simulator, SimulatorOptions, Stats};
 use serde_json::Value;
 
 /// No state that a test waits for takes longer than this, on the slowest machine.
-const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_secs(60);
 /// Between two looks at something that is waited for.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
@@ -61,7 +61,7 @@ pub struct App {
 struct Running {
     child: Child,
     address: String,
-    log: Arc<(Mutex<String>, Condvar)>,
+    log: Arc<Mutex<String>>,
 }
 
 impl App {
@@ -143,24 +143,50 @@ base_url = "{downstream}"
 
     /// Starts the server and waits until it listens.
     pub fn serve(&mut self) {
-        let mut child = self.binary(&["serve"]).stderr(Stdio::piped()).spawn().expect("the binary");
+        self.launch(&[]);
+        assert!(self.listens(), "the server did not start:\n{}", self.log());
+    }
+
+    /// Starts the server with this in its environment, and waits for nothing.
+    pub fn launch(&mut self, environment: &[(&str, &str)]) {
+        let mut command = self.binary(&["serve"]);
+        command.envs(environment.iter().copied()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the binary");
         let stderr = child.stderr.take().expect("piped");
-        let log = Arc::new((Mutex::new(String::new()), Condvar::new()));
+        let log = Arc::new(Mutex::new(String::new()));
         let kept = log.clone();
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                kept.0.lock().expect("log").push_str(&(line + "\n"));
-                kept.1.notify_all();
+                kept.lock().expect("log").push_str(&(line + "\n"));
             }
-            kept.1.notify_all();
         });
-        let address = {
-            let lines = log.0.lock().expect("log");
-            let waited = log.1.wait_timeout_while(lines, DEADLINE, |lines| address_in(lines).is_none());
-            let (lines, _) = waited.expect("log");
-            address_in(&lines).unwrap_or_else(|| panic!("the server did not start:\n{lines}"))
+        self.server = Some(Running { child, address: String::new(), log });
+    }
+
+    /// Waits until the launched server listens; `false` if it ended before.
+    pub fn listens(&mut self) -> bool {
+        let Running { child, address, log } = self.server.as_mut().expect("a launched server");
+        let text = || log.lock().expect("log").clone();
+        let look = || match address_in(&text()) {
+            None => child.try_wait().expect("a child").map(|_| None),
+            found => Some(found),
         };
-        self.server = Some(Running { child, address, log });
+        let found = until("the server listens, or ends", look, text);
+        *address = found.clone().unwrap_or_default();
+        found.is_some()
+    }
+
+    /// How the launched server ended by itself, if it does within `longest`.
+    pub fn ends_within(&mut self, longest: Duration) -> Option<ExitStatus> {
+        let child = &mut self.server.as_mut().expect("a launched server").child;
+        let deadline = Instant::now() + longest;
+        loop {
+            let ended = child.try_wait().expect("a child");
+            if ended.is_some() || Instant::now() >= deadline {
+                return ended;
+            }
+            std::thread::park_timeout(LOOK_AGAIN);
+        }
     }
 
     fn server(&self) -> &Running {
@@ -169,7 +195,7 @@ base_url = "{downstream}"
 
     /// Everything that the server has logged.
     pub fn log(&self) -> String {
-        self.server().log.0.lock().expect("log").clone()
+        self.server().log.lock().expect("log").clone()
     }
 
     /// Ends the server at once, as a power cut would end the process.
@@ -231,7 +257,11 @@ base_url = "{downstream}"
     }
 
     pub fn batch(&self, id: &str) -> Value {
-        let (status, batch) = self.get(&self.key, &format!("/v2/batches/{id}"));
+        self.batch_of(&self.key, id)
+    }
+
+    pub fn batch_of(&self, key: &str, id: &str) -> Value {
+        let (status, batch) = self.get(key, &format!("/v2/batches/{id}"));
         assert_eq!(status, 200, "{batch}");
         let counts = &batch["counts"];
         let sum: u64 = ["pending", "processing", "completed", "failed", "cancelled"]
@@ -247,12 +277,17 @@ base_url = "{downstream}"
         self.until(&format!("{id} is {status}"), || Some(self.batch(id)).filter(|batch| batch["status"] == status))
     }
 
-    /// Every row of a batch, page by page.
+    /// Every row of a batch of `acme`, page by page.
     pub fn rows(&self, id: &str) -> Vec<Value> {
+        self.rows_of(&self.key, id)
+    }
+
+    /// Every row of a batch, page by page.
+    pub fn rows_of(&self, key: &str, id: &str) -> Vec<Value> {
         let mut rows = Vec::new();
         let mut after = String::new();
         loop {
-            let (status, mut page) = self.get(&self.key, &format!("/v2/batches/{id}/rows?limit=1000{after}"));
+            let (status, mut page) = self.get(key, &format!("/v2/batches/{id}/rows?limit=1000{after}"));
             assert_eq!(status, 200, "{page}");
             rows.append(page["rows"].as_array_mut().expect("rows"));
             match page["next"].as_str() {
