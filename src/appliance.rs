@@ -87,7 +87,7 @@ impl Appliance {
     ) -> Result<Arc<Self>, OpenError> {
         // The keys come first: without them nothing may be created that would have to be thrown away.
         let ring = keys::read_ring(&config)?;
-        let store = Store::open(&config.storage.data_dir, config.database.synchronous, clock.clone())?;
+        let store = Store::open(&config.storage.data_dir, config.database, clock.clone())?;
         let identity = keys::unlock(&store, &ring)?;
         let objects = match &config.objects {
             config::Objects::Local => Objects::local(config.storage.data_dir.join(OBJECTS_FOLDER))?,

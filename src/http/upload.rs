@@ -402,10 +402,7 @@ fn invalid_file(report: &Report) -> Problem {
 fn not_stored(error: &ObjectError) -> Problem {
     tracing::error!(%error, "an upload could not be stored");
     if matches!(error, ObjectError::Full { .. }) {
-        return Problem::new(
-            ProblemCode::DiskFull,
-            "The disk is full; the operator has to make room. Nothing was kept.",
-        );
+        return Problem::disk_full();
     }
     Problem::new(ProblemCode::Unavailable, "The file could not be stored; try again. Nothing was kept.").retry_after(10)
 }

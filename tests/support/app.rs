@@ -32,6 +32,8 @@ pub struct Setup {
     /// Both dependencies' settings besides the base URL.
     pub dependency: String,
     pub simulator: SimulatorOptions,
+    /// Where its folder is made; `None`: where temporary folders are.
+    pub within: Option<PathBuf>,
 }
 
 impl Default for Setup {
@@ -42,6 +44,7 @@ impl Default for Setup {
             workers: "threads = 8".into(),
             dependency: "rate_per_second = 2000\nburst = 50\nconcurrency = 16\ntimeout = \"5s\"".into(),
             simulator: SimulatorOptions::default(),
+            within: None,
         }
     }
 }
@@ -70,7 +73,8 @@ impl App {
 
     /// Everything but the server.
     pub fn prepared(setup: Setup) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let within = setup.within.unwrap_or_else(std::env::temp_dir);
+        let folder = tempfile::tempdir_in(within).expect("a temporary folder");
         let simulator = Simulator::start(setup.simulator).expect("a simulator");
         std::fs::write(folder.path().join("keys"), KEY_LINE).expect("a key file");
         let at = folder.path().display();
