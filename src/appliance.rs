@@ -18,6 +18,7 @@ use crate::{
         dependencies::StoredLedger,
         stuck::{self, ProcessKind},
     },
+    upload::GivenUp,
     work::open_batch::{OpenBatch, OpenBatchError, OpenBatches},
 };
 
@@ -45,6 +46,8 @@ pub struct Appliance {
     pub extract_bell: Bell,
     /// The end of this process.
     pub closing: Closing,
+    /// Uploads that are still to be cleared away.
+    pub given_up: GivenUp,
     rules: BTreeMap<String, Rules>,
     open_batches: OpenBatches,
 }
@@ -122,6 +125,7 @@ impl Appliance {
             work_bell,
             extract_bell: Bell::default(),
             closing: Closing::default(),
+            given_up: GivenUp::default(),
             open_batches: OpenBatches::default(),
         }))
     }

@@ -71,6 +71,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the same operation may succeed later, without anything of it having been kept.
+    pub fn is_passing(&self) -> bool {
+        matches!(self.cause(), Self::Busy | Self::DiskFull | Self::NoReader(_) | Self::RolledBack)
+    }
+
     /// What went wrong, whichever operation of the group it befell.
     pub fn cause(&self) -> &Self {
         match self {

@@ -37,7 +37,7 @@ use crate::{
 const SHORTEST_RELEASE: Duration = Duration::from_millis(250);
 /// Somebody who waits without limit renews the claim at least this often.
 const LONGEST_WAIT_BETWEEN_RENEWALS: Duration = Duration::from_secs(5);
-/// How long a settle that the database refuses is tried again, each time after this pause, while the claim lasts.
+/// A settle that the database refuses is tried again after this pause.
 const SETTLE_AGAIN: Duration = Duration::from_secs(1);
 
 /// How a claim ended, for whoever watches.
@@ -319,8 +319,9 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Ends the claim. The outcome of a request must not be lost to a database that is busy for a while, so the settle
-    /// is tried again for as long as the claim lasts; after that whoever claims the row next repeats the request.
+    /// Ends the claim. The outcome of a request must not be lost to a database that is busy or full for a while, so the
+    /// settle is tried again until it is taken, or the claim is somebody else's. Any other fault, and a server that has
+    /// to end, get as long as the claim lasts; after that whoever claims the row next repeats the request.
     fn settle(&mut self, stopped: Result<(), Stop>) -> Result<Ended, StoreError> {
         let (ending, ended) = match stopped {
             Ok(()) => (Ending::Completed, Ended::Completed),
@@ -348,13 +349,19 @@ impl<'a> Worker<'a> {
                 Ok(Held::Yes) => return Ok(ended),
                 Ok(Held::No) => return Ok(self.taken_over()),
                 Err(StoreError::Closed) => return Err(StoreError::Closed),
-                Err(error) if self.appliance.clock.now() >= self.claim_expires_at => return Err(error),
+                Err(error) if self.has_lapsed() && (!error.is_passing() || self.appliance.closing.is_closed()) => {
+                    return Err(error);
+                }
                 Err(error) => {
                     tracing::warn!(batch = %self.batch.id, row = row.number(), %error, "a settle was refused; trying again");
                     std::thread::sleep(SETTLE_AGAIN);
                 }
             }
         }
+    }
+
+    fn has_lapsed(&self) -> bool {
+        self.appliance.clock.now() >= self.claim_expires_at
     }
 
     fn taken_over(&self) -> Ended {
