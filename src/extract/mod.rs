@@ -50,13 +50,13 @@ enum Obstacle {
     Objects(#[from] ObjectError),
     #[error("{0}")]
     Batch(#[from] OpenBatchError),
-    #[error("the stored file is damaged")]
+    #[error("the stored file is damaged; upload it again")]
     Damaged,
     #[error("the stored file could not be read: {0}")]
     Read(std::io::Error),
     #[error("a part of the file could not be sealed; the log says why")]
     Sealing,
-    #[error("the stored file has {found} rows and should have {expected}")]
+    #[error("the stored file is damaged: it has {found} rows and should have {expected}; upload it again")]
     Rows { found: u32, expected: u32 },
 }
 

@@ -26,7 +26,7 @@ use crate::{
         workflow::Repeat,
     },
     store::{
-        Held, StoreError,
+        Held, StoreError, batches,
         claims::{ClaimedRow, LastError},
         settle::{self, Ending, Failure, Standing},
     },
@@ -407,19 +407,21 @@ fn template_cells(workflow: &Workflow, cells: impl Iterator<Item = (String, Stri
 /// A row that does not open fails at once: no retry could change that.
 fn settle_unopened(appliance: &Appliance, claimed: &ClaimedRow, why: Unopened) -> Result<Ended, StoreError> {
     let number = claimed.row.number();
+    let key = claimed.row.batch();
+    let batch = appliance.store.read(move |connection| batches::by_key(connection, key))?.id;
     let (ending, ended) = match why {
         Unopened::Batch(OpenBatchError::Store(error)) => return Err(error),
         Unopened::NoWorkflow => {
-            tracing::error!(row = number, "a row's workflow is not configured any more");
+            tracing::error!(%batch, row = number, "a row's workflow is not configured any more");
             let at = appliance.clock.now().after(backoff::LONGEST_WAIT);
             (Ending::Released { next_attempt_at: at, failure: None }, Ended::Released(at))
         }
         Unopened::Batch(error) => {
-            tracing::error!(row = number, %error, "a row cannot be opened");
+            tracing::error!(%batch, row = number, %error, "a row cannot be opened");
             (undecryptable(), Ended::Failed(FailureCode::Undecryptable))
         }
         Unopened::Row => {
-            tracing::error!(row = number, "a row cannot be opened: it is damaged, or its batch's key is another");
+            tracing::error!(%batch, row = number, "a row cannot be opened: it is damaged, or its batch's key is another");
             (undecryptable(), Ended::Failed(FailureCode::Undecryptable))
         }
     };

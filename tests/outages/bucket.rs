@@ -1,5 +1,7 @@
 //! The bucket goes away: while a file goes up, and while it is read back.
 
+use std::path::PathBuf;
+
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -8,7 +10,7 @@ use crate::{
     support::{
         app::{App, Setup, files, people},
         proxy::{Line, Proxy},
-        s3::S3Server,
+        s3::{BUCKET, S3Server},
     },
     until_no_upload_is_left, wide_people,
 };
@@ -18,15 +20,15 @@ const MEGABYTE: usize = 1 << 20;
 const WIDE_ROWS: usize = 4_000;
 
 /// An app that reaches its bucket through a line that can be cut.
-struct World {
-    app: App,
-    line: Proxy,
+pub struct World {
+    pub app: App,
+    pub line: Proxy,
     bucket: TempDir,
     _s3: S3Server,
 }
 
 impl World {
-    fn start(setup: Setup) -> Self {
+    pub fn start(setup: Setup) -> Self {
         let bucket = tempfile::tempdir().expect("a folder");
         let s3 = S3Server::start(bucket.path());
         let line = Proxy::start(s3.address);
@@ -36,7 +38,7 @@ impl World {
              secret_key = \"{}\"",
             line.address, settings.bucket, settings.access_key, settings.secret_key
         );
-        std::fs::create_dir(bucket.path().join(&settings.bucket)).expect("a bucket");
+        std::fs::create_dir(bucket.path().join(BUCKET)).expect("a bucket");
         Self { app: App::start(Setup { more, ..setup }), line, bucket, _s3: s3 }
     }
 
@@ -58,14 +60,19 @@ impl World {
         assert_each_row_once(&self.app, rows as u64);
     }
 
-    /// Stored files that can be seen in the bucket.
+    /// How many stored files can be seen in the bucket.
     fn stored(&self) -> usize {
         let names = files(self.bucket.path());
         names.iter().filter(|name| name.file_name().is_some_and(|it| it.to_string_lossy().starts_with("bat_"))).count()
     }
 
+    /// Where the bucket keeps the stored file of a batch.
+    pub fn stored_file(&self, id: &str) -> PathBuf {
+        self.bucket.path().join(BUCKET).join(format!("{id}.csv"))
+    }
+
     /// The batch is not lost: it waits and says why.
-    fn assert_extraction_waits(&self, id: &str) {
+    pub fn assert_extraction_waits(&self, id: &str) {
         let waiting = self.app.until("extraction waits for the bucket", || {
             Some(self.app.batch(id)).filter(|batch| batch["error"].is_object())
         });

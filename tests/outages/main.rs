@@ -5,6 +5,7 @@
 mod support;
 
 mod bucket;
+mod damage;
 mod disk;
 mod lock;
 
