@@ -5,4 +5,5 @@ mod fixture;
 mod gates;
 mod limits;
 mod rooms;
+#[path = "../support/server.rs"]
 mod server;

@@ -6,6 +6,7 @@ mod support;
 
 mod bucket;
 mod damage;
+mod dependency;
 mod disk;
 mod lock;
 

@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Read},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::{Arc, Condvar, Mutex},
@@ -32,6 +33,8 @@ pub struct Setup {
     /// Both dependencies' settings besides the base URL.
     pub dependency: String,
     pub simulator: SimulatorOptions,
+    /// What both dependencies are; `None`: the simulator.
+    pub downstream: Option<SocketAddr>,
     /// Where its folder is made; `None`: where temporary folders are.
     pub within: Option<PathBuf>,
 }
@@ -44,6 +47,7 @@ impl Default for Setup {
             workers: "threads = 8".into(),
             dependency: "rate_per_second = 2000\nburst = 50\nconcurrency = 16\ntimeout = \"5s\"".into(),
             simulator: SimulatorOptions::default(),
+            downstream: None,
             within: None,
         }
     }
@@ -79,7 +83,7 @@ impl App {
         std::fs::write(folder.path().join("keys"), KEY_LINE).expect("a key file");
         let at = folder.path().display();
         let Setup { more, dispatch, workers, dependency, .. } = setup;
-        let downstream = simulator.address();
+        let downstream = setup.downstream.unwrap_or_else(|| simulator.address());
         let config = format!(
             r#"
 [server]

@@ -4,3 +4,4 @@
 pub mod app;
 pub mod proxy;
 pub mod s3;
+pub mod server;
