@@ -7,7 +7,7 @@ use dripfeed::{
     clock::Clock,
     model::{BatchId, ClaimOwner, workflow::Repeat},
     store::{
-        Durability, Store,
+        DatabaseSettings, Durability, Store,
         batches::{self, NewBatch},
         claims::{self, Claimant, Openings},
         clients,
@@ -39,7 +39,8 @@ impl Openings for AllOpen {
 fn main() {
     for pending in [10_000, 100_000, 1_000_000] {
         let folder = tempfile::tempdir().expect("a folder");
-        let store = Store::open(folder.path(), Durability::Normal, Clock::machine()).expect("a database");
+        let settings = DatabaseSettings { synchronous: Durability::Normal, ..DatabaseSettings::default() };
+        let store = Store::open(folder.path(), settings, Clock::machine()).expect("a database");
         let owner = ClaimOwner::random();
         for client in 1..=CLIENTS {
             fill(&store, owner, client, pending / CLIENTS);

@@ -22,6 +22,7 @@ use crate::{
         dependencies::StoredLedger,
         stuck::{self, ProcessKind},
     },
+    upload::GivenUp,
     work::open_batch::{OpenBatch, OpenBatchError, OpenBatches},
 };
 
@@ -51,6 +52,8 @@ pub struct Appliance {
     pub closing: Closing,
     /// Settles that came after their claim had been taken over, and changed nothing.
     pub late_settles: AtomicU64,
+    /// Uploads that are still to be cleared away.
+    pub given_up: GivenUp,
     rules: BTreeMap<String, Rules>,
     open_batches: OpenBatches,
 }
@@ -93,7 +96,7 @@ impl Appliance {
     ) -> Result<Arc<Self>, OpenError> {
         // The keys come first: without them nothing may be created that would have to be thrown away.
         let ring = keys::read_ring(&config)?;
-        let store = Store::open(&config.storage.data_dir, config.database.synchronous, clock.clone())?;
+        let store = Store::open(&config.storage.data_dir, config.database, clock.clone())?;
         let identity = keys::unlock(&store, &ring)?;
         let objects = match &config.objects {
             config::Objects::Local => Objects::local(config.storage.data_dir.join(OBJECTS_FOLDER))?,
@@ -129,6 +132,7 @@ impl Appliance {
             extract_bell: Bell::default(),
             closing: Closing::default(),
             late_settles: AtomicU64::new(0),
+            given_up: GivenUp::default(),
             open_batches: OpenBatches::default(),
         }))
     }

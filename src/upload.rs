@@ -1,9 +1,14 @@
 //! An upload: one pass over a body that checks every row, and seals and stores the file while it does; then a batch.
 //!
 //! Nothing is kept of an upload that does not become a batch. It is noted before its first byte is stored, so that
-//! even after a crash the next server knows what to clear away ([`sweep`]).
+//! even after a crash the next server knows what to clear away ([`sweep`]). Where the outage that stopped an upload
+//! also stands in the way of clearing it away, that is done when the outage is over ([`clear_away`]).
 
-use std::io::Read;
+use std::{
+    io::Read,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use serde_json::Value;
 
@@ -25,6 +30,9 @@ use crate::{
 
 /// Skipped lines that are noted in one transaction.
 const SKIPPED_AT_ONCE: usize = 500;
+
+/// How often it is tried to clear away what is left of uploads.
+const CLEAR_AWAY_EVERY: Duration = Duration::from_secs(5);
 
 /// Why an upload does not become a batch.
 #[derive(Debug, thiserror::Error)]
@@ -175,8 +183,8 @@ impl Drop for Noted<'_> {
         if !self.kept
             && let Err(error) = discard(self.appliance, self.upload)
         {
-            // It stays noted, so the next start clears it away.
             tracing::warn!(upload = %self.upload.id, %error, "a refused upload could not be cleared away yet");
+            self.appliance.given_up.add(self.upload);
         }
     }
 }
@@ -202,6 +210,35 @@ pub fn sweep(appliance: &Appliance) -> Result<(), UploadError> {
     // What was only half written has no name yet that could be deleted.
     appliance.objects.sweep()?;
     Ok(())
+}
+
+/// Uploads that this process gave up and could not clear away yet. They are noted in the database too, for the next
+/// server; that one cannot tell them from uploads under way as long as this one runs.
+#[derive(Default)]
+pub struct GivenUp(Mutex<Vec<Upload>>);
+
+impl GivenUp {
+    fn add(&self, upload: Upload) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(upload);
+    }
+
+    fn take(&self) -> Option<Upload> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+}
+
+/// Clears away what is left of given up uploads, as soon as that is possible, until the appliance closes.
+pub fn clear_away(appliance: &Appliance) {
+    while !appliance.closing.wait(CLEAR_AWAY_EVERY) {
+        while let Some(upload) = appliance.given_up.take() {
+            if let Err(error) = discard(appliance, upload) {
+                tracing::warn!(upload = %upload.id, %error, "a refused upload could not be cleared away yet");
+                appliance.given_up.add(upload);
+                break;
+            }
+            tracing::info!(upload = %upload.id, "a refused upload is cleared away");
+        }
+    }
 }
 
 /// Notes what `on_invalid_row = "skip"` leaves out, in pieces.

@@ -34,11 +34,10 @@ fn created() -> Reply {
 
 /// An App whose steps call this server, with runs asked for by the test.
 fn app_on(server: &Server, more: &str) -> App {
-    let base = server.url();
     App::start(Setup {
         dispatch: "min_interval = \"0s\"".into(),
         dependency: "rate_per_second = 1000\nburst = 50\ntimeout = \"1s\"\ngate_after = 100".into(),
-        downstream: Some(base),
+        downstream: Some(server.address),
         more: more.to_owned(),
         ..Setup::default()
     })

@@ -6,7 +6,7 @@ use dripfeed::{
     clock::Clock,
     model::{BatchId, BatchStatus, ClaimOwner, FailureCode, RowId, RowStatus, Timestamp, workflow::Repeat},
     store::{
-        Durability, Held, Store,
+        DatabaseSettings, Durability, Held, Store,
         batches::{self, Batch, NewBatch},
         claims::{self, Claimant, ClaimedRow, NotClaimed, Openings},
         clients,
@@ -34,7 +34,8 @@ impl World {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let clock = Clock::manual(START);
-        let store = Store::open(folder.path(), Durability::Normal, clock.clone()).expect("a new database");
+        let settings = DatabaseSettings { synchronous: Durability::Normal, ..DatabaseSettings::default() };
+        let store = Store::open(folder.path(), settings, clock.clone()).expect("a new database");
         Self { store, clock, owner: ClaimOwner::random(), _folder: folder }
     }
 

@@ -43,6 +43,6 @@ impl Drop for OpenForCommand {
 /// Just the database, for commands that look at or change what is not sealed.
 pub(super) fn open_store(config: Option<&Path>) -> Result<(Config, Store), CliError> {
     let config = Config::load(config)?;
-    let store = Store::open(&config.storage.data_dir, config.database.synchronous, Clock::machine())?;
+    let store = Store::open(&config.storage.data_dir, config.database, Clock::machine())?;
     Ok((config, store))
 }

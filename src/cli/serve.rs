@@ -124,6 +124,7 @@ impl Server {
             pool.close();
         })?;
         self.spawn("extract", extract::runner::run)?;
+        self.spawn("clear-away", |appliance| upload::clear_away(appliance))?;
         if self.appliance.config.workers.auto_rescue {
             self.spawn("rescue", |appliance| rescue::watch(appliance))?;
         }

@@ -22,13 +22,16 @@ use std::{
 use reader::Section;
 pub use reader::{Env, Fault};
 pub use secret::Secret;
-pub use server::{Access, Database, Encryption, Log, Objects, Server, Storage};
+pub use server::{Access, Encryption, Log, Objects, Server, Storage};
 pub use show::show;
 use toml::{Table, Value};
 pub use units::parse_duration;
 pub use work::{Dispatch, MOST_ROWS_PER_RUN, Uploads, Workers};
 
-use crate::model::{Dependency, Workflow};
+use crate::{
+    model::{Dependency, Workflow},
+    store::DatabaseSettings,
+};
 
 /// What `dripfeed init` writes.
 pub const TEMPLATE: &str = include_str!("template.toml");
@@ -49,7 +52,7 @@ pub struct Config {
     /// `[storage]`
     pub storage: Storage,
     /// `[database]`
-    pub database: Database,
+    pub database: DatabaseSettings,
     /// `[objects]`
     pub objects: Objects,
     /// `[encryption]`
@@ -113,7 +116,7 @@ impl Config {
         let config = Self {
             server: Server::read(root.section("server")),
             storage: Storage::read(root.section("storage")),
-            database: Database::read(root.section("database")),
+            database: server::read_database(root.section("database")),
             objects: Objects::read(root.section("objects"), has_objects),
             encryption: Encryption::read(root.section("encryption")),
             access: Access::read(root.section("access")),

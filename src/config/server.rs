@@ -5,7 +5,10 @@ use std::{io, net::SocketAddr, path::PathBuf};
 use zeroize::Zeroizing;
 
 use super::{reader::Section, secret::Secret};
-use crate::{objects::MinioSettings, store::Durability};
+use crate::{
+    objects::MinioSettings,
+    store::{DatabaseSettings, Durability},
+};
 
 /// `[server]`
 #[derive(Debug, Clone)]
@@ -49,25 +52,21 @@ impl Storage {
 }
 
 /// `[database]`
-#[derive(Debug, Clone)]
-pub struct Database {
-    /// `synchronous`: `full` (an "ok" survives a power failure; the default) or `normal` (it survives the process).
-    pub synchronous: Durability,
-}
-
-impl Database {
-    pub(super) fn read(mut section: Section<'_>) -> Self {
-        let synchronous = match section.text("synchronous").as_deref() {
-            None | Some("full") => Durability::Full,
-            Some("normal") => Durability::Normal,
-            Some(_) => {
-                section.fault("synchronous", "is \"full\" or \"normal\"");
-                Durability::Full
-            }
-        };
-        section.finish();
-        Self { synchronous }
-    }
+pub(super) fn read_database(mut section: Section<'_>) -> DatabaseSettings {
+    let default = DatabaseSettings::default();
+    let synchronous = match section.text("synchronous").as_deref() {
+        None => default.synchronous,
+        Some("full") => Durability::Full,
+        Some("normal") => Durability::Normal,
+        Some(_) => {
+            section.fault("synchronous", "is \"full\" or \"normal\"");
+            default.synchronous
+        }
+    };
+    let settings =
+        DatabaseSettings { synchronous, busy_timeout: section.duration("busy_timeout", default.busy_timeout) };
+    section.finish();
+    settings
 }
 
 /// `[objects]`: where stored files are.

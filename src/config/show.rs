@@ -22,7 +22,13 @@ pub fn show(config: &Config) -> String {
             ],
         ),
         ("storage", vec![("data_dir", Value::from(config.storage.data_dir.display().to_string()))]),
-        ("database", vec![("synchronous", Value::from(durability(config.database.synchronous)))]),
+        (
+            "database",
+            vec![
+                ("synchronous", Value::from(durability(config.database.synchronous))),
+                ("busy_timeout", Value::from(show_duration(config.database.busy_timeout))),
+            ],
+        ),
         ("encryption", vec![("key_file", Value::from(config.encryption.key_file.display().to_string()))]),
         (
             "access",

@@ -15,13 +15,16 @@ use serde_json::Value;
 use ureq::http::StatusCode;
 
 use super::{
-    client::{Answer, AnswerBody, CallError},
+    client::{Answer, AnswerBody, CallError, MAX_ANSWER},
     gate::{GateReason, Health},
 };
 use crate::model::{
     FailureCode, StepFailure, Timestamp,
     outcome::{Outcome, Reached},
 };
+
+/// What a person needs to know of a redirect. Where it leads stays out: it may hold what rows hold.
+const NOT_FOLLOWED: &str = ". Redirects are not followed: `base_url` should say where the API is";
 
 /// The most bytes of an answer's body that are kept with a failure.
 pub const MAX_KEPT_BODY: usize = 4 * 1024;
@@ -68,13 +71,15 @@ pub fn outcome(
             }
         },
         (200..=299, AnswerBody::TooLarge(body)) => {
-            let message = format!("{dependency} answered {}, but with too large a body", told(status));
+            let most = MAX_ANSWER / 1024;
+            let message = format!("{dependency} answered {}, but with a body of more than {most} KiB", told(status));
             Outcome::Permanent(failure(FailureCode::BadAnswer, message, &body))
         }
         (200..=299, AnswerBody::Broken(_, error)) => silent(dependency, error, Some(status), silence_counts),
         (_, AnswerBody::Whole(body) | AnswerBody::TooLarge(body) | AnswerBody::Broken(body, _)) => {
             let code = if status >= 500 { FailureCode::ServerError } else { FailureCode::Rejected };
-            let failure = failure(code, format!("{dependency} answered {}", told(status)), &body);
+            let hint = if (300..400).contains(&status) { NOT_FOLLOWED } else { "" };
+            let failure = failure(code, format!("{dependency} answered {}{hint}", told(status)), &body);
             match status {
                 408 | 425 | 429 | 500.. => {
                     let counted = !matches!(status, 429 | 503);

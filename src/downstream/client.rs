@@ -16,7 +16,7 @@ use ureq::{
     },
 };
 
-use super::{request::Filled, resolver::Remembering};
+use super::{agents::Agents, request::Filled, resolver::Remembering};
 use crate::{
     clock::Clock,
     model::{Dependency, FailureCode, outcome::Reached, workflow::Method},
@@ -87,7 +87,7 @@ pub enum ClientError {
 
 /// Sends requests to one dependency, over connections that it keeps.
 pub struct Client {
-    agent: Agent,
+    agents: Agents,
     base_url: String,
     headers: HeaderMap,
 }
@@ -112,9 +112,13 @@ impl Client {
             headers.insert(HeaderName::try_from(name).map_err(|_| wrong())?, value);
         }
         let names = Arc::new(Remembering::new(resolver, clock));
-        let dialer = Dialer { inner: DefaultConnector::new(), names: names.clone() };
-        let agent = Agent::with_parts(config(dependency), dialer, Names(names));
-        Ok(Self { agent, base_url: dependency.base_url.clone(), headers })
+        let (config, moving) = (config(dependency), names.clone());
+        let make = move || {
+            let dialer = Dialer { inner: DefaultConnector::new(), names: names.clone() };
+            Agent::with_parts(config.clone(), dialer, Names(names.clone()))
+        };
+        let agents = Agents::new(make, move || moving.moves());
+        Ok(Self { agents, base_url: dependency.base_url.clone(), headers })
     }
 
     /// Sends one request, and reads its answer to the end, so that the connection can be used again.
@@ -127,15 +131,16 @@ impl Client {
 
     fn send(&self, filled: &Filled, idempotency_key: Option<&str>) -> Result<Response<Body>, Error> {
         let request = self.request(filled, idempotency_key)?;
+        let agent = self.agents.current();
         match (&filled.body, filled.method) {
-            (None, _) => self.agent.run(request.map(|()| ())),
-            (Some(body), Method::Post | Method::Put | Method::Patch) => self.agent.run(request.map(|()| &body[..])),
+            (None, _) => agent.run(request.map(|()| ())),
+            (Some(body), Method::Post | Method::Put | Method::Patch) => agent.run(request.map(|()| &body[..])),
             // ureq sends a body with these only where it is told that this is meant.
             (Some(body), Method::Get | Method::Delete) => {
                 let (parts, ()) = request.into_parts();
                 let mut builder = match filled.method {
-                    Method::Get => self.agent.get(parts.uri),
-                    _ => self.agent.delete(parts.uri),
+                    Method::Get => agent.get(parts.uri),
+                    _ => agent.delete(parts.uri),
                 }
                 .force_send_body();
                 for (name, value) in &parts.headers {
@@ -297,16 +302,27 @@ mod tests {
         }
     }
 
-    /// Answers every connection once, with this status.
+    /// Answers the first request of every connection with this status, and closes it.
     fn server(status: u16) -> SocketAddr {
+        serve(format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"), 1)
+    }
+
+    /// Answers every request of every connection with this status, and keeps them open.
+    fn keeping_server(status: u16) -> SocketAddr {
+        serve(format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n"), usize::MAX)
+    }
+
+    fn serve(answer: String, requests: usize) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address");
         thread::spawn(move || {
             for mut stream in listener.incoming().flatten() {
-                let reader = BufReader::new(stream.try_clone().expect("a stream"));
-                reader.lines().map_while(Result::ok).find(String::is_empty);
-                let answer = format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-                let _ = stream.write_all(answer.as_bytes());
+                let answer = answer.clone();
+                thread::spawn(move || {
+                    let reader = BufReader::new(stream.try_clone().expect("a stream"));
+                    let ends = reader.lines().map_while(Result::ok).filter(String::is_empty);
+                    ends.take(requests).try_for_each(|_| stream.write_all(answer.as_bytes()))
+                });
             }
         });
         address
@@ -351,6 +367,21 @@ mod tests {
         assert_eq!(status().map_err(|error| error.reached), Err(Reached::NotSent));
         move_to(server(203));
         assert_eq!(status(), Ok(203));
+    }
+
+    #[test]
+    fn a_name_that_moves_is_followed_although_the_old_address_keeps_its_connections() {
+        let clock = Clock::manual(Timestamp(0));
+        let name = OneName(Arc::new(Mutex::new(keeping_server(201))));
+        let client = Client::with_resolver(&dependency(), name.clone(), clock.clone()).expect("a client");
+        let status = || client.call(&get(), None).map(|answer| answer.status);
+        assert_eq!((status(), status()), (Ok(201), Ok(201)));
+
+        *name.0.lock().expect("not poisoned") = keeping_server(202);
+        clock.advance(LIFETIME);
+        // The request that finds the name moved may still go where there is a connection.
+        status().expect("an answer");
+        assert_eq!((status(), status()), (Ok(202), Ok(202)));
     }
 
     #[test]

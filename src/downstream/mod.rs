@@ -16,6 +16,7 @@
 //! Knows nothing of batches, rows or the store: what must be durable goes through the trait [`Ledger`].
 
 pub mod admission;
+mod agents;
 mod bookkeeper;
 mod calls;
 mod classify;

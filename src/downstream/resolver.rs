@@ -2,10 +2,13 @@
 //! already has; here that costs a look into a small table. Literal addresses are not looked up at all.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fmt,
     net::{IpAddr, SocketAddr},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -21,7 +24,8 @@ use ureq::{
 
 use crate::clock::Clock;
 
-/// How long an answer is believed. A name that moved is followed within this, and at once where connecting fails.
+/// How long an answer is believed. A name that moved is followed by the requests after the first one that is later
+/// than this, and at once where connecting fails.
 pub const LIFETIME: Duration = Duration::from_secs(30);
 
 /// Remembers what another resolver found. Failures are not remembered.
@@ -29,25 +33,32 @@ pub struct Remembering<R> {
     inner: R,
     clock: Clock,
     found: Mutex<HashMap<String, Found>>,
+    moves: AtomicU64,
 }
 
 struct Found {
     addresses: ResolvedSocketAddrs,
-    /// Steady time.
-    until: i64,
+    /// Steady time; `None`: not believed any more.
+    until: Option<i64>,
 }
 
 impl<R> Remembering<R> {
     /// Remembers nothing yet.
     pub fn new(inner: R, clock: Clock) -> Self {
-        Self { inner, clock, found: Mutex::default() }
+        Self { inner, clock, found: Mutex::default(), moves: AtomicU64::new(0) }
     }
 
     /// The next request looks the name up again.
     pub fn forget(&self, uri: &Uri) {
-        if let Some(authority) = uri.authority() {
-            self.found().remove(authority.as_str());
+        let name = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
+        if let Some(found) = self.found().get_mut(name) {
+            found.until = None;
         }
+    }
+
+    /// How often a name was found to have other addresses than before.
+    pub fn moves(&self) -> u64 {
+        self.moves.load(Ordering::Acquire)
     }
 
     fn found(&self) -> MutexGuard<'_, HashMap<String, Found>> {
@@ -65,12 +76,15 @@ impl<R: Resolver> Remembering<R> {
         }
         let name = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
         let now = self.clock.steady();
-        if let Some(found) = self.found().get(name).filter(|found| now < found.until) {
+        if let Some(found) = self.found().get(name).filter(|found| found.until.is_some_and(|until| now < until)) {
             return Ok(found.addresses.clone());
         }
         let addresses = self.inner.resolve(uri, config, timeout)?;
-        let until = now.saturating_add(LIFETIME.as_nanos() as i64);
-        self.found().insert(name.to_owned(), Found { addresses: addresses.clone(), until });
+        let until = Some(now.saturating_add(LIFETIME.as_nanos() as i64));
+        let before = self.found().insert(name.to_owned(), Found { addresses: addresses.clone(), until });
+        if before.is_some_and(|before| !same(&before.addresses, &addresses)) {
+            self.moves.fetch_add(1, Ordering::AcqRel);
+        }
         Ok(addresses)
     }
 }
@@ -79,6 +93,12 @@ impl<R> fmt::Debug for Remembering<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Remembering")
     }
+}
+
+/// Whether these are the same addresses, in whatever order: name servers turn it round.
+fn same(before: &[SocketAddr], now: &[SocketAddr]) -> bool {
+    let set = |addresses: &[SocketAddr]| addresses.iter().copied().collect::<BTreeSet<_>>();
+    set(before) == set(now)
 }
 
 /// The address that a URL has in place of a name.
@@ -96,6 +116,13 @@ fn literal(uri: &Uri) -> Option<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_in_another_order_are_the_same() {
+        let [one, two] = [1, 2].map(|host| SocketAddr::from(([127, 0, 0, host], 80)));
+        assert!(same(&[one, two], &[two, one]));
+        assert!(!same(&[one], &[one, two]));
+    }
 
     #[test]
     fn literal_addresses_need_no_lookup() {

@@ -20,9 +20,14 @@ use crate::{
     intake::records::RecordError,
     model::ClaimOwner,
     objects::ObjectError,
-    store::{Held, StoreError, batches::Batch, extraction},
+    store::{Held, StoreError, Tx, batches::Batch, extraction},
     work::open_batch::OpenBatchError,
 };
+
+/// How long a batch waits whose file or database is out of reach.
+const RETRY_AFTER: Duration = Duration::from_secs(15);
+/// An ending that the database does not take is written again after this pause.
+const NOTE_AGAIN: Duration = Duration::from_secs(1);
 
 /// How an extraction ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,13 +51,13 @@ enum Obstacle {
     Objects(#[from] ObjectError),
     #[error("{0}")]
     Batch(#[from] OpenBatchError),
-    #[error("the stored file is damaged")]
+    #[error("the stored file is damaged; upload it again")]
     Damaged,
     #[error("the stored file could not be read: {0}")]
     Read(std::io::Error),
     #[error("a part of the file could not be sealed; the log says why")]
     Sealing,
-    #[error("the stored file has {found} rows and should have {expected}")]
+    #[error("the stored file is damaged: it has {found} rows and should have {expected}; upload it again")]
     Rows { found: u32, expected: u32 },
 }
 
@@ -61,7 +66,8 @@ impl Obstacle {
     fn is_transient(&self) -> bool {
         match self {
             Self::Store(_) | Self::Read(_) | Self::Sealing => true,
-            Self::Objects(error) => error.is_transient(),
+            // Credentials, policies and file systems are mended by a person, and then the file is still there.
+            Self::Objects(error) => !matches!(error, ObjectError::NotFound { .. } | ObjectError::BadName),
             Self::Batch(OpenBatchError::Store(_)) => true,
             Self::Batch(_) | Self::Damaged | Self::Rows { .. } => false,
         }
@@ -69,11 +75,21 @@ impl Obstacle {
 
     fn code(&self) -> &'static str {
         match self {
+            Self::Store(error) | Self::Batch(OpenBatchError::Store(error)) => match error.cause() {
+                StoreError::DiskFull => "disk_full",
+                _ if error.is_passing() => "unavailable",
+                _ => "internal",
+            },
             Self::Batch(_) => "undecryptable",
             Self::Damaged | Self::Rows { .. } => "damaged_file",
             Self::Objects(_) | Self::Read(_) => "file_unreachable",
-            Self::Store(_) | Self::Sealing => "internal",
+            Self::Sealing => "internal",
         }
+    }
+
+    /// For a person who looks at the batch.
+    fn message(&self) -> String {
+        if self.is_transient() { format!("{self}; it is tried again by itself") } else { self.to_string() }
     }
 }
 
@@ -99,7 +115,7 @@ pub fn extract(appliance: &Arc<Appliance>, batch: &Batch) -> Result<Extracted, S
     let key = batch.batch;
     let ended = match write_all(appliance, batch) {
         Ok(Held::No) => Extracted::Stopped,
-        Ok(Held::Yes) => match appliance.store.write(move |tx| extraction::finish(tx, key, owner))? {
+        Ok(Held::Yes) => match note(appliance, move |tx| extraction::finish(tx, key, owner))? {
             Held::Yes => Extracted::Queued,
             Held::No => Extracted::Stopped,
         },
@@ -108,9 +124,9 @@ pub fn extract(appliance: &Arc<Appliance>, batch: &Batch) -> Result<Extracted, S
             return Ok(Extracted::Later(obstacle.to_string()));
         }
         Err(obstacle) => {
-            let (code, message) = (obstacle.code(), obstacle.to_string());
+            let (code, message) = (obstacle.code(), obstacle.message());
             let kept = message.clone();
-            appliance.store.write(move |tx| extraction::fail(tx, key, owner, code, &kept))?;
+            note(appliance, move |tx| extraction::fail(tx, key, owner, code, &kept))?;
             Extracted::Failed(message)
         }
     };
@@ -121,9 +137,6 @@ pub fn extract(appliance: &Arc<Appliance>, batch: &Batch) -> Result<Extracted, S
     Ok(ended)
 }
 
-/// How long a batch waits whose file or database is out of reach.
-const RETRY_AFTER: Duration = Duration::from_secs(15);
-
 fn release(
     appliance: &Appliance,
     batch: i64,
@@ -132,12 +145,28 @@ fn release(
     obstacle: Option<&Obstacle>,
 ) -> Result<(), StoreError> {
     let next = appliance.clock.now().after(wait);
-    let reason = obstacle.map(|obstacle| (obstacle.code(), obstacle.to_string()));
-    appliance.store.write(move |tx| {
+    let reason = obstacle.map(|obstacle| (obstacle.code(), obstacle.message()));
+    note(appliance, move |tx| {
         let reason = reason.as_ref().map(|(code, message)| (*code, message.as_str()));
         extraction::release(tx, batch, owner, next, reason)
     })?;
     Ok(())
+}
+
+/// Writes down how an extraction ended. A database that is busy or full for a while is asked until it takes it: nobody
+/// else could go on with the batch before.
+fn note<T: Send + 'static>(
+    appliance: &Appliance,
+    ending: impl Fn(&Tx<'_>) -> Result<T, StoreError> + Clone + Send + 'static,
+) -> Result<T, StoreError> {
+    loop {
+        match appliance.store.write(ending.clone()) {
+            Err(error) if error.is_passing() && !appliance.closing.wait(NOTE_AGAIN) => {
+                tracing::warn!(%error, "how an extraction ended could not be noted; trying again");
+            }
+            noted => return noted,
+        }
+    }
 }
 
 fn write_all(appliance: &Arc<Appliance>, batch: &Batch) -> Result<Held, Obstacle> {

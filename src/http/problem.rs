@@ -10,6 +10,9 @@ use warp::{
 
 use crate::store::StoreError;
 
+/// When a caller should come again whom the database could not serve.
+const RETRY_SECONDS: u64 = 5;
+
 /// The stable codes, each with the one HTTP status that it comes with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "they are the interface's own words")]
@@ -146,12 +149,11 @@ impl Problem {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         tracing::error!(%error, "the database could not serve a request");
-        match error {
-            _ if error.is_disk_full() => {
-                Self::new(ProblemCode::DiskFull, "The disk is full; the operator has to make room. Nothing was kept.")
-            }
-            StoreError::Busy | StoreError::NoReader(_) | StoreError::Closed => {
-                Self::new(ProblemCode::Unavailable, "The database is busy; try again.").retry_after(5)
+        match error.cause() {
+            StoreError::DiskFull => Self::disk_full(),
+            StoreError::Busy | StoreError::NoReader(_) | StoreError::Closed | StoreError::RolledBack => {
+                Self::new(ProblemCode::Unavailable, "The database is busy; nothing was changed. Try again in a while.")
+                    .retry_after(RETRY_SECONDS)
             }
             _ => Self::internal(),
         }
@@ -159,6 +161,11 @@ impl From<StoreError> for Problem {
 }
 
 impl Problem {
+    /// No room is left.
+    pub fn disk_full() -> Self {
+        Self::new(ProblemCode::DiskFull, "The disk is full; the operator has to make room. Nothing was kept.")
+    }
+
     /// A fault of ours. What it was stands in the log, under this request's id.
     pub fn internal() -> Self {
         Self::new(ProblemCode::Internal, "Something failed inside; the log has it under this request's id.")

@@ -48,6 +48,8 @@ const LARGEST_CONTEXT: usize = 64 * 1024;
 const LONGEST_FILE_NAME: usize = 255;
 /// When a caller should come again whose upload found no place.
 const BUSY_RETRY_SECONDS: u64 = 5;
+/// And one whose file found the store out of reach.
+const STORE_RETRY_SECONDS: u64 = 10;
 /// `context` for raw bodies.
 const CONTEXT_HEADER: &str = "x-dripfeed-context";
 
@@ -148,8 +150,7 @@ async fn receive(workflow: String, context: Context, headers: HeaderMap, options
     };
     let said = match said {
         Ok(said) => said,
-        // What the checking side found explains more than that it stopped listening.
-        Err(problem) => return incoming.abandon(problem).await,
+        Err(untaken) => return incoming.abandon(untaken).await,
     };
     let seen = request_context(&headers);
     incoming.finish(said.context.or(given).unwrap_or_default(), seen, said.file_name).await
@@ -212,6 +213,20 @@ struct Said {
     context: Option<Map<String, Value>>,
 }
 
+/// Why a body was not taken to its end.
+enum Untaken {
+    /// The checking side stopped listening: it has refused the file.
+    Refused,
+    /// The body itself is of no use.
+    Unusable(Problem),
+}
+
+impl From<Problem> for Untaken {
+    fn from(problem: Problem) -> Self {
+        Self::Unusable(problem)
+    }
+}
+
 /// What the checking side answers with.
 enum Outcome {
     Batch(Box<BatchView>),
@@ -248,11 +263,11 @@ impl Incoming {
     }
 
     /// The whole body is the file.
-    async fn take_raw(&mut self, mut body: Body) -> Result<Said, Problem> {
+    async fn take_raw(&mut self, mut body: Body) -> Result<Said, Untaken> {
         while let Some(chunk) = body.next().await {
             if !self.push(chunk.map_err(broken)?).await {
                 linger(body).await;
-                return Err(bad("The file was refused before its end."));
+                return Err(Untaken::Refused);
             }
         }
         self.end_of_file().await;
@@ -260,20 +275,20 @@ impl Incoming {
     }
 
     /// The part `file` of a form is the file; `context` may stand before or behind it.
-    async fn take_form(&mut self, body: Body, boundary: String) -> Result<Said, Problem> {
+    async fn take_form(&mut self, body: Body, boundary: String) -> Result<Said, Untaken> {
         let mut form = multer::Multipart::new(body, boundary);
         let mut said = Said::default();
         let mut seen_file = false;
         while let Some(mut part) = form.next_field().await.map_err(|_| bad("The form is broken."))? {
             match part.name() {
-                Some("file") if seen_file => return Err(bad("The form has two parts `file`.")),
+                Some("file") if seen_file => return Err(bad("The form has two parts `file`.").into()),
                 Some("file") => {
                     seen_file = true;
                     said.file_name = part.file_name().map(|name| name.chars().take(LONGEST_FILE_NAME).collect());
                     while let Some(chunk) = part.chunk().await.map_err(|_| bad("The form is broken."))? {
                         if !self.push(chunk).await {
                             linger(part.map(|chunk| chunk.map_err(|_| BrokenBody::Broken))).await;
-                            return Err(bad("The file was refused before its end."));
+                            return Err(Untaken::Refused);
                         }
                     }
                     self.end_of_file().await;
@@ -282,16 +297,16 @@ impl Incoming {
                     let mut text = Vec::new();
                     while let Some(chunk) = part.chunk().await.map_err(|_| bad("The form is broken."))? {
                         if text.len() + chunk.len() > LARGEST_CONTEXT {
-                            return Err(Problem::new(ProblemCode::TooLarge, "`context` is too large."));
+                            return Err(Problem::new(ProblemCode::TooLarge, "`context` is too large.").into());
                         }
                         text.extend_from_slice(&chunk);
                     }
                     said.context = Some(parse_context(&text)?);
                 }
-                _ => return Err(bad("The form has a part that is neither `file` nor `context`.")),
+                _ => return Err(bad("The form has a part that is neither `file` nor `context`.").into()),
             }
         }
-        if seen_file { Ok(said) } else { Err(bad("The form has no part `file`.")) }
+        if seen_file { Ok(said) } else { Err(bad("The form has no part `file`.").into()) }
     }
 
     async fn push(&self, chunk: Bytes) -> bool {
@@ -330,13 +345,15 @@ impl Incoming {
         }
     }
 
-    /// The body cannot be used. If the checking side had stopped first, its reason is the one to tell.
-    async fn abandon(self, problem: Problem) -> Answer {
-        let stopped_first = self.checking.is_finished();
+    /// The body was not taken to its end. Where the checking side stopped first, its reason is the one to tell; it may
+    /// come late, because what was stored is cleared away before.
+    async fn abandon(self, untaken: Untaken) -> Answer {
+        let stopped_first = matches!(untaken, Untaken::Refused) || self.checking.is_finished();
         drop((self.feed, self.meta));
-        match joined(self.checking).await {
-            Err(refused) if stopped_first => Err(refused),
-            _ => Err(problem),
+        match (joined(self.checking).await, untaken) {
+            (Err(refused), _) if stopped_first => Err(refused),
+            (_, Untaken::Unusable(problem)) => Err(problem),
+            (_, Untaken::Refused) => Err(bad("The body goes on behind the end of the file.")),
         }
     }
 }
@@ -402,10 +419,11 @@ fn invalid_file(report: &Report) -> Problem {
 fn not_stored(error: &ObjectError) -> Problem {
     tracing::error!(%error, "an upload could not be stored");
     if matches!(error, ObjectError::Full { .. }) {
-        return Problem::new(
-            ProblemCode::DiskFull,
-            "The disk is full; the operator has to make room. Nothing was kept.",
-        );
+        return Problem::disk_full();
     }
-    Problem::new(ProblemCode::Unavailable, "The file could not be stored; try again. Nothing was kept.").retry_after(10)
+    Problem::new(
+        ProblemCode::Unavailable,
+        "The place where files are stored is out of reach; nothing was kept. Upload the file again in a while.",
+    )
+    .retry_after(STORE_RETRY_SECONDS)
 }

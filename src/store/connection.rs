@@ -9,8 +9,6 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::error::{Result, StoreError};
 
-/// How long a connection waits for another process's transaction.
-pub const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Prepared statements that a connection keeps.
 const CACHED_STATEMENTS: usize = 128;
 /// Page cache of the writer and of each reader, in KiB.
@@ -38,11 +36,26 @@ impl Durability {
     }
 }
 
+/// How a database is opened: `[database]` of the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DatabaseSettings {
+    /// `synchronous`: `full` (an "ok" survives a power failure; the default) or `normal` (it survives the process).
+    pub synchronous: Durability,
+    /// `busy_timeout`: how long a connection waits for another process's transaction. Default 10s.
+    pub busy_timeout: Duration,
+}
+
+impl Default for DatabaseSettings {
+    fn default() -> Self {
+        Self { synchronous: Durability::Full, busy_timeout: Duration::from_secs(10) }
+    }
+}
+
 /// The one connection that writes.
-pub(super) fn open_writer(path: &std::path::Path, durability: Durability) -> Result<Connection> {
+pub(super) fn open_writer(path: &std::path::Path, settings: DatabaseSettings) -> Result<Connection> {
     let connection = Connection::open(path)?;
-    let (synchronous, synchronous_is) = durability.as_pragma();
-    connection.busy_timeout(BUSY_TIMEOUT)?;
+    let (synchronous, synchronous_is) = settings.synchronous.as_pragma();
+    connection.busy_timeout(settings.busy_timeout)?;
     // Has to come before the first table; without it the file could never shrink piece by piece.
     connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -64,6 +77,7 @@ pub(super) fn open_writer(path: &std::path::Path, durability: Durability) -> Res
 /// Makes the connections of the read pool.
 pub(super) struct Readers {
     pub(super) path: PathBuf,
+    pub(super) busy_timeout: Duration,
 }
 
 impl r2d2::ManageConnection for Readers {
@@ -75,7 +89,7 @@ impl r2d2::ManageConnection for Readers {
             &self.path,
             OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI,
         )?;
-        connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.busy_timeout(self.busy_timeout)?;
         connection.pragma_update(None, "query_only", "ON")?;
         connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
         assert_pragmas(&connection, &[("journal_mode", "wal"), ("query_only", "1")])?;

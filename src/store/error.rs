@@ -8,7 +8,7 @@ use rusqlite::ErrorCode;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another process held the database for longer than we wait. Nothing was changed; try again.
-    #[error("the database is locked by another process; it did not let go within {} s", super::connection::BUSY_TIMEOUT.as_secs())]
+    #[error("the database is locked by another process, which did not let go within `database.busy_timeout`")]
     Busy,
     /// No room left. Nothing of the operation was kept.
     #[error("the disk is full: free some space on the volume of the data folder")]
@@ -71,12 +71,16 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether the disk had no room for it.
-    pub fn is_disk_full(&self) -> bool {
+    /// Whether the same operation may succeed later, without anything of it having been kept.
+    pub fn is_passing(&self) -> bool {
+        matches!(self.cause(), Self::Busy | Self::DiskFull | Self::NoReader(_) | Self::RolledBack)
+    }
+
+    /// What went wrong, whichever operation of the group it befell.
+    pub fn cause(&self) -> &Self {
         match self {
-            Self::DiskFull => true,
-            Self::Commit(cause) => cause.is_disk_full(),
-            _ => false,
+            Self::Commit(cause) => cause.cause(),
+            other => other,
         }
     }
 }

@@ -24,7 +24,7 @@ mod writer;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-pub use connection::Durability;
+pub use connection::{DatabaseSettings, Durability};
 pub use error::{Result, StoreError};
 use rusqlite::Connection;
 pub use writer::Tx;
@@ -56,17 +56,17 @@ pub struct Store {
 
 impl Store {
     /// Opens the database in `data_dir`, creating or upgrading it. Several processes may have it open at once.
-    pub fn open(data_dir: &Path, durability: Durability, clock: Clock) -> Result<Self> {
+    pub fn open(data_dir: &Path, settings: DatabaseSettings, clock: Clock) -> Result<Self> {
         let file_error = |source| StoreError::File { path: data_dir.display().to_string(), source };
         std::fs::create_dir_all(data_dir).map_err(file_error)?;
         let path = data_dir.join(FILE_NAME);
-        let mut connection = connection::open_writer(&path, durability)?;
+        let mut connection = connection::open_writer(&path, settings)?;
         migrate::migrate(&mut connection)?;
         let readers = r2d2::Pool::builder()
             .max_size(READERS)
             .min_idle(Some(1))
             .connection_timeout(READER_WAIT)
-            .build(connection::Readers { path })?;
+            .build(connection::Readers { path, busy_timeout: settings.busy_timeout })?;
         Ok(Self { writer: Arc::new(writer::Writer::start(connection, clock)?), readers })
     }
 
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn every_connection_is_set_up_alike() {
         let folder = tempfile::tempdir().expect("a folder");
-        let store = Store::open(folder.path(), Durability::Full, Clock::machine()).expect("a new database");
+        let store = Store::open(folder.path(), DatabaseSettings::default(), Clock::machine()).expect("a new database");
         let of_writer = ["journal_mode", "synchronous", "foreign_keys", "secure_delete", "auto_vacuum", "busy_timeout"];
         let found = store.write(move |tx| Ok(of_writer.map(|name| pragma(tx.connection, name)))).expect("asked");
         let integer = |number: i64| format!("Integer({number})");
@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn a_failing_write_takes_nothing_of_its_neighbours_back_and_answers_follow_the_commit() {
         let folder = tempfile::tempdir().expect("a folder");
-        let store = Store::open(folder.path(), Durability::Full, Clock::machine()).expect("a new database");
+        let store = Store::open(folder.path(), DatabaseSettings::default(), Clock::machine()).expect("a new database");
         let add = |name: &'static str, fails: bool| {
             let hash = [name.as_bytes()[0]; 32];
             let store = &store;

@@ -1,8 +1,9 @@
 //! How a claim ends: in one settle, whatever stopped the steps.
 //!
-//! The outcome of a request must not be lost to a database that is busy for a while, so a settle that is refused is
-//! tried again for as long as the claim lasts. After that the claim is anybody's, and whoever has it next repeats the
-//! request by its own rules; a settle that comes too late changes nothing.
+//! The outcome of a request must not be lost to a database that is busy or full for a while, so a settle that is refused
+//! is tried again until it is taken, or the claim is somebody else's: then it changes nothing. Any other fault, and a
+//! server that has to end, get as long as the claim lasts; after that whoever claims the row next repeats the request
+//! by the rules of its step.
 
 use std::sync::atomic::Ordering;
 
@@ -15,14 +16,14 @@ use crate::{
     appliance::Appliance,
     model::{FailureCode, StepFailure, Timestamp, backoff},
     store::{
-        Held, StoreError, Tx,
+        Held, StoreError, Tx, batches,
         claims::ClaimedRow,
         error,
         settle::{self, Ending, Failure, Standing},
     },
 };
 
-/// How long a settle that the database refuses is tried again, each time after this pause, while the claim lasts.
+/// A settle that the database refuses is tried again after this pause.
 const SETTLE_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// How a claim ended, for whoever watches.
@@ -95,7 +96,10 @@ impl Worker<'_> {
         loop {
             match self.write_ending(standing, ending) {
                 Err(StoreError::Closed) => return Err(StoreError::Closed),
-                Err(error) if self.appliance.clock.now() < self.claim_expires_at => {
+                Err(error) if self.has_lapsed() && (!error.is_passing() || self.appliance.closing.is_closed()) => {
+                    return Err(error);
+                }
+                Err(error) => {
                     let (batch, row) = (&self.batch.id, self.claimed.row.number());
                     tracing::warn!(%batch, row, %error, "a settle was refused; trying again");
                     std::thread::sleep(SETTLE_AGAIN);
@@ -103,6 +107,10 @@ impl Worker<'_> {
                 written => return written,
             }
         }
+    }
+
+    fn has_lapsed(&self) -> bool {
+        self.appliance.clock.now() >= self.claim_expires_at
     }
 
     /// The settle, and with a row that failed the look whether too many have: in one transaction, so that not one claim
@@ -142,20 +150,21 @@ impl Worker<'_> {
 
 /// A row that does not open fails at once: no retry could change that.
 pub(super) fn settle_unopened(appliance: &Appliance, claimed: &ClaimedRow, why: Unopened) -> Result<Ended, StoreError> {
-    let number = claimed.row.number();
+    let (number, key) = (claimed.row.number(), claimed.row.batch());
+    let batch = appliance.store.read(move |connection| batches::by_key(connection, key))?.id;
     let (ending, ended) = match why {
         Unopened::Batch(OpenBatchError::Store(error)) => return Err(error),
         Unopened::NoWorkflow => {
-            tracing::error!(row = number, "a row's workflow is not configured any more");
+            tracing::error!(%batch, row = number, "a row's workflow is not configured any more");
             let at = appliance.clock.now().after(backoff::LONGEST_WAIT);
             (Ending::Released { next_attempt_at: at, failure: None }, Ended::Released(at))
         }
         Unopened::Batch(error) => {
-            tracing::error!(row = number, %error, "a row cannot be opened");
+            tracing::error!(%batch, row = number, %error, "a row cannot be opened");
             (undecryptable(), Ended::Failed(FailureCode::Undecryptable))
         }
         Unopened::Row => {
-            tracing::error!(row = number, "a row cannot be opened: it is damaged, or its batch's key is another");
+            tracing::error!(%batch, row = number, "a row cannot be opened: it is damaged, or its batch's key is another");
             (undecryptable(), Ended::Failed(FailureCode::Undecryptable))
         }
     };

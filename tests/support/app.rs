@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Read},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{Arc, Mutex},
@@ -32,8 +33,10 @@ pub struct Setup {
     /// Both dependencies' settings besides the base URL.
     pub dependency: String,
     pub simulator: SimulatorOptions,
-    /// The base URL of both dependencies, where it is not the simulator.
-    pub downstream: Option<String>,
+    /// What both dependencies are; `None`: the simulator.
+    pub downstream: Option<SocketAddr>,
+    /// Where its folder is made; `None`: where temporary folders are.
+    pub within: Option<PathBuf>,
 }
 
 impl Default for Setup {
@@ -45,6 +48,7 @@ impl Default for Setup {
             dependency: "rate_per_second = 2000\nburst = 50\nconcurrency = 16\ntimeout = \"5s\"".into(),
             simulator: SimulatorOptions::default(),
             downstream: None,
+            within: None,
         }
     }
 }
@@ -73,12 +77,13 @@ impl App {
 
     /// Everything but the server.
     pub fn prepared(setup: Setup) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let within = setup.within.unwrap_or_else(std::env::temp_dir);
+        let folder = tempfile::tempdir_in(within).expect("a temporary folder");
         let simulator = Simulator::start(setup.simulator).expect("a simulator");
         std::fs::write(folder.path().join("keys"), KEY_LINE).expect("a key file");
         let at = folder.path().display();
-        let Setup { more, dispatch, workers, dependency, downstream, .. } = setup;
-        let downstream = downstream.unwrap_or_else(|| format!("http://{}", simulator.address()));
+        let Setup { more, dispatch, workers, dependency, .. } = setup;
+        let downstream = setup.downstream.unwrap_or_else(|| simulator.address());
         let config = format!(
             r#"
 [server]
@@ -95,10 +100,10 @@ dispatch_token = "{DISPATCH}"
 [workers]
 {workers}
 [dependencies.addresses]
-base_url = "{downstream}"
+base_url = "http://{downstream}"
 {dependency}
 [dependencies.invites]
-base_url = "{downstream}"
+base_url = "http://{downstream}"
 {dependency}
 {more}
 "#

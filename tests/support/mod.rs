@@ -2,5 +2,6 @@
 #![allow(dead_code)]
 
 pub mod app;
+pub mod proxy;
 pub mod s3;
 pub mod server;

@@ -21,7 +21,7 @@ pub const BUCKET: &str = "files";
 
 /// A server on a port of its own. Dropping it closes every connection, as a crash would.
 pub struct S3Server {
-    address: SocketAddr,
+    pub address: SocketAddr,
     runtime: Option<Runtime>,
 }
 

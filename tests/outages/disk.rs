@@ -1,0 +1,150 @@
+//! A disk without room: a small one of the test's own, that it fills and frees.
+
+use std::{
+    fs::File,
+    io::{ErrorKind, Write},
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus},
+    time::Duration,
+};
+
+use dripfeed::simulator::SimulatorOptions;
+
+use crate::{
+    assert_each_row_once, batches, row_numbers,
+    support::app::{App, Setup, files, people},
+    until_no_upload_is_left, wide_people,
+};
+
+/// Tells a test that it runs inside its namespace, and where its disk is.
+const INSIDE: &str = "DRIPFEED_TEST_SMALL_DISK";
+const DISK_SIZE: &str = "48m";
+const MEGABYTE: usize = 1 << 20;
+
+/// A file system of [`DISK_SIZE`] that only this test sees.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// An app that has everything on this disk.
+    fn app(&self, setup: Setup) -> App {
+        App::start(Setup { within: Some(self.0.clone()), ..setup })
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.0.join("ballast")
+    }
+
+    /// Leaves no more than so many bytes free.
+    fn fill(&self, left: usize) {
+        let mut ballast = File::create(self.ballast()).expect("a ballast file");
+        let block = [0; 4096];
+        let mut written = 0;
+        let full = loop {
+            match ballast.write(&block) {
+                Ok(bytes) => written += bytes,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(full.kind(), ErrorKind::StorageFull);
+        ballast.set_len(written.checked_sub(left).expect("a disk with room") as u64).expect("made smaller");
+    }
+
+    fn free(&self) {
+        std::fs::remove_file(self.ballast()).expect("removed");
+    }
+}
+
+/// Runs `body` with a small disk: in a second process of this test, whose mounts nobody else sees and which are gone
+/// with it. Needs root, or user namespaces.
+fn with_small_disk(test: &str, body: impl FnOnce(&SmallDisk)) {
+    if let Some(disk) = std::env::var_os(INSIDE) {
+        return body(&SmallDisk(disk.into()));
+    }
+    let folder = tempfile::tempdir().expect("a folder to mount on");
+    let privileges = [["--mount"].as_slice(), &["--user", "--map-root-user", "--mount"]];
+    let mounts = |namespaces: &&[&str]| in_namespace(namespaces, folder.path(), Path::new("true"), "").success();
+    let Some(namespaces) = privileges.into_iter().find(mounts) else {
+        // Past the test harness, which would swallow it.
+        let told = writeln!(std::io::stderr(), "SKIPPED {test}: this machine lets nobody here mount a small disk");
+        return told.expect("told");
+    };
+    let myself = std::env::current_exe().expect("this test");
+    assert!(in_namespace(namespaces, folder.path(), &myself, test).success(), "{test} on a small disk, see above");
+}
+
+/// Mounts the disk in new namespaces and runs one test of `program` there.
+fn in_namespace(namespaces: &[&str], folder: &Path, program: &Path, test: &str) -> ExitStatus {
+    let script = r#"mount -t tmpfs -o size="$0" tmpfs "$1" && exec "$2" --exact "$3" --nocapture"#;
+    let mut command = Command::new("unshare");
+    command.args(namespaces).args(["sh", "-c", script, DISK_SIZE]).arg(folder).arg(program).arg(test);
+    command.env(INSIDE, folder).status().expect("unshare, of util-linux")
+}
+
+#[test]
+fn an_upload_that_finds_no_room_is_refused_and_leaves_nothing() {
+    with_small_disk("disk::an_upload_that_finds_no_room_is_refused_and_leaves_nothing", |disk| {
+        let app = disk.app(Setup::default());
+        disk.fill(MEGABYTE);
+        let (status, problem) = app.upload(&app.key, wide_people(2_000));
+        assert_eq!((status, &problem["code"]), (507, &"disk_full".into()), "{problem}");
+        let detail = problem["detail"].as_str().expect("a sentence");
+        assert!(detail.contains("make room") && detail.contains("Nothing was kept"), "{detail}");
+        assert_eq!(batches(&app), 0);
+        until_no_upload_is_left(&app);
+        assert_eq!(files(&app.data_dir().join("objects")), Vec::<PathBuf>::new());
+
+        // Where not even the database has room the answer is the same.
+        disk.free();
+        disk.fill(0);
+        let (status, problem) = app.upload(&app.key, people(3));
+        assert_eq!((status, &problem["code"]), (507, &"disk_full".into()), "{problem}");
+
+        disk.free();
+        let id = app.accepted(people(3));
+        assert_eq!(app.until_status(&id, "completed")["counts"]["completed"], 3);
+        until_no_upload_is_left(&app);
+    });
+}
+
+#[test]
+fn an_extraction_that_finds_no_room_goes_on_when_there_is_some() {
+    const ROWS: usize = 2_000;
+    with_small_disk("disk::an_extraction_that_finds_no_room_goes_on_when_there_is_some", |disk| {
+        let app = disk.app(Setup::default());
+        let body = wide_people(ROWS);
+        // The stored file fits, its rows do not.
+        disk.fill(body.len() + MEGABYTE);
+        let id = app.accepted(&body);
+        let waiting =
+            app.until("extraction waits for room", || Some(app.batch(&id)).filter(|it| it["error"].is_object()));
+        assert_eq!((&waiting["status"], &waiting["error"]["code"]), (&"pending".into(), &"disk_full".into()));
+        let message = waiting["error"]["message"].as_str().expect("a sentence");
+        assert!(message.contains("free some space") && message.contains("tried again"), "{message}");
+
+        disk.free();
+        let done = app.until_status(&id, "completed");
+        assert_eq!((&done["counts"]["completed"], &done["error"]), (&ROWS.into(), &serde_json::Value::Null));
+        assert_eq!(row_numbers(&app, &id), (1..=ROWS as u64).collect::<Vec<_>>());
+        assert_each_row_once(&app, ROWS as u64);
+    });
+}
+
+#[test]
+fn outcomes_that_find_no_room_are_kept_until_there_is_some() {
+    const ROWS: usize = 300;
+    with_small_disk("disk::outcomes_that_find_no_room_are_kept_until_there_is_some", |disk| {
+        let app = disk.app(Setup {
+            simulator: SimulatorOptions { latency: Duration::from_millis(20), ..SimulatorOptions::default() },
+            ..Setup::default()
+        });
+        let id = app.accepted(people(ROWS));
+        app.until("some rows are done", || (app.batch(&id)["counts"]["completed"].as_u64() >= Some(10)).then_some(()));
+        disk.fill(0);
+        app.until("a settle was refused", || app.log().contains("a settle was refused").then_some(()));
+        assert_eq!(app.batch(&id)["status"], "queued", "reading goes on");
+
+        disk.free();
+        assert_eq!(app.until_status(&id, "completed")["counts"]["completed"], ROWS);
+        assert_each_row_once(&app, ROWS as u64);
+    });
+}
