@@ -8,7 +8,10 @@
 //!   It means nothing after a reboot, so it is stored together with [`Clock::boot`].
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -22,7 +25,7 @@ pub struct Clock(Source);
 
 #[derive(Clone)]
 enum Source {
-    Machine { boot: Arc<str> },
+    Machine { boot: Arc<str>, set_off_ms: Arc<AtomicI64> },
     Manual(Arc<Mutex<Manual>>),
 }
 
@@ -40,7 +43,7 @@ impl Clock {
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
             .map(|id| id.trim().to_owned())
             .unwrap_or_else(|_| format!("unknown-{:016x}", rand::random::<u64>()));
-        Self(Source::Machine { boot: boot.into() })
+        Self(Source::Machine { boot: boot.into(), set_off_ms: Arc::default() })
     }
 
     /// A clock that stands still until it is told otherwise; clones turn together.
@@ -52,9 +55,8 @@ impl Clock {
     /// The wall clock.
     pub fn now(&self) -> Timestamp {
         match &self.0 {
-            Source::Machine { .. } => {
-                let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                Timestamp(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
+            Source::Machine { set_off_ms, .. } => {
+                Timestamp(machine_wall().0.saturating_add(set_off_ms.load(Ordering::Relaxed)))
             }
             Source::Manual(manual) => Timestamp(lock(manual).wall_ms),
         }
@@ -74,7 +76,7 @@ impl Clock {
     /// Which start of the machine [`Clock::steady`] counts from.
     pub fn boot(&self) -> Arc<str> {
         match &self.0 {
-            Source::Machine { boot } => boot.clone(),
+            Source::Machine { boot, .. } => boot.clone(),
             Source::Manual(manual) => lock(manual).boot.clone(),
         }
     }
@@ -88,10 +90,12 @@ impl Clock {
         }
     }
 
-    /// Sets the wall clock of a manual clock, as an operator or NTP would; steady time does not notice.
+    /// Sets the wall clock, for this clock's clones alone, as an operator or NTP would set the machine's; steady time does
+    /// not notice.
     pub fn set_wall(&self, to: Timestamp) {
-        if let Source::Manual(manual) = &self.0 {
-            lock(manual).wall_ms = to.0;
+        match &self.0 {
+            Source::Machine { set_off_ms, .. } => set_off_ms.store(to.0 - machine_wall().0, Ordering::Relaxed),
+            Source::Manual(manual) => lock(manual).wall_ms = to.0,
         }
     }
 
@@ -103,6 +107,11 @@ impl Clock {
             manual.boot = boot.into();
         }
     }
+}
+
+fn machine_wall() -> Timestamp {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
 }
 
 fn lock(manual: &Mutex<Manual>) -> MutexGuard<'_, Manual> {

@@ -56,7 +56,7 @@ const LOCK_FILE: &str = "serve.lock";
 pub fn run(config: Option<&Path>) -> Result<(), CliError> {
     let config = Config::load(config)?;
     init_log(&config);
-    let server = Server::start(config)?;
+    let server = Server::start(config, Clock::machine())?;
     server.run_until_signal()
 }
 
@@ -82,14 +82,14 @@ pub struct Server {
 
 impl Server {
     /// Opens everything, frees what dead servers held, listens, and starts the threads.
-    pub fn start(config: Config) -> Result<Self, CliError> {
+    pub fn start(config: Config, clock: Clock) -> Result<Self, CliError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(ASYNC_THREADS)
             .max_blocking_threads(BLOCKING_THREADS)
             .enable_all()
             .build()?;
         let lock = lock(&config.storage.data_dir)?;
-        let appliance = Appliance::open(config, Clock::machine(), ProcessKind::Server, runtime.handle())?;
+        let appliance = Appliance::open(config, clock, ProcessKind::Server, runtime.handle())?;
         let listen = appliance.config.server.listen;
         let listener = runtime
             .block_on(TcpListener::bind(listen))

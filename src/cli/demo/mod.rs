@@ -16,6 +16,7 @@ use watch::Watch;
 
 use super::{client, error::CliError, serve::Server};
 use crate::{
+    clock::Clock,
     closing::Closing,
     simulator::{Simulator, SimulatorOptions, Stats},
 };
@@ -51,7 +52,7 @@ impl Demo {
         })?;
         let (config, operator_token) = settings::config(&data_dir, simulator.address(), pace)?;
         super::serve::init_log(&config);
-        let server = Server::start(config)?;
+        let server = Server::start(config, Clock::machine())?;
         let address = server.address()?;
         let key = client::add(&server.appliance().store, CLIENT, None)?;
 
