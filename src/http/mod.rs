@@ -7,6 +7,7 @@ pub mod access;
 pub mod answer;
 pub mod batches;
 mod body;
+mod form;
 pub mod health;
 pub mod listen;
 pub mod ops;
