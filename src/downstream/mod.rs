@@ -258,3 +258,6 @@ impl Way {
         Ok(Self { calls, lanes })
     }
 }
+
+#[cfg(test)]
+mod tests;
