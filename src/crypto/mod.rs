@@ -58,3 +58,6 @@ pub use mac::{MacKey, Tag, same};
 pub use place::{Place, Purpose};
 pub use ring::{KeyRing, RingError, WrappedKey};
 pub use stream::{CHUNK_BYTES, DamagedStream, OpeningReader, SealingWriter, is_damaged};
+
+#[cfg(test)]
+mod tests;

@@ -270,3 +270,6 @@ impl Way {
         Ok(Self { calls, lanes })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,12 +1,72 @@
-//! A request's body for a thread that blocks: chunks arrive on the async side and are read on the other.
+//! A request's body: as it comes, and for a thread that blocks, where chunks arrive on the async side and are read on
+//! the other.
 
-use std::io::{self, Read};
+use std::{
+    io::{self, Read},
+    pin::Pin,
+    time::{Duration, Instant},
+};
 
-use bytes::Bytes;
-use tokio::sync::mpsc::{Receiver, Sender, channel};
+use bytes::{Buf, Bytes};
+use futures_util::{Stream, StreamExt};
+use tokio::{
+    sync::mpsc::{Receiver, Sender, channel},
+    time::timeout,
+};
 
+/// How long a body may pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How long, and how many bytes, the rest of a refused body is read for.
+const LINGER: Duration = Duration::from_secs(20);
+const LINGER_BYTES: u64 = 1 << 30;
 /// Chunks that may wait between the two sides; a body that comes faster than it is read has to wait too.
 const CHUNKS: usize = 16;
+
+/// A body as it comes. After an error nothing comes any more.
+pub type Body = Pin<Box<dyn Stream<Item = Result<Bytes, BrokenBody>> + Send>>;
+
+/// Why a body cannot be read to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokenBody {
+    /// The connection broke.
+    #[error("the connection broke")]
+    Broken,
+    /// Nothing came for [`LONGEST_PAUSE`].
+    #[error("nothing came for too long")]
+    Paused,
+    /// It says that it is a form, and is none.
+    #[error("the form is broken")]
+    Form,
+    /// It is a form that holds too much besides its parts' content.
+    #[error("too much of the form is not content")]
+    Frame,
+}
+
+/// The body as chunks of bytes, none of which may be long in coming.
+pub fn limited<B: Buf>(stream: impl Stream<Item = Result<B, warp::Error>> + Send + 'static) -> Body {
+    let chunks = futures_util::stream::unfold(Some(Box::pin(stream)), |stream| async {
+        let mut stream = stream?;
+        match timeout(LONGEST_PAUSE, stream.next()).await {
+            Err(_) => Some((Err(BrokenBody::Paused), None)),
+            Ok(None) => None,
+            Ok(Some(Err(_))) => Some((Err(BrokenBody::Broken), None)),
+            Ok(Some(Ok(mut data))) => Some((Ok(data.copy_to_bytes(data.remaining())), Some(stream))),
+        }
+    });
+    Box::pin(chunks.fuse())
+}
+
+/// Reads and forgets the rest of a body, within limits.
+pub async fn linger(mut rest: Body) {
+    let until = Instant::now() + LINGER;
+    let mut bytes = 0;
+    while let Some(Ok(chunk)) = rest.next().await {
+        bytes += chunk.len() as u64;
+        if bytes > LINGER_BYTES || Instant::now() > until {
+            return;
+        }
+    }
+}
 
 /// The end that the async side feeds. Dropped without [`BodyFeed::finish`], the body counts as broken off.
 pub struct BodyFeed(Sender<Chunk>);

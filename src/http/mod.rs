@@ -8,6 +8,7 @@ pub mod answer;
 pub mod batches;
 mod body;
 pub mod dispatch;
+mod form;
 pub mod health;
 pub mod limits;
 pub mod listen;

@@ -3,16 +3,11 @@
 //! The body is read on the async side and checked on a blocking thread, with a bounded queue between. Where the file
 //! is refused before its end, the rest is read and thrown away for a while, so that the caller gets to see why.
 
-use std::{
-    pin::Pin,
-    time::{Duration, Instant},
-};
-
-use bytes::{Buf, Bytes};
-use futures_util::{Stream, StreamExt};
+use bytes::Bytes;
+use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
+use tokio::{sync::oneshot, task::JoinHandle};
 use warp::{
     Filter, Rejection,
     filters::BoxedFilter,
@@ -26,22 +21,19 @@ use super::{
     access::Caller,
     answer::{Answer, answer, blocking, json},
     batches::BatchView,
-    body::{BodyFeed, body},
+    body::{Body, BodyFeed, BrokenBody, body, limited, linger},
+    form::{Form, Part},
     problem::{Problem, ProblemCode},
     with,
 };
 use crate::{
     intake::{Accepted, Refused, Report},
+    model::nesting::{DEEPEST_JSON, is_too_deep},
     objects::ObjectError,
     store::clients::Client,
     upload::{self, Meta, UploadError},
 };
 
-/// How long a body may pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// How long, and how many bytes, the rest of a refused body is read for.
-const LINGER: Duration = Duration::from_secs(20);
-const LINGER_BYTES: u64 = 1 << 30;
 /// The largest `context`.
 const LARGEST_CONTEXT: usize = 64 * 1024;
 /// The longest file name that is kept, in characters.
@@ -82,17 +74,6 @@ impl Valid {
     }
 }
 
-type Body = Pin<Box<dyn Stream<Item = Result<Bytes, BrokenBody>> + Send>>;
-
-/// Why a body ended before its end.
-#[derive(Debug, thiserror::Error)]
-enum BrokenBody {
-    #[error("the connection broke")]
-    Broken,
-    #[error("nothing came for too long")]
-    Paused,
-}
-
 pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
     let known = context.clone();
     let path = warp::path::full().and_then(move |path: FullPath| {
@@ -117,21 +98,7 @@ fn query() -> impl Filter<Extract = (Options,), Error = Rejection> + Clone {
     warp::query::<Options>()
 }
 
-/// The body as chunks of bytes, none of which may be long in coming.
-fn limited<B: Buf>(stream: impl Stream<Item = Result<B, warp::Error>> + Send + 'static) -> Body {
-    let chunks = futures_util::stream::unfold(Box::pin(stream), |mut stream| async {
-        let next = match timeout(LONGEST_PAUSE, stream.next()).await {
-            Err(_) => Err(BrokenBody::Paused),
-            Ok(None) => return None,
-            Ok(Some(Err(_))) => Err(BrokenBody::Broken),
-            Ok(Some(Ok(mut data))) => Ok(data.copy_to_bytes(data.remaining())),
-        };
-        Some((next, stream))
-    });
-    Box::pin(chunks)
-}
-
-async fn receive(workflow: String, context: Context, headers: HeaderMap, options: Options, body: Body) -> Answer {
+async fn receive(workflow: String, context: Context, headers: HeaderMap, options: Options, mut body: Body) -> Answer {
     let client = {
         let (appliance, headers) = (context.appliance.clone(), headers.clone());
         blocking(move || Caller::of(&appliance, &headers)?.client()).await?
@@ -145,12 +112,15 @@ async fn receive(workflow: String, context: Context, headers: HeaderMap, options
     let given = header_context(&headers)?;
     let mut incoming = Incoming::start(&context, workflow, &client, options, gzip);
     let said = match kind {
-        BodyKind::Csv => incoming.take_raw(body).await,
-        BodyKind::Form { boundary } => incoming.take_form(body, boundary).await,
+        BodyKind::Csv => incoming.take_raw(&mut body).await,
+        BodyKind::Form { boundary } => incoming.take_form(&mut body, boundary).await,
     };
     let said = match said {
         Ok(said) => said,
-        Err(untaken) => return incoming.abandon(untaken).await,
+        Err(stopped) => {
+            linger(body).await;
+            return incoming.abandon(stopped).await;
+        }
     };
     let seen = request_context(&headers);
     incoming.finish(said.context.or(given).unwrap_or_default(), seen, said.file_name).await
@@ -197,7 +167,13 @@ fn header_context(headers: &HeaderMap) -> Result<Option<Map<String, Value>>, Pro
 }
 
 fn parse_context(json: &[u8]) -> Result<Map<String, Value>, Problem> {
-    serde_json::from_slice(json).map_err(|_| bad("`context` is a JSON object."))
+    match serde_json::from_slice(json) {
+        Ok(context @ Value::Object(_)) if is_too_deep(&context) => {
+            Err(bad(&format!("`context` has more than {DEEPEST_JSON} levels of objects and lists.")))
+        }
+        Ok(Value::Object(context)) => Ok(context),
+        _ => Err(bad("`context` is a JSON object.")),
+    }
 }
 
 /// What we know of the request ourselves, kept with the client's context under `request`.
@@ -214,16 +190,22 @@ struct Said {
 }
 
 /// Why a body was not taken to its end.
-enum Untaken {
-    /// The checking side stopped listening: it has refused the file.
+enum Stopped {
+    /// The checking side has heard enough, and knows why.
     Refused,
-    /// The body itself is of no use.
+    /// It cannot be used.
     Unusable(Problem),
 }
 
-impl From<Problem> for Untaken {
+impl From<Problem> for Stopped {
     fn from(problem: Problem) -> Self {
         Self::Unusable(problem)
+    }
+}
+
+impl From<BrokenBody> for Stopped {
+    fn from(error: BrokenBody) -> Self {
+        Self::Unusable(broken(error))
     }
 }
 
@@ -263,56 +245,39 @@ impl Incoming {
     }
 
     /// The whole body is the file.
-    async fn take_raw(&mut self, mut body: Body) -> Result<Said, Untaken> {
+    async fn take_raw(&mut self, body: &mut Body) -> Result<Said, Stopped> {
         while let Some(chunk) = body.next().await {
-            if !self.push(chunk.map_err(broken)?).await {
-                linger(body).await;
-                return Err(Untaken::Refused);
-            }
+            self.push(chunk?).await?;
         }
         self.end_of_file().await;
         Ok(Said::default())
     }
 
     /// The part `file` of a form is the file; `context` may stand before or behind it.
-    async fn take_form(&mut self, body: Body, boundary: String) -> Result<Said, Untaken> {
-        let mut form = multer::Multipart::new(body, boundary);
+    async fn take_form(&mut self, body: &mut Body, boundary: String) -> Result<Said, Stopped> {
+        let mut form = Form::new(body, boundary);
         let mut said = Said::default();
-        let mut seen_file = false;
-        while let Some(mut part) = form.next_field().await.map_err(|_| bad("The form is broken."))? {
+        while let Some(mut part) = form.next_part().await? {
             match part.name() {
-                Some("file") if seen_file => return Err(bad("The form has two parts `file`.").into()),
+                Some("file") if self.feed.is_none() => return Err(bad("The form has two parts `file`.").into()),
                 Some("file") => {
-                    seen_file = true;
                     said.file_name = part.file_name().map(|name| name.chars().take(LONGEST_FILE_NAME).collect());
-                    while let Some(chunk) = part.chunk().await.map_err(|_| bad("The form is broken."))? {
-                        if !self.push(chunk).await {
-                            linger(part.map(|chunk| chunk.map_err(|_| BrokenBody::Broken))).await;
-                            return Err(Untaken::Refused);
-                        }
+                    while let Some(chunk) = part.chunk().await? {
+                        self.push(chunk).await?;
                     }
                     self.end_of_file().await;
                 }
-                Some("context") => {
-                    let mut text = Vec::new();
-                    while let Some(chunk) = part.chunk().await.map_err(|_| bad("The form is broken."))? {
-                        if text.len() + chunk.len() > LARGEST_CONTEXT {
-                            return Err(Problem::new(ProblemCode::TooLarge, "`context` is too large.").into());
-                        }
-                        text.extend_from_slice(&chunk);
-                    }
-                    said.context = Some(parse_context(&text)?);
-                }
+                Some("context") => said.context = Some(parse_context(&small(&mut part).await?)?),
                 _ => return Err(bad("The form has a part that is neither `file` nor `context`.").into()),
             }
         }
-        if seen_file { Ok(said) } else { Err(bad("The form has no part `file`.").into()) }
+        if self.feed.is_none() { Ok(said) } else { Err(bad("The form has no part `file`.").into()) }
     }
 
-    async fn push(&self, chunk: Bytes) -> bool {
+    async fn push(&self, chunk: Bytes) -> Result<(), Stopped> {
         match &self.feed {
-            Some(feed) => feed.push(chunk).await,
-            None => false,
+            Some(feed) if feed.push(chunk).await => Ok(()),
+            _ => Err(Stopped::Refused),
         }
     }
 
@@ -347,15 +312,27 @@ impl Incoming {
 
     /// The body was not taken to its end. Where the checking side stopped first, its reason is the one to tell; it may
     /// come late, because what was stored is cleared away before.
-    async fn abandon(self, untaken: Untaken) -> Answer {
-        let stopped_first = matches!(untaken, Untaken::Refused) || self.checking.is_finished();
+    async fn abandon(self, stopped: Stopped) -> Answer {
+        let checked_first = matches!(stopped, Stopped::Refused) || self.checking.is_finished();
         drop((self.feed, self.meta));
-        match (joined(self.checking).await, untaken) {
-            (Err(refused), _) if stopped_first => Err(refused),
-            (_, Untaken::Unusable(problem)) => Err(problem),
-            (_, Untaken::Refused) => Err(bad("The body goes on behind the end of the file.")),
+        match (joined(self.checking).await, stopped) {
+            (Err(refused), _) if checked_first => Err(refused),
+            (_, Stopped::Unusable(problem)) => Err(problem),
+            (_, Stopped::Refused) => Err(bad("The body goes on behind the end of the file.")),
         }
     }
+}
+
+/// The whole content of the part `context`.
+async fn small(part: &mut Part<'_>) -> Result<Vec<u8>, Stopped> {
+    let mut text = Vec::new();
+    while let Some(chunk) = part.chunk().await? {
+        if text.len() + chunk.len() > LARGEST_CONTEXT {
+            return Err(Problem::new(ProblemCode::TooLarge, "`context` is too large.").into());
+        }
+        text.extend_from_slice(&chunk);
+    }
+    Ok(text)
 }
 
 async fn joined(checking: JoinHandle<Result<Outcome, Problem>>) -> Result<Outcome, Problem> {
@@ -365,21 +342,11 @@ async fn joined(checking: JoinHandle<Result<Outcome, Problem>>) -> Result<Outcom
     })
 }
 
-/// Reads and forgets the rest of a body, within limits.
-async fn linger(mut rest: impl Stream<Item = Result<Bytes, BrokenBody>> + Unpin) {
-    let until = Instant::now() + LINGER;
-    let mut bytes = 0;
-    while let Some(Ok(chunk)) = rest.next().await {
-        bytes += chunk.len() as u64;
-        if bytes > LINGER_BYTES || Instant::now() > until {
-            return;
-        }
-    }
-}
-
 fn broken(error: BrokenBody) -> Problem {
     match error {
         BrokenBody::Broken => bad("The upload broke off."),
+        BrokenBody::Form => bad("The form is broken."),
+        BrokenBody::Frame => Problem::new(ProblemCode::TooLarge, "The form holds too much besides its parts' content."),
         BrokenBody::Paused => Problem::new(ProblemCode::RequestTimeout, "The upload paused for too long."),
     }
 }

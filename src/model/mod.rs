@@ -7,6 +7,7 @@ pub mod backoff;
 pub mod batch;
 pub mod dependency;
 pub mod id;
+pub mod nesting;
 pub mod outcome;
 pub mod record;
 pub mod row;

@@ -1,6 +1,7 @@
 //! Whole uploads against whole verdicts.
 
 mod accepted;
+mod arrival;
 mod properties;
 mod refused;
 

@@ -8,9 +8,15 @@ use super::{
 };
 
 /// Gives its bytes in pieces of given sizes, as networks do.
-struct Pieces<'a> {
+pub(super) struct Pieces<'a> {
     bytes: &'a [u8],
     sizes: std::iter::Cycle<std::slice::Iter<'a, usize>>,
+}
+
+impl<'a> Pieces<'a> {
+    pub(super) fn new(bytes: &'a [u8], sizes: &'a [usize]) -> Self {
+        Self { bytes, sizes: sizes.iter().cycle() }
+    }
 }
 
 impl io::Read for Pieces<'_> {
@@ -57,7 +63,7 @@ proptest! {
             file.extend(writer.into_inner().unwrap());
             expected.push((line, record));
         }
-        let pieces = Pieces { bytes: &file, sizes: sizes.iter().cycle() };
+        let pieces = Pieces::new(&file, &sizes);
         prop_assert_eq!(read_all(Records::new(pieces, b',')).unwrap(), expected);
     }
 
@@ -67,7 +73,7 @@ proptest! {
         sizes in vec(1_usize..7, 1..4),
     ) {
         let whole = read_all(Records::new(file.as_slice(), b','));
-        let pieces = read_all(Records::new(Pieces { bytes: &file, sizes: sizes.iter().cycle() }, b','));
+        let pieces = read_all(Records::new(Pieces::new(&file, &sizes), b','));
         prop_assert_eq!(format!("{whole:?}"), format!("{pieces:?}"));
     }
 
