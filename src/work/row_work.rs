@@ -218,8 +218,8 @@ impl Worker<'_> {
                 }
                 let wait = backoff::wait(self.standing.attempts.max(1), &mut rand::rng());
                 let mut from = self.appliance.clock.now();
-                if was_probe && !counted {
-                    // The next probe takes another row: one that makes the API fall silent must not hold up the rest.
+                if was_probe || counted {
+                    // The next probe takes another row: one that makes the API fail must not hold up the rest.
                     from = self.appliance.downstream.gate_opens_at(&step.dependency).unwrap_or(from).max(from);
                 }
                 let at = from.after(wait);
