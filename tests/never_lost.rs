@@ -143,3 +143,21 @@ fn a_clock_that_is_set_back_and_forth_loses_nothing_and_does_nothing_twice() {
     drop(end);
     serving.join().expect("no panic").expect("ended in order");
 }
+
+#[test]
+fn rows_that_no_key_opens_pause_their_batch_too() {
+    let app = App::start(Setup { dispatch: "min_interval = \"0s\"".into(), ..Setup::default() });
+    let id = app.accepted(people(300));
+    app.until_status(&id, "queued");
+    let database = rusqlite::Connection::open(app.data_dir().join("dripfeed.db")).expect("the database");
+    database.busy_timeout(Duration::from_secs(10)).expect("set");
+    assert_eq!(database.execute("UPDATE rows SET data = randomblob(length(data))", []).expect("damaged"), 300);
+    app.post(support::app::DISPATCH, "/ops/v1/dispatch");
+    let batch = app.until("it has paused itself, and what was under way has settled", || {
+        Some(app.batch(&id)).filter(|batch| batch["paused"] == true && batch["counts"]["processing"] == 0)
+    });
+    let failed = batch["counts"]["failed"].as_u64().expect("a count");
+    assert!((50..58).contains(&failed), "{failed}");
+    let says = batch["waiting_for"].as_str().expect("a sentence");
+    assert!(says.contains("the last one with `undecryptable` at address-links"), "{says}");
+}

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::{error::CliError, open::open_store, output};
 use crate::{
     access,
+    http::limits::ClientView,
     store::{Store, clients},
 };
 
@@ -90,17 +91,7 @@ pub(super) fn add(store: &Store, name: &str, rows_per_run: Option<u32>) -> Resul
 fn list(store: &Store, json: bool) -> Result<(), CliError> {
     let clients = store.read(clients::list)?;
     if json {
-        let clients: Vec<_> = clients
-            .iter()
-            .map(|client| {
-                json!({
-                    "name": client.name,
-                    "rows_per_run": client.rows_per_run,
-                    "paused": client.paused_at.is_some(),
-                    "created_at": client.created_at,
-                })
-            })
-            .collect();
+        let clients: Vec<_> = clients.iter().map(ClientView::of).collect();
         return output::json(&json!({ "clients": clients }));
     }
     let rows: Vec<Vec<String>> = clients

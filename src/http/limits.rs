@@ -1,6 +1,6 @@
 //! How fast dependencies are called and how much clients are granted: looked at, and changed while it runs.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use warp::{
     Filter,
@@ -19,8 +19,33 @@ use super::{
 };
 use crate::{
     config::MOST_ROWS_PER_RUN,
-    store::{clients, dependencies},
+    model::Timestamp,
+    store::{
+        clients::{self, Client},
+        dependencies,
+    },
 };
+
+/// A client, as operators see it.
+#[derive(Debug, Serialize)]
+pub struct ClientView {
+    name: String,
+    rows_per_run: Option<u32>,
+    paused: bool,
+    created_at: Timestamp,
+}
+
+impl ClientView {
+    /// Without its key, of which only a hash is kept.
+    pub fn of(client: &Client) -> Self {
+        Self {
+            name: client.name.clone(),
+            rows_per_run: client.rows_per_run,
+            paused: client.paused_at.is_some(),
+            created_at: client.created_at,
+        }
+    }
+}
 
 /// What is changed of a dependency. `null` goes back to the configured rate, so it has to be said.
 #[derive(Debug, Deserialize)]
@@ -112,12 +137,7 @@ async fn set_rows_per_run(name: String, context: Context, headers: HeaderMap, ch
         let client = client.ok_or_else(|| Problem::not_found("client"))?;
         tracing::warn!(by, client = name, rows_per_run, "a client's limit was changed");
         appliance.work_bell.ring();
-        Ok(json!({
-            "name": client.name,
-            "rows_per_run": client.rows_per_run,
-            "paused": client.paused_at.is_some(),
-            "created_at": client.created_at,
-        }))
+        Ok(ClientView::of(&client))
     });
     json(StatusCode::OK, &client.await?)
 }

@@ -1,7 +1,8 @@
 //! `GET /ops/v1/overview`: how everything is, on one page.
 
-use serde_json::json;
 use std::sync::atomic::Ordering;
+
+use serde_json::json;
 use warp::{
     Filter,
     filters::BoxedFilter,

@@ -14,11 +14,13 @@ use super::{
 };
 use crate::{
     appliance::Appliance,
-    model::{FailureCode, StepFailure, Timestamp, backoff},
+    model::{
+        BatchId, ClaimOwner, FailureCode, RowId, StepFailure, Timestamp, Workflow, backoff, workflow::FailureLimit,
+    },
     store::{
-        Held, StoreError, Tx, batches,
+        Held, StoreError,
+        batches::{self, Batch},
         claims::ClaimedRow,
-        error,
         settle::{self, Ending, Failure, Standing},
     },
 };
@@ -71,7 +73,9 @@ impl Worker<'_> {
     pub(super) fn settle(&self, stopped: Result<(), Stop>) -> Result<Ended, StoreError> {
         let (ending, ended) = match stopped {
             Ok(()) => (Ending::Completed, Ended::Completed),
-            Err(Stop::TakenOver) => return Ok(taken_over(self.appliance, self.claimed)),
+            Err(Stop::TakenOver) => {
+                return Ok(fenced(self.appliance, self.batch.id, self.claimed, Held::No, Ended::TakenOver));
+            }
             Err(Stop::Store(error)) => {
                 tracing::warn!(batch = %self.batch.id, row = self.claimed.row.number(), %error, "nothing was sent");
                 let at = self.appliance.clock.now().after(backoff::FIRST_WAIT);
@@ -86,15 +90,14 @@ impl Worker<'_> {
             }
         };
         let standing = Standing { progress: Some(self.sealed_progress()), ..self.standing.clone() };
-        self.write_until_taken(&standing, &ending).map(|held| match held {
-            Held::Yes => ended,
-            Held::No => taken_over(self.appliance, self.claimed),
-        })
+        let settling = Settling::new(self.claimed, self.workflow, standing, ending, self.spent);
+        let held = self.write_until_taken(&settling)?;
+        Ok(fenced(self.appliance, self.batch.id, self.claimed, held, ended))
     }
 
-    fn write_until_taken(&self, standing: &Standing, ending: &Ending) -> Result<Held, StoreError> {
+    fn write_until_taken(&self, settling: &Settling) -> Result<Held, StoreError> {
         loop {
-            match self.write_ending(standing, ending) {
+            match settling.write(self.appliance, self.batch.id) {
                 Err(StoreError::Closed) => return Err(StoreError::Closed),
                 Err(error) if self.has_lapsed() && (!error.is_passing() || self.appliance.closing.is_closed()) => {
                     return Err(error);
@@ -113,30 +116,6 @@ impl Worker<'_> {
         self.appliance.clock.now() >= self.claim_expires_at
     }
 
-    /// The settle, and with a row that failed the look whether too many have: in one transaction, so that not one claim
-    /// more is made of a batch that pauses itself.
-    fn write_ending(&self, standing: &Standing, ending: &Ending) -> Result<Held, StoreError> {
-        let (row, owner, spent) = (self.claimed.row, self.claimed.owner, self.spent);
-        let limit = self.workflow.failure_limit;
-        let step = self.workflow.steps.get(standing.step as usize).map(|step| step.name.clone()).unwrap_or_default();
-        let (standing, ending) = (standing.clone(), ending.clone());
-        let write = move |tx: &Tx<'_>| -> error::Result<(Held, Option<String>)> {
-            let held = settle::settle(tx, row, owner, &standing, &ending, spent)?;
-            let paused = match (held, &ending) {
-                (Held::Yes, Ending::Failed(failure)) => {
-                    settle::pause_if_failing(tx, row.batch(), limit, failure, &step)?
-                }
-                _ => None,
-            };
-            Ok((held, paused))
-        };
-        let (held, paused) = self.appliance.store.write(write)?;
-        if let Some(reason) = paused {
-            tracing::warn!(batch = %self.batch.id, reason, "a batch has paused itself");
-        }
-        Ok(held)
-    }
-
     fn sealed_failure(&self, failure: &StepFailure) -> Failure {
         let sealed = ErrorPayload::of(failure).seal(&self.batch, self.claimed.row.number());
         Failure { code: failure.code, http_status: failure.http_status, sealed }
@@ -151,7 +130,7 @@ impl Worker<'_> {
 /// A row that does not open fails at once: no retry could change that.
 pub(super) fn settle_unopened(appliance: &Appliance, claimed: &ClaimedRow, why: Unopened) -> Result<Ended, StoreError> {
     let (number, key) = (claimed.row.number(), claimed.row.batch());
-    let batch = appliance.store.read(move |connection| batches::by_key(connection, key))?.id;
+    let Batch { id: batch, workflow, .. } = appliance.store.read(move |connection| batches::by_key(connection, key))?;
     let (ending, ended) = match why {
         Unopened::Batch(OpenBatchError::Store(error)) => return Err(error),
         Unopened::NoWorkflow => {
@@ -175,11 +154,9 @@ pub(super) fn settle_unopened(appliance: &Appliance, claimed: &ClaimedRow, why: 
         first_request_at: claimed.first_request_at,
         sent_at: claimed.sent_at,
     };
-    let (row, owner) = (claimed.row, claimed.owner);
-    match appliance.store.write(move |tx| settle::settle(tx, row, owner, &standing, &ending, false))? {
-        Held::Yes => Ok(ended),
-        Held::No => Ok(taken_over(appliance, claimed)),
-    }
+    let settling = Settling::new(claimed, appliance.config.workflows.get(&workflow), standing, ending, false);
+    let held = settling.write(appliance, batch)?;
+    Ok(fenced(appliance, batch, claimed, held, ended))
 }
 
 /// Nothing can be sealed for a row whose key does not open: the code alone says what is wrong.
@@ -187,9 +164,70 @@ fn undecryptable() -> Ending {
     Ending::Failed(Failure { code: FailureCode::Undecryptable, http_status: None, sealed: Vec::new() })
 }
 
+/// What ends a claim, to be written as often as it takes.
+#[derive(Clone)]
+struct Settling {
+    row: RowId,
+    owner: ClaimOwner,
+    standing: Standing,
+    ending: Ending,
+    spent: bool,
+    limit: FailureLimit,
+    /// The name of the step that the row is at.
+    step: String,
+}
+
+impl Settling {
+    fn new<'w>(
+        claimed: &ClaimedRow,
+        workflow: impl Into<Option<&'w Workflow>>,
+        standing: Standing,
+        ending: Ending,
+        spent: bool,
+    ) -> Self {
+        let workflow = workflow.into();
+        let step = workflow.and_then(|workflow| workflow.steps.get(standing.step as usize));
+        Self {
+            row: claimed.row,
+            owner: claimed.owner,
+            limit: workflow.map_or(FailureLimit::DEFAULT, |workflow| workflow.failure_limit),
+            step: step.map(|step| step.name.clone()).unwrap_or_default(),
+            standing,
+            ending,
+            spent,
+        }
+    }
+
+    /// The settle, and with a row that failed the look whether too many have: in one transaction, so that not one claim
+    /// more is made of a batch that pauses itself.
+    fn write(&self, appliance: &Appliance, batch: BatchId) -> Result<Held, StoreError> {
+        let Self { row, owner, standing, ending, spent, limit, step } = self.clone();
+        let (held, paused) = appliance.store.write(move |tx| {
+            let held = settle::settle(tx, row, owner, &standing, &ending, spent)?;
+            let paused = match (held, &ending) {
+                (Held::Yes, Ending::Failed(failure)) => {
+                    settle::pause_if_failing(tx, row.batch(), limit, failure, &step)?
+                }
+                _ => None,
+            };
+            Ok((held, paused))
+        })?;
+        if let Some(reason) = paused {
+            tracing::warn!(%batch, reason, "a batch has paused itself");
+        }
+        Ok(held)
+    }
+}
+
 /// What the fence kept out is counted: it means that claims expire while somebody still works on them.
-fn taken_over(appliance: &Appliance, claimed: &ClaimedRow) -> Ended {
-    appliance.late_settles.fetch_add(1, Ordering::Relaxed);
-    tracing::warn!(row = claimed.row.number(), "the claim was taken over; nothing was changed");
-    Ended::TakenOver
+fn fenced(appliance: &Appliance, batch: BatchId, claimed: &ClaimedRow, held: Held, ended: Ended) -> Ended {
+    match held {
+        Held::Yes => ended,
+        Held::No => {
+            appliance.late_settles.fetch_add(1, Ordering::Relaxed);
+            let row = claimed.row.number();
+            tracing::warn!(%batch, row, "the claim was taken over; nothing was changed");
+            Ended::TakenOver
+        }
+    }
 }

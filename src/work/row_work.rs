@@ -39,6 +39,7 @@ const SHORTEST_RELEASE: Duration = Duration::from_millis(250);
 const LONGEST_RELEASE: Duration = Duration::from_secs(5);
 /// Somebody who waits without limit renews the claim at least this often.
 const LONGEST_WAIT_BETWEEN_RENEWALS: Duration = Duration::from_secs(5);
+
 /// Works a claimed row until its claim ends.
 pub fn work(
     appliance: &Appliance,
