@@ -9,13 +9,56 @@
 
 -- Who uploads. A client that is removed keeps its row, so that its batches still have an owner; its key is gone.
 CREATE TABLE clients (
-    client        INTEGER PRIMARY KEY,
-    name          TEXT NOT NULL UNIQUE,
-    key_hash      BLOB UNIQUE CHECK (length(key_hash) = 32),   -- SHA-256 of the API key; NULL once removed
-    rows_per_run  INTEGER CHECK (rows_per_run >= 0),           -- NULL: the configured default
-    paused_at     INTEGER,
-    created_at    INTEGER NOT NULL
+    client         INTEGER PRIMARY KEY,
+    name           TEXT NOT NULL UNIQUE,
+    key_hash       BLOB UNIQUE CHECK (length(key_hash) = 32),  -- SHA-256 of the API key; NULL once removed
+    old_key_hash   BLOB UNIQUE CHECK (length(old_key_hash) = 32),  -- the key before the last rotation,
+    old_key_until  INTEGER,                                    -- which is good until then
+    rows_per_run   INTEGER CHECK (rows_per_run >= 0),          -- NULL: the configured default
+    paused_at      INTEGER,
+    created_at     INTEGER NOT NULL,
+    CHECK ((old_key_hash IS NULL) = (old_key_until IS NULL)),
+    CHECK (key_hash IS NOT NULL OR old_key_hash IS NULL)
 ) STRICT;
+
+-- Operators by name, beside the one that the configured token stands for. What they did is told by the audit.
+CREATE TABLE operators (
+    name        TEXT PRIMARY KEY,
+    token_hash  BLOB NOT NULL UNIQUE CHECK (length(token_hash) = 32),
+    created_at  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Who signed in on the page. A session stands for the key or token that it was opened with, and ends with it.
+CREATE TABLE sessions (
+    session_hash  BLOB PRIMARY KEY CHECK (length(session_hash) = 32),  -- SHA-256 of the cookie's value
+    key_hash      BLOB NOT NULL CHECK (length(key_hash) = 32),
+    expires_at    INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Who did what: every change that an operator makes, and every look at what is masked. Never a value of a row.
+CREATE TABLE audit (
+    entry    INTEGER PRIMARY KEY AUTOINCREMENT,
+    at       INTEGER NOT NULL,
+    who      TEXT NOT NULL,
+    action   TEXT NOT NULL,                                    -- a word like `dispatch.pause`
+    target   TEXT,
+    origin   TEXT NOT NULL,                                    -- the address it came from, or `command`
+    why      TEXT                                              -- in their words
+) STRICT;
+
+-- The Idempotency-Keys of uploads that became a batch, and what they were answered.
+CREATE TABLE upload_keys (
+    client       INTEGER NOT NULL REFERENCES clients (client),
+    path         TEXT NOT NULL,
+    key_hash     BLOB NOT NULL CHECK (length(key_hash) = 32),
+    fingerprint  BLOB NOT NULL CHECK (length(fingerprint) = 32),  -- keyed, over the inflated file and the context
+    batch        INTEGER NOT NULL,
+    answer       BLOB NOT NULL,                                -- sealed under the batch's data key
+    expires_at   INTEGER NOT NULL,
+    PRIMARY KEY (client, path, key_hash)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX upload_keys_by_batch ON upload_keys (batch);
+CREATE INDEX upload_keys_by_end ON upload_keys (expires_at);
 
 -- An upload under way: written before its first byte is stored, gone in the transaction that makes it a batch. What is
 -- left here after a crash names the stored file and the skipped lines that belong to nobody.
@@ -78,6 +121,8 @@ CREATE TABLE batches (
 CREATE INDEX batches_by_client ON batches (client, batch);
 -- The same file of the same client again.
 CREATE INDEX batches_by_file ON batches (client, file_sha256);
+-- What retention looks through.
+CREATE INDEX batches_finished ON batches (finished_at) WHERE finished_at IS NOT NULL;
 -- What dispatch, extraction and rescue look through: never the finished ones.
 CREATE INDEX batches_unfinished ON batches (client, batch) WHERE status IN ('pending', 'processing', 'queued');
 
@@ -115,6 +160,81 @@ CREATE TABLE rows (
 CREATE INDEX rows_claimed ON rows (row) WHERE status = 'processing';
 -- Rows that were worked on and wait for another try, by the step that they are at.
 CREATE INDEX rows_waiting ON rows (row >> 24, step, next_attempt_at) WHERE status = 'pending' AND next_attempt_at IS NOT NULL;
+
+-- Rows that failed, in the file's order: lists, results, retries and examples of a kind of failure look through these
+-- and not through the batch.
+CREATE INDEX rows_failed ON rows (row, step, error_code, error_status) WHERE status = 'failed';
+
+-- How many rows of a batch stand failed, by what went wrong: kept in the transaction that fails or retries a row.
+CREATE TABLE failures (
+    batch        INTEGER NOT NULL,
+    step         INTEGER NOT NULL,
+    code         TEXT NOT NULL,
+    http_status  INTEGER NOT NULL,                             -- 0: no answer came
+    failed       INTEGER NOT NULL CHECK (failed > 0),
+    example_row  INTEGER NOT NULL,                             -- the number of one that failed so
+    PRIMARY KEY (batch, step, code, http_status)
+) STRICT, WITHOUT ROWID;
+
+-- Retries that somebody asked for and that are not carried out to the end: rows go back to `pending` piece by piece,
+-- and their batch cannot complete before.
+CREATE TABLE retries (
+    retry         INTEGER PRIMARY KEY AUTOINCREMENT,
+    batch         INTEGER NOT NULL REFERENCES batches (batch),
+    step          INTEGER,                                     -- only rows that failed at it
+    code          TEXT,                                        -- only rows that failed so; NULL: all but `outcome_unknown`
+    next_row      INTEGER NOT NULL DEFAULT 1,                  -- rows below it are done
+    rows          INTEGER NOT NULL DEFAULT 0,                  -- put back so far
+    requested_at  INTEGER NOT NULL                             -- rows that failed later are not meant
+) STRICT;
+CREATE INDEX retries_by_batch ON retries (batch);
+
+-- Batches that somebody deleted: the batch and its data key are gone already, what else there was goes piece by piece.
+CREATE TABLE deletions (
+    batch       INTEGER PRIMARY KEY,
+    id          TEXT NOT NULL UNIQUE,
+    client      INTEGER NOT NULL,
+    object      TEXT,                                          -- the stored file; NULL once it is gone
+    rows        INTEGER NOT NULL,                              -- in the work table at first
+    next_row    INTEGER NOT NULL DEFAULT 1,                    -- rows below it are gone
+    deleted_at  INTEGER NOT NULL
+) STRICT;
+
+-- Where a client is told that a batch has finished.
+CREATE TABLE webhooks (
+    client      INTEGER PRIMARY KEY REFERENCES clients (client),
+    url         TEXT NOT NULL,
+    key_id      TEXT NOT NULL REFERENCES ring (key_id),
+    secret      BLOB NOT NULL,                                 -- sealed under that key of the ring: signs deliveries
+    created_at  INTEGER NOT NULL
+) STRICT;
+
+-- The outbox: written in the transaction that finishes a batch, so that no announcement is lost to a crash.
+CREATE TABLE deliveries (
+    delivery         INTEGER PRIMARY KEY AUTOINCREMENT,
+    id               TEXT NOT NULL UNIQUE,                     -- the same in every attempt
+    client           INTEGER NOT NULL REFERENCES clients (client),
+    batch_id         TEXT NOT NULL,
+    payload          TEXT NOT NULL,                            -- JSON: ids, status and counts; nothing of a row
+    status           TEXT NOT NULL CHECK (status IN ('pending', 'delivered', 'failed')),
+    attempts         INTEGER NOT NULL DEFAULT 0,
+    next_attempt_at  INTEGER,
+    http_status      INTEGER,                                  -- of the last answer
+    error            TEXT,                                     -- what the last attempt ran into
+    created_at       INTEGER NOT NULL,
+    finished_at      INTEGER,
+    CHECK ((status = 'pending') = (next_attempt_at IS NOT NULL)),
+    CHECK ((status = 'pending') = (finished_at IS NULL))
+) STRICT;
+CREATE INDEX deliveries_due ON deliveries (next_attempt_at) WHERE status = 'pending';
+CREATE INDEX deliveries_by_client ON deliveries (client, delivery);
+
+-- Backups that were taken: what was deleted since may still be in them.
+CREATE TABLE backups (
+    backup  INTEGER PRIMARY KEY AUTOINCREMENT,
+    at      INTEGER NOT NULL,
+    place   TEXT NOT NULL
+) STRICT;
 
 -- Records that `on_invalid_row = "skip"` left out.
 CREATE TABLE skipped (

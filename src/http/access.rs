@@ -2,7 +2,10 @@
 
 use warp::http::{HeaderMap, header};
 
-use super::problem::{Problem, ProblemCode};
+use super::{
+    problem::{Problem, ProblemCode},
+    request::Request,
+};
 use crate::{
     access::key_hash,
     appliance::Appliance,
@@ -10,6 +13,7 @@ use crate::{
     crypto::same,
     model::BatchId,
     store::{
+        audit::Deed,
         batches::{self, Batch},
         clients::{self, Client},
     },
@@ -26,13 +30,30 @@ pub enum Caller {
     Dispatcher,
 }
 
+/// An operator, and where their request comes from: who an entry of the audit is about.
+#[derive(Debug, Clone)]
+pub struct Operator {
+    /// Their name.
+    pub name: String,
+    /// An address.
+    pub origin: String,
+}
+
+impl Operator {
+    /// What they are about to do, for the audit: to be noted in the transaction that does it.
+    pub fn deed(&self, action: &'static str, target: impl Into<String>, why: Option<String>) -> Deed {
+        Deed { who: self.name.clone(), origin: self.origin.clone(), action, target: Some(target.into()), why }
+    }
+}
+
 /// The operator that the configured token stands for.
 const ROOT: &str = "root";
 
 impl Caller {
     /// Finds out who shows this `Authorization`. Blocks.
-    pub fn of(appliance: &Appliance, headers: &HeaderMap) -> Result<Self, Problem> {
-        let key = bearer(headers)?;
+    pub fn of(request: &Request) -> Result<Self, Problem> {
+        let appliance = request.appliance();
+        let key = bearer(&request.headers)?;
         let access = &appliance.config.access;
         let is = |token: &Option<Secret>| token.as_ref().is_some_and(|token| same_secret(token, key));
         if is(&access.operator_token) {

@@ -3,6 +3,7 @@
 use std::{future::Future, time::Instant};
 
 use serde::Serialize;
+use tracing::{Instrument, Span};
 use warp::{
     Rejection,
     http::{HeaderValue, StatusCode, header},
@@ -20,7 +21,9 @@ pub type Answer = Result<Response, Problem>;
 pub async fn answer(route: &'static str, handler: impl Future<Output = Answer>) -> Result<Response, Rejection> {
     let request_id = new_request_id();
     let begun = Instant::now();
-    let response = handler.await.unwrap_or_else(|problem| problem.into_response(&request_id));
+    // Whatever is logged meanwhile, on whichever thread, is logged under the request's id.
+    let span = tracing::info_span!("request", request_id);
+    let response = handler.instrument(span).await.unwrap_or_else(|problem| problem.into_response(&request_id));
     let (status, duration_ms) = (response.status().as_u16(), begun.elapsed().as_millis() as u64);
     tracing::info!(route, status, duration_ms, request_id, "request");
     Ok(identified(response, &request_id))
@@ -43,7 +46,8 @@ pub fn json(status: StatusCode, value: &impl Serialize) -> Answer {
 pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, Problem> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+    let span = Span::current();
+    tokio::task::spawn_blocking(move || span.in_scope(work)).await.unwrap_or_else(|error| {
         tracing::error!(%error, "a handler ended abnormally");
         Err(Problem::internal())
     })

@@ -1,19 +1,13 @@
 //! Batches: look at them, pause, resume, cancel.
 
 use serde::{Deserialize, Serialize};
-use warp::{
-    Filter,
-    filters::BoxedFilter,
-    http::{HeaderMap, StatusCode},
-    reply::Response,
-};
+use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
 
 use super::{
     Context,
-    access::Caller,
     answer::{Answer, answer, blocking, json},
     problem::{Problem, ProblemCode},
-    with,
+    request::{Request, request},
 };
 use crate::{
     appliance::Appliance,
@@ -112,6 +106,7 @@ struct BatchList {
 
 /// `?limit=&after=` of a list.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Paging {
     /// Entries at most.
     pub limit: Option<u32>,
@@ -138,27 +133,23 @@ impl Paging {
 pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
     let list = warp::path!("v2" / "batches")
         .and(warp::get())
-        .and(with(context.clone()))
-        .and(warp::header::headers_cloned())
-        .and(warp::query::<Paging>())
-        .and_then(|context, headers, paging| answer("/v2/batches", list(context, headers, paging)));
+        .and(request(&context))
+        .and_then(|request| answer("/v2/batches", list(request)));
     let show = warp::path!("v2" / "batches" / BatchId)
         .and(warp::get())
-        .and(with(context.clone()))
-        .and(warp::header::headers_cloned())
-        .and_then(|id, context, headers| answer("/v2/batches/ID", show(id, context, headers)));
+        .and(request(&context))
+        .and_then(|id, request| answer("/v2/batches/ID", show(id, request)));
     let change = warp::path!("v2" / "batches" / BatchId / Change)
         .and(warp::post())
-        .and(with(context))
-        .and(warp::header::headers_cloned())
-        .and_then(|id, change: Change, context, headers| answer(change.route(), apply(id, change, context, headers)));
+        .and(request(&context))
+        .and_then(|id, change: Change, request| answer(change.route(), apply(id, change, request)));
     list.or(show).unify().or(change).unify().boxed()
 }
 
-async fn list(context: Context, headers: HeaderMap, paging: Paging) -> Answer {
+async fn list(request: Request) -> Answer {
     let list = blocking(move || {
-        let appliance = &context.appliance;
-        let caller = Caller::of(appliance, &headers)?;
+        let (appliance, paging) = (request.appliance(), request.query::<Paging>()?);
+        let caller = request.caller()?;
         let (whose, limit, after) = (caller.sees()?, paging.limit()?, paging.after()?);
         let page = appliance.store.read(|connection| batches::page(connection, whose, after, limit))?;
         let next = (page.len() == limit as usize).then(|| page.last().map(|batch| batch.id)).flatten();
@@ -168,11 +159,11 @@ async fn list(context: Context, headers: HeaderMap, paging: Paging) -> Answer {
     json(StatusCode::OK, &list.await?)
 }
 
-async fn show(id: BatchId, context: Context, headers: HeaderMap) -> Answer {
+async fn show(id: BatchId, request: Request) -> Answer {
     let view = blocking(move || {
-        let caller = Caller::of(&context.appliance, &headers)?;
-        let batch = caller.batch(&context.appliance, id)?;
-        Ok(BatchView::of(&context.appliance, batch, caller.sees()?.is_none())?)
+        let caller = request.caller()?;
+        let batch = caller.batch(request.appliance(), id)?;
+        Ok(BatchView::of(request.appliance(), batch, caller.sees()?.is_none())?)
     });
     json(StatusCode::OK, &view.await?)
 }
@@ -216,10 +207,9 @@ impl Change {
     }
 }
 
-async fn apply(id: BatchId, change: Change, context: Context, headers: HeaderMap) -> Answer {
+async fn apply(id: BatchId, change: Change, request: Request) -> Answer {
     let view = blocking(move || {
-        let appliance = &context.appliance;
-        let caller = Caller::of(appliance, &headers)?;
+        let (appliance, caller) = (request.appliance(), request.caller()?);
         let batch = caller.batch(appliance, id)?;
         let key = batch.batch;
         let changed = move |tx: &Tx<'_>| Ok((change.make(tx, key)?, batches::by_key(tx.connection, key)?));

@@ -1,12 +1,7 @@
 //! `/ops/v1/dispatch`: what the clock that triggers dispatch asks for, and the one big switch.
 
 use serde::{Deserialize, Serialize};
-use warp::{
-    Filter,
-    filters::BoxedFilter,
-    http::{HeaderMap, StatusCode},
-    reply::Response,
-};
+use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
 
 use super::{
     Context,
@@ -14,10 +9,13 @@ use super::{
     answer::{Answer, answer, blocking, json},
     batches::Paging,
     problem::Problem,
+    request::{Request, request},
     small_json::{Told, small_json},
-    with,
 };
-use crate::store::grants::{self, DispatchPause, Run};
+use crate::store::{
+    audit,
+    grants::{self, DispatchPause, Run},
+};
 
 #[derive(Serialize)]
 struct RunList {
@@ -39,26 +37,21 @@ struct DispatchState {
 pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
     let dispatch = warp::path!("ops" / "v1" / "dispatch")
         .and(warp::post())
-        .and(with(context.clone()))
-        .and(warp::header::headers_cloned())
-        .and_then(|context, headers| answer("/ops/v1/dispatch", dispatch(context, headers)));
+        .and(request(&context))
+        .and_then(|request| answer("/ops/v1/dispatch", dispatch(request)));
     let runs = warp::path!("ops" / "v1" / "dispatch" / "runs")
         .and(warp::get())
-        .and(with(context.clone()))
-        .and(warp::header::headers_cloned())
-        .and(warp::query::<Paging>())
-        .and_then(|context, headers, paging| answer("/ops/v1/dispatch/runs", runs(context, headers, paging)));
+        .and(request(&context))
+        .and_then(|request| answer("/ops/v1/dispatch/runs", runs(request)));
     let pause = warp::path!("ops" / "v1" / "dispatch" / "pause")
         .and(warp::post())
-        .and(with(context.clone()))
-        .and(warp::header::headers_cloned())
+        .and(request(&context))
         .and(reason())
-        .and_then(|context, headers, reason| answer("/ops/v1/dispatch/pause", pause(context, headers, reason)));
+        .and_then(|request, reason| answer("/ops/v1/dispatch/pause", pause(request, reason)));
     let resume = warp::path!("ops" / "v1" / "dispatch" / "resume")
         .and(warp::post())
-        .and(with(context))
-        .and(warp::header::headers_cloned())
-        .and_then(|context, headers| answer("/ops/v1/dispatch/resume", resume(context, headers)));
+        .and(request(&context))
+        .and_then(|request| answer("/ops/v1/dispatch/resume", resume(request)));
     dispatch.or(runs).unify().or(pause).unify().or(resume).unify().boxed()
 }
 
@@ -67,50 +60,53 @@ fn reason() -> impl Filter<Extract = (Result<Reason, Problem>,), Error = warp::R
     small_json::<Reason>("{\"reason\": TEXT}, or left out").map(|told: Told<Reason>| Ok(told?.unwrap_or_default()))
 }
 
-async fn dispatch(context: Context, headers: HeaderMap) -> Answer {
+async fn dispatch(request: Request) -> Answer {
     let ran = blocking(move || {
-        match Caller::of(&context.appliance, &headers)? {
+        match request.caller()? {
             Caller::Dispatcher => {}
             other => drop(other.operator()?),
         }
-        Ok(context.dispatcher.run(&context.appliance)?)
+        Ok(request.context.dispatcher.run(request.appliance())?)
     });
     json(StatusCode::OK, &ran.await?)
 }
 
-async fn runs(context: Context, headers: HeaderMap, paging: Paging) -> Answer {
+async fn runs(request: Request) -> Answer {
     let list = blocking(move || {
-        Caller::of(&context.appliance, &headers)?.operator()?;
+        request.caller()?.operator()?;
+        let paging = request.query::<Paging>()?;
         let (limit, before) = (paging.limit()?, paging.after()?.unwrap_or(i64::MAX));
-        let runs = context.appliance.store.read(|connection| grants::runs(connection, before, limit))?;
+        let runs = request.appliance().store.read(|connection| grants::runs(connection, before, limit))?;
         let next = (runs.len() == limit as usize).then(|| runs.last().map(|run| run.run.to_string())).flatten();
         Ok(RunList { runs, next })
     });
     json(StatusCode::OK, &list.await?)
 }
 
-async fn pause(context: Context, headers: HeaderMap, reason: Result<Reason, Problem>) -> Answer {
+async fn pause(request: Request, reason: Result<Reason, Problem>) -> Answer {
     let reason = reason?;
     let state = blocking(move || {
-        let by = Caller::of(&context.appliance, &headers)?.operator()?;
-        tracing::warn!(by, "dispatch is paused");
-        Ok(context.appliance.store.write(move |tx| {
-            grants::pause(tx, &by, reason.reason.as_deref())?;
+        let operator = request.operator()?;
+        tracing::warn!(by = operator.name, "dispatch is paused");
+        Ok(request.appliance().store.write(move |tx| {
+            audit::note(tx, &operator.deed("dispatch.pause", "dispatch", reason.reason.clone()))?;
+            grants::pause(tx, &operator.name, reason.reason.as_deref())?;
             Ok(DispatchState { paused: grants::pause_of(tx.connection)? })
         })?)
     });
     json(StatusCode::OK, &state.await?)
 }
 
-async fn resume(context: Context, headers: HeaderMap) -> Answer {
+async fn resume(request: Request) -> Answer {
     let state = blocking(move || {
-        let by = Caller::of(&context.appliance, &headers)?.operator()?;
-        tracing::warn!(by, "dispatch goes on");
-        let state = context.appliance.store.write(|tx| {
+        let operator = request.operator()?;
+        tracing::warn!(by = operator.name, "dispatch goes on");
+        let state = request.appliance().store.write(move |tx| {
+            audit::note(tx, &operator.deed("dispatch.resume", "dispatch", None))?;
             grants::resume(tx)?;
             Ok(DispatchState { paused: grants::pause_of(tx.connection)? })
         })?;
-        context.appliance.work_bell.ring();
+        request.appliance().work_bell.ring();
         Ok::<_, Problem>(state)
     });
     json(StatusCode::OK, &state.await?)

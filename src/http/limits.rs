@@ -2,20 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use warp::{
-    Filter,
-    filters::BoxedFilter,
-    http::{HeaderMap, StatusCode},
-    reply::Response,
-};
+use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
 
 use super::{
     Context,
-    access::Caller,
     answer::{Answer, answer, blocking, json},
     problem::{Problem, ProblemCode},
+    request::{Request, request},
     small_json::{Told, small_json},
-    with,
 };
 use crate::{
     config::MOST_ROWS_PER_RUN,
@@ -66,41 +60,33 @@ struct ClientChange {
 pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
     let list = warp::path!("ops" / "v1" / "dependencies")
         .and(warp::get())
-        .and(with(context.clone()))
-        .and(warp::header::headers_cloned())
-        .and_then(|context, headers| answer("/ops/v1/dependencies", list_dependencies(context, headers)));
+        .and(request(&context))
+        .and_then(|request| answer("/ops/v1/dependencies", list_dependencies(request)));
     let rate = warp::path!("ops" / "v1" / "dependencies" / String)
         .and(warp::patch())
-        .and(with(context.clone()))
-        .and(warp::header::headers_cloned())
+        .and(request(&context))
         .and(small_json("{\"rate_per_second\": NUMBER, or null for the configured rate}"))
-        .and_then(|name, context, headers, change| {
-            answer("/ops/v1/dependencies/NAME", set_rate(name, context, headers, change))
-        });
+        .and_then(|name, request, change| answer("/ops/v1/dependencies/NAME", set_rate(name, request, change)));
     let client = warp::path!("ops" / "v1" / "clients" / String)
         .and(warp::patch())
-        .and(with(context))
-        .and(warp::header::headers_cloned())
+        .and(request(&context))
         .and(small_json("{\"rows_per_run\": NUMBER, or null for the configured default}"))
-        .and_then(|name, context, headers, change| {
-            answer("/ops/v1/clients/NAME", set_rows_per_run(name, context, headers, change))
-        });
+        .and_then(|name, request, change| answer("/ops/v1/clients/NAME", set_rows_per_run(name, request, change)));
     list.or(rate).unify().or(client).unify().boxed()
 }
 
-async fn list_dependencies(context: Context, headers: HeaderMap) -> Answer {
+async fn list_dependencies(request: Request) -> Answer {
     let status = blocking(move || {
-        Caller::of(&context.appliance, &headers)?.operator()?;
-        Ok(json!({ "dependencies": context.appliance.downstream.status() }))
+        request.caller()?.operator()?;
+        Ok(json!({ "dependencies": request.appliance().downstream.status() }))
     });
     json(StatusCode::OK, &status.await?)
 }
 
 /// Kept first, then believed: after a restart, and in every other process, what is kept holds.
-async fn set_rate(name: String, context: Context, headers: HeaderMap, change: Told<RateChange>) -> Answer {
+async fn set_rate(name: String, request: Request, change: Told<RateChange>) -> Answer {
     let status = blocking(move || {
-        let appliance = &context.appliance;
-        let by = Caller::of(appliance, &headers)?.operator()?;
+        let (appliance, by) = (request.appliance(), request.caller()?.operator()?);
         let kept = required(change)?.rate_per_second;
         let configured = appliance.config.dependencies.get(&name).ok_or_else(|| Problem::not_found("dependency"))?;
         let rate = kept.unwrap_or(configured.rate_per_second);
@@ -120,10 +106,9 @@ async fn set_rate(name: String, context: Context, headers: HeaderMap, change: To
     json(StatusCode::OK, &status.await?)
 }
 
-async fn set_rows_per_run(name: String, context: Context, headers: HeaderMap, change: Told<ClientChange>) -> Answer {
+async fn set_rows_per_run(name: String, request: Request, change: Told<ClientChange>) -> Answer {
     let client = blocking(move || {
-        let appliance = &context.appliance;
-        let by = Caller::of(appliance, &headers)?.operator()?;
+        let (appliance, by) = (request.appliance(), request.caller()?.operator()?);
         let rows_per_run = required(change)?.rows_per_run;
         if rows_per_run.is_some_and(|rows| rows > MOST_ROWS_PER_RUN) {
             let detail = format!("`rows_per_run` is 0 to {MOST_ROWS_PER_RUN}.");

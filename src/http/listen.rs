@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use hyper::service::{Service, service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::{conn::auto::Builder, graceful::GracefulShutdown},
@@ -12,6 +13,8 @@ use hyper_util::{
 };
 use tokio::{net::TcpListener, sync::Semaphore};
 use warp::{filters::BoxedFilter, reply::Response};
+
+use super::request::Peer;
 
 /// Connections that may be open at once; more have to wait to be accepted.
 const CONNECTIONS: usize = 1_024;
@@ -29,7 +32,7 @@ pub async fn serve(
     end: impl Future<Output = ()>,
     drain: Duration,
 ) -> Duration {
-    let service = warp::service(routes);
+    let service = TowerToHyperService::new(warp::service(routes));
     let connections = std::sync::Arc::new(Semaphore::new(CONNECTIONS));
     let graceful = GracefulShutdown::new();
     let mut builder = Builder::new(hyper_util::rt::TokioExecutor::new());
@@ -46,15 +49,20 @@ pub async fn serve(
             accepted = listener.accept() => accepted,
             () = &mut end => break,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_AGAIN).await;
                 continue;
             }
         };
-        let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service.clone()));
+        let service = service.clone();
+        let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+            request.extensions_mut().insert(Peer(address));
+            service.call(request)
+        });
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
         let connection = graceful.watch(connection.into_owned());
         tokio::spawn(async move {
             // A connection that breaks is the caller's business.

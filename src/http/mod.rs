@@ -15,6 +15,7 @@ pub mod listen;
 pub mod overview;
 mod page;
 pub mod problem;
+pub mod request;
 pub mod rows;
 mod small_json;
 pub mod upload;

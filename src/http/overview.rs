@@ -3,34 +3,27 @@
 use std::sync::atomic::Ordering;
 
 use serde_json::json;
-use warp::{
-    Filter,
-    filters::BoxedFilter,
-    http::{HeaderMap, StatusCode},
-    reply::Response,
-};
+use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
 
 use super::{
     Context,
-    access::Caller,
     answer::{Answer, answer, blocking, json},
-    with,
+    request::{Request, request},
 };
 use crate::store::grants;
 
 pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
     warp::path!("ops" / "v1" / "overview")
         .and(warp::get())
-        .and(with(context))
-        .and(warp::header::headers_cloned())
-        .and_then(|context, headers| answer("/ops/v1/overview", overview(context, headers)))
+        .and(request(&context))
+        .and_then(|request| answer("/ops/v1/overview", overview(request)))
         .boxed()
 }
 
-async fn overview(context: Context, headers: HeaderMap) -> Answer {
+async fn overview(request: Request) -> Answer {
     let view = blocking(move || {
-        let appliance = &context.appliance;
-        Caller::of(appliance, &headers)?.operator()?;
+        let appliance = request.appliance();
+        request.caller()?.operator()?;
         let (paused, last_run) =
             appliance.store.read(|connection| Ok((grants::pause_of(connection)?, grants::last_run(connection)?)))?;
         Ok(json!({

@@ -4,20 +4,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use warp::{
-    Filter,
-    filters::BoxedFilter,
-    http::{HeaderMap, StatusCode},
-    reply::Response,
-};
+use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
 
 use super::{
     Context,
-    access::Caller,
     answer::{Answer, answer, blocking, json},
     batches::Paging,
     problem::{Problem, ProblemCode},
-    with,
+    request::{Request, request},
 };
 use crate::{
     appliance::Appliance,
@@ -143,6 +137,7 @@ struct RowList {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Query {
     status: Option<String>,
     code: Option<String>,
@@ -172,51 +167,39 @@ impl Query {
 pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
     let list = warp::path!("v2" / "batches" / BatchId / "rows")
         .and(warp::get())
-        .and(with(context.clone()))
-        .and(warp::header::headers_cloned())
-        .and(warp::query::<Query>())
-        .and_then(|id, context, headers, query| answer("/v2/batches/ID/rows", list(id, context, headers, query)));
+        .and(request(&context))
+        .and_then(|id, request| answer("/v2/batches/ID/rows", list(id, request)));
     let show = warp::path!("v2" / "batches" / BatchId / "rows" / u32)
         .and(warp::get())
-        .and(with(context.clone()))
-        .and(warp::header::headers_cloned())
-        .and_then(|id, number, context, headers| {
-            answer("/v2/batches/ID/rows/NUMBER", show(id, number, context, headers))
-        });
+        .and(request(&context))
+        .and_then(|id, number, request| answer("/v2/batches/ID/rows/NUMBER", show(id, number, request)));
     let skipped = warp::path!("v2" / "batches" / BatchId / "skipped")
         .and(warp::get())
-        .and(with(context))
-        .and(warp::header::headers_cloned())
-        .and(warp::query::<Paging>())
-        .and_then(|id, context, headers, paging| {
-            answer("/v2/batches/ID/skipped", skipped_lines(id, context, headers, paging))
-        });
+        .and(request(&context))
+        .and_then(|id, request| answer("/v2/batches/ID/skipped", skipped_lines(id, request)));
     list.or(show).unify().or(skipped).unify().boxed()
 }
 
 /// A batch that the caller may see, opened, and whether its values are masked.
-fn opened(
-    context: &Context,
-    headers: &HeaderMap,
-    id: BatchId,
-) -> Result<(Batch, std::sync::Arc<OpenBatch>, bool), Problem> {
-    let caller = Caller::of(&context.appliance, headers)?;
-    let batch = caller.batch(&context.appliance, id)?;
-    let open = context.appliance.open_batch(batch.batch).map_err(|error| {
+fn opened(request: &Request, id: BatchId) -> Result<(Batch, std::sync::Arc<OpenBatch>, bool), Problem> {
+    let caller = request.caller()?;
+    let batch = caller.batch(request.appliance(), id)?;
+    let open = request.appliance().open_batch(batch.batch).map_err(|error| {
         tracing::error!(batch = %id, %error, "a batch cannot be opened");
         Problem::internal()
     })?;
     Ok((batch, open, caller.sees()?.is_none()))
 }
 
-async fn list(id: BatchId, context: Context, headers: HeaderMap, query: Query) -> Answer {
+async fn list(id: BatchId, request: Request) -> Answer {
     let list = blocking(move || {
-        let (batch, open, masked) = opened(&context, &headers, id)?;
+        let (appliance, query) = (request.appliance(), request.query::<Query>()?);
+        let (batch, open, masked) = opened(&request, id)?;
         let (filter, paging) = (query.filter()?, query.paging());
         let (limit, after) = (paging.limit()?, paging.after()?.unwrap_or(0));
-        let page = context.appliance.store.read(|connection| rows::page(connection, &batch, filter, after, limit))?;
-        let waits_for = waiting::of_batch(&context.appliance, &batch)?;
-        let view = |row| RowView::of(&context.appliance, &open, row, masked, waits_for.as_deref());
+        let page = appliance.store.read(|connection| rows::page(connection, &batch, filter, after, limit))?;
+        let waits_for = waiting::of_batch(appliance, &batch)?;
+        let view = |row| RowView::of(appliance, &open, row, masked, waits_for.as_deref());
         Ok(RowList { rows: page.rows.iter().map(view).collect(), next: page.next.map(|number| number.to_string()) })
     });
     json(StatusCode::OK, &list.await?)
@@ -229,14 +212,15 @@ struct SkippedList {
 }
 
 /// The cursor is the line and the place among its batch's faults, `LINE.SEQ`.
-async fn skipped_lines(id: BatchId, context: Context, headers: HeaderMap, paging: Paging) -> Answer {
+async fn skipped_lines(id: BatchId, request: Request) -> Answer {
     let list = blocking(move || {
-        let batch = Caller::of(&context.appliance, &headers)?.batch(&context.appliance, id)?;
+        let (appliance, paging) = (request.appliance(), request.query::<Paging>()?);
+        let batch = request.caller()?.batch(appliance, id)?;
         let limit = paging.limit()?;
         let after = paging.after::<String>()?.unwrap_or_else(|| "0.0".to_owned());
         let cursor = after.split_once('.').and_then(|(line, seq)| Some((line.parse().ok()?, seq.parse().ok()?)));
         let cursor = cursor.ok_or_else(|| Problem::new(ProblemCode::BadRequest, "`after` is not a cursor."))?;
-        let page = context.appliance.store.read(|connection| skipped::page(connection, batch.batch, cursor, limit))?;
+        let page = appliance.store.read(|connection| skipped::page(connection, batch.batch, cursor, limit))?;
         let full = page.len() == limit as usize;
         let next = page.last().filter(|_| full).map(|(seq, fault)| format!("{}.{seq}", fault.line));
         Ok(SkippedList { skipped: page.into_iter().map(|(_, fault)| fault).collect(), next })
@@ -244,18 +228,15 @@ async fn skipped_lines(id: BatchId, context: Context, headers: HeaderMap, paging
     json(StatusCode::OK, &list.await?)
 }
 
-async fn show(id: BatchId, number: u32, context: Context, headers: HeaderMap) -> Answer {
+async fn show(id: BatchId, number: u32, request: Request) -> Answer {
     let view = blocking(move || {
-        let (batch, open, masked) = opened(&context, &headers, id)?;
+        let appliance = request.appliance();
+        let (batch, open, masked) = opened(&request, id)?;
         let known = (1..=RowId::MAX_NUMBER).contains(&number);
-        let row = if known {
-            context.appliance.store.read(|connection| rows::find(connection, &batch, number))?
-        } else {
-            None
-        };
+        let row = if known { appliance.store.read(|connection| rows::find(connection, &batch, number))? } else { None };
         let row = row.ok_or_else(|| Problem::not_found("row"))?;
-        let waits_for = waiting::of_batch(&context.appliance, &batch)?;
-        Ok(RowView::of(&context.appliance, &open, &row, masked, waits_for.as_deref()))
+        let waits_for = waiting::of_batch(appliance, &batch)?;
+        Ok(RowView::of(appliance, &open, &row, masked, waits_for.as_deref()))
     });
     json(StatusCode::OK, &view.await?)
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::{sync::oneshot, task::JoinHandle};
 use warp::{
-    Filter, Rejection,
+    Filter,
     filters::BoxedFilter,
     http::{HeaderMap, HeaderValue, StatusCode, header},
     path::FullPath,
@@ -18,13 +18,12 @@ use warp::{
 
 use super::{
     Context,
-    access::Caller,
     answer::{Answer, answer, blocking, json},
     batches::BatchView,
     body::{Body, BodyFeed, BrokenBody, body, limited, linger},
     form::{Form, Part},
     problem::{Problem, ProblemCode},
-    with,
+    request::{Request, request},
 };
 use crate::{
     intake::{Accepted, Refused, Report},
@@ -46,6 +45,7 @@ const STORE_RETRY_SECONDS: u64 = 10;
 const CONTEXT_HEADER: &str = "x-dripfeed-context";
 
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Options {
     #[serde(default)]
     validate_only: bool,
@@ -82,35 +82,27 @@ pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
         async move { found.ok_or_else(warp::reject::not_found) }
     });
     path.and(warp::post())
-        .and(with(context))
-        .and(warp::header::headers_cloned())
-        .and(query())
+        .and(request(&context))
         .and(warp::body::stream())
-        .and_then(|workflow, context, headers, options, stream| {
-            let body = limited(stream);
-            answer("upload", receive(workflow, context, headers, options, body))
-        })
+        .and_then(|workflow, request, stream| answer("upload", receive(workflow, request, limited(stream))))
         .boxed()
 }
 
-/// A query that is not understood is refused, and one that is not there is empty.
-fn query() -> impl Filter<Extract = (Options,), Error = Rejection> + Clone {
-    warp::query::<Options>()
-}
-
-async fn receive(workflow: String, context: Context, headers: HeaderMap, options: Options, mut body: Body) -> Answer {
+async fn receive(workflow: String, request: Request, mut body: Body) -> Answer {
     let client = {
-        let (appliance, headers) = (context.appliance.clone(), headers.clone());
-        blocking(move || Caller::of(&appliance, &headers)?.client()).await?
+        let request = request.clone();
+        blocking(move || request.caller()?.client()).await?
     };
+    let options = request.query::<Options>()?;
+    let (context, headers) = (&request.context, &request.headers);
     let _place = context.uploads.clone().try_acquire_owned().map_err(|_| {
         Problem::new(ProblemCode::Busy, "As many uploads as may run at once are under way.")
             .retry_after(BUSY_RETRY_SECONDS)
     })?;
-    let gzip = is_gzip(&headers)?;
-    let kind = BodyKind::of(&headers)?;
-    let given = header_context(&headers)?;
-    let mut incoming = Incoming::start(&context, workflow, &client, options, gzip);
+    let gzip = is_gzip(headers)?;
+    let kind = BodyKind::of(headers)?;
+    let given = header_context(headers)?;
+    let mut incoming = Incoming::start(context, workflow, &client, options, gzip);
     let said = match kind {
         BodyKind::Csv => incoming.take_raw(&mut body).await,
         BodyKind::Form { boundary } => incoming.take_form(&mut body, boundary).await,
@@ -122,7 +114,7 @@ async fn receive(workflow: String, context: Context, headers: HeaderMap, options
             return incoming.abandon(stopped).await;
         }
     };
-    let seen = request_context(&headers);
+    let seen = request_context(headers);
     incoming.finish(said.context.or(given).unwrap_or_default(), seen, said.file_name).await
 }
 

@@ -4,6 +4,7 @@
 //! over a network or waits for anything but the database. A function that takes a [`Tx`] runs inside a write
 //! transaction; one that takes a [`Connection`] reads, from either.
 
+pub mod audit;
 pub mod batches;
 pub mod claims;
 pub mod clients;
