@@ -30,6 +30,7 @@ export function ask(action) {
     const tellLines = () => lines.replaceChildren(...sameElsewhere(action, value()));
     field?.input.addEventListener("input", tellLines);
     tellLines();
+    const dialog = el("dialog", { "aria-labelledby": "dialog-title", "aria-describedby": "dialog-does" });
     const form = el("form", { method: "dialog" },
       el("h2", { id: "dialog-title" }, action.title),
       el("div", { id: "dialog-does" }, action.does),
@@ -39,7 +40,6 @@ export function ask(action) {
         el("button", { type: "button", onclick: () => dialog.close() }, "Not now"),
         confirm),
       el("details", { class: "same" }, el("summary", {}, "The same from a shell"), lines));
-    const dialog = el("dialog", { "aria-labelledby": "dialog-title", "aria-describedby": "dialog-does" }, form);
     form.addEventListener("submit", async (event) => {
       event.preventDefault();
       confirm.disabled = true;
@@ -62,6 +62,7 @@ export function ask(action) {
       dialog.remove();
       resolve(done);
     });
+    dialog.append(form);
     document.body.append(dialog);
     dialog.showModal();
     (field?.input ?? confirm).focus();

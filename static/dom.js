@@ -102,12 +102,13 @@ function morphChildren(parent, wanted) {
     const key = child.getAttribute("data-key");
     if (key !== null) keyed.set(key, child);
   }
+  /** @type {ChildNode | null} */
   let place = parent.firstChild;
   for (const next of [...wanted.childNodes]) {
     const key = next instanceof Element ? next.getAttribute("data-key") : null;
     const match = key === null ? place : keyed.get(key);
     if (match && isSame(match, next)) {
-      if (match === place) place = place.nextSibling;
+      if (match === place) place = match.nextSibling;
       else parent.insertBefore(match, place);
       morph(match, next);
     } else {

@@ -6,7 +6,7 @@ import { el } from "./dom.js";
 import { address } from "./router.js";
 
 /** @import { Child } from "./dom.js" */
-/** @import { Batch, Counts, RowStatus } from "./types.js" */
+/** @import { Batch, Counts } from "./types.js" */
 
 /** In the order of the bar. */
 export const ROW_STATUSES = /** @type {const} */ (["completed", "failed", "processing", "pending", "cancelled"]);

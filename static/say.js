@@ -8,8 +8,8 @@ const TOAST_MS = 8_000;
 
 /** What was done, for the eye and for a screen reader. @param {string} text @param {"good" | "bad"} [kind] */
 export function toast(text, kind = "good") {
-  const item = el("p", { class: `toast ${kind}` }, text,
-    el("button", { type: "button", class: "quiet", "aria-label": "Dismiss", onclick: () => item.remove() }, "✕"));
+  const item = el("p", { class: `toast ${kind}` }, text);
+  item.append(el("button", { type: "button", class: "quiet", "aria-label": "Dismiss", onclick: () => item.remove() }, "✕"));
   byId("toasts").append(item);
   setTimeout(() => item.remove(), TOAST_MS);
 }

@@ -11,9 +11,8 @@ import { speak, toast } from "./say.js";
 import { refusal } from "./refusal.js";
 import { newKey, send } from "./upload.js";
 
-/** @import { Child } from "./dom.js" */
-/** @import { Look, Unusable } from "./file_check.js" */
-/** @import { Batch, Workflow } from "./types.js" */
+/** @import { Look } from "./file_check.js" */
+/** @import { Workflow } from "./types.js" */
 
 /** @param {HTMLElement} root @param {Workflow[]} workflows @param {AbortSignal} signal */
 export function uploader(root, workflows, signal) {
