@@ -64,9 +64,14 @@ impl Server {
 
     /// Waits for a batch to have this status.
     pub fn until_status(&self, batch: &str, status: &str) -> Value {
+        self.until(batch, |batch| batch["status"] == status)
+    }
+
+    /// Waits until this holds of a batch.
+    pub fn until(&self, batch: &str, holds: impl Fn(&Value) -> bool) -> Value {
         until(|| {
             let answer = agent().get(batch).header("Authorization", format!("Bearer {}", self.key)).call();
-            Some(read(answer.expect("an answer"))).filter(|batch| batch["status"] == status)
+            Some(read(answer.expect("an answer"))).filter(&holds)
         })
     }
 
