@@ -4,6 +4,7 @@
 //! off goes on at the next start, and what a command asked for is found by the next look.
 
 mod deletion;
+mod retry;
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -33,5 +34,6 @@ pub fn run(appliance: &Appliance) {
 }
 
 fn look(appliance: &Appliance, memory: &mut Memory) -> Result<(), StoreError> {
+    retry::carry_on(appliance)?;
     deletion::carry_on(appliance, memory)
 }

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
-use super::{Tx, error::Result, settle::end_batch_if_done, uploads::Upload, values::digest};
+use super::{Tx, error::Result, retries, settle::end_batch_if_done, uploads::Upload, values::digest};
 use crate::model::{BatchEvent, BatchId, BatchStatus, Counts, Timestamp};
 
 /// A batch as it is stored.
@@ -257,6 +257,7 @@ pub fn cancel(tx: &Tx<'_>, batch: i64) -> Result<bool> {
              WHERE batch = :batch AND cancelled_at IS NULL AND status IN ('pending', 'processing', 'queued')",
         )?
         .execute(named_params! { ":batch": batch, ":now": tx.now })?;
+    retries::end(tx, batch)?;
     end_batch_if_done(tx, batch)?;
     Ok(true)
 }
