@@ -45,7 +45,9 @@
 //! | [`dispatch`] | grants, claims, rescue |
 //! | [`downstream`] | one HTTP call: template, permit, gate, answer |
 //! | [`work`] | a row through its steps |
+//! | [`chores`] | what takes effect at once and is carried out piece by piece |
 //! | [`appliance`] | what all of these share in one process |
+//! | [`results`] | a batch as a CSV again |
 //! | [`access`], [`http`] | keys and tokens; the API |
 //! | [`cli`] | one file a command |
 //! | [`simulator`] | a downstream for demos and tests |
@@ -69,6 +71,7 @@
 pub mod access;
 pub mod appliance;
 pub mod bell;
+pub mod chores;
 pub mod cli;
 pub mod clock;
 pub mod closing;
@@ -83,6 +86,7 @@ pub mod intake;
 pub mod keys;
 pub mod model;
 pub mod objects;
+pub mod results;
 pub mod simulator;
 pub mod store;
 pub mod template;

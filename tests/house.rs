@@ -31,6 +31,7 @@ const ROOMS: [(&str, &[&str]); 12] = [
             "intake",
             "model",
             "objects",
+            "results",
             "store",
             "upload",
             "work",

@@ -13,7 +13,7 @@ use crate::{
     appliance::Appliance,
     dispatch::waiting,
     model::{BatchId, BatchStatus, Counts, Timestamp},
-    store::{StoreError, Tx, batches, batches::Batch, error},
+    store::{StoreError, Tx, batches, batches::Batch, error, retries},
 };
 
 /// Entries of a page where the caller does not say, and at most.
@@ -37,6 +37,9 @@ pub struct BatchView {
     extracted_at: Option<Timestamp>,
     finished_at: Option<Timestamp>,
     waiting_for: Option<String>,
+    /// A retry that is still being carried out; left out where none is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retrying: Option<RetryingView>,
     error: Option<BatchErrorView>,
     links: Links,
 }
@@ -46,6 +49,13 @@ struct FileView {
     name: Option<String>,
     bytes: u64,
     sha256: String,
+}
+
+/// How far a retry is.
+#[derive(Debug, Serialize)]
+struct RetryingView {
+    /// Rows that it has put back to `pending` so far.
+    rows: u32,
 }
 
 #[derive(Debug, Serialize)]
@@ -59,6 +69,8 @@ struct Links {
     #[serde(rename = "self")]
     this: String,
     rows: String,
+    errors: String,
+    results: String,
 }
 
 impl BatchView {
@@ -67,6 +79,7 @@ impl BatchView {
         let waiting_for = waiting::of_batch(appliance, &batch)?;
         // A batch whose key is lost is still worth showing.
         let file_name = appliance.open_batch(batch.batch).ok().and_then(|open| open.details.file_name.clone());
+        let retrying = appliance.store.read(|connection| retries::put_back_so_far(connection, batch.batch))?;
         let this = format!("/v2/batches/{}", batch.id);
         Ok(Self {
             id: batch.id,
@@ -81,8 +94,14 @@ impl BatchView {
             extracted_at: batch.extracted_at,
             finished_at: batch.finished_at,
             waiting_for,
+            retrying: retrying.map(|rows| RetryingView { rows }),
             error: batch.error.map(|(code, message)| BatchErrorView { code, message }),
-            links: Links { rows: format!("{this}/rows"), this },
+            links: Links {
+                rows: format!("{this}/rows"),
+                errors: format!("{this}/errors"),
+                results: format!("{this}/results.csv"),
+                this,
+            },
         })
     }
 }

@@ -7,7 +7,9 @@ pub mod access;
 pub mod answer;
 pub mod batches;
 mod body;
+pub mod deletion;
 pub mod dispatch;
+pub mod errors;
 mod form;
 pub mod health;
 pub mod limits;
@@ -16,6 +18,8 @@ pub mod overview;
 mod page;
 pub mod problem;
 pub mod request;
+pub mod results;
+pub mod retry;
 pub mod rows;
 mod small_json;
 pub mod upload;
@@ -54,6 +58,14 @@ pub fn routes(context: Context) -> BoxedFilter<(Response,)> {
         .or(batches::routes(context.clone()))
         .unify()
         .or(rows::routes(context.clone()))
+        .unify()
+        .or(deletion::routes(context.clone()))
+        .unify()
+        .or(retry::routes(context.clone()))
+        .unify()
+        .or(errors::routes(context.clone()))
+        .unify()
+        .or(results::routes(context.clone()))
         .unify()
         .or(dispatch::routes(context.clone()))
         .unify()

@@ -4,7 +4,11 @@
 
 use rusqlite::{OptionalExtension, named_params, params};
 
-use super::{Held, Tx, error::Result};
+use super::{
+    Held, Tx,
+    error::Result,
+    failures::{self, Kind},
+};
 use crate::model::{
     BatchEvent, BatchStatus, ClaimOwner, FailureCode, RowEvent, RowId, RowStatus, Timestamp, workflow::FailureLimit,
 };
@@ -99,10 +103,13 @@ pub fn settle(
     spent: bool,
 ) -> Result<Held> {
     let batch = row.batch();
-    let (client, cancelled): (i64, bool) = tx
+    let found: Option<(i64, bool)> = tx
         .connection
         .prepare_cached("SELECT client, cancelled_at IS NOT NULL FROM batches WHERE batch = ?")?
-        .query_row([batch], |found| Ok((found.get(0)?, found.get(1)?)))?;
+        .query_row([batch], |found| Ok((found.get(0)?, found.get(1)?)))
+        .optional()?;
+    // Its claim was lost, and the batch since ended and deleted.
+    let Some((client, cancelled)) = found else { return Ok(Held::No) };
     let (event, failure, next_attempt_at) = match ending {
         Ending::Completed => (RowEvent::Complete, None, None),
         Ending::Failed(failure) => (RowEvent::Fail, Some(failure), None),
@@ -142,6 +149,10 @@ pub fn settle(
         )
         .optional()?;
     let Some(run) = run else { return Ok(Held::No) };
+    if let (RowStatus::Failed, Some(failure)) = (to, failure) {
+        let kind = Kind { step: standing.step, code: failure.code, http_status: failure.http_status };
+        failures::count(tx, row, kind)?;
+    }
     if !spent && let Some(run) = run {
         give_back(tx, client, run)?;
     }
@@ -173,7 +184,7 @@ pub(super) fn count_ended(tx: &Tx<'_>, batch: i64, to: RowStatus) -> Result<()> 
 
 /// Ends the batch if no unfinished row is left. Decided from the rows, and cheap whatever their number: a row can only
 /// be unfinished if it lies behind the cursor, waits for another try, or is claimed, and each of the three is one
-/// look-up.
+/// look-up. While a retry is under way, rows that stand failed may be put back yet.
 pub(super) fn end_batch_if_done(tx: &Tx<'_>, batch: i64) -> Result<()> {
     tx.connection
         .prepare_cached(
@@ -186,6 +197,7 @@ pub(super) fn end_batch_if_done(tx: &Tx<'_>, batch: i64) -> Result<()> {
                     AND NOT EXISTS (SELECT 1 FROM rows
                                     WHERE row >= (:batch << 24) + next_row AND row <= (:batch << 24) + total
                                       AND rows.status = 'pending')
+                    AND NOT EXISTS (SELECT 1 FROM retries WHERE retries.batch = :batch)
                     AND NOT EXISTS (SELECT 1 FROM rows INDEXED BY rows_waiting
                                     WHERE row >> 24 = :batch AND rows.status = 'pending'
                                       AND rows.next_attempt_at IS NOT NULL)
@@ -232,30 +244,58 @@ pub fn pause_if_failing(
     Ok(Some(reason))
 }
 
-/// `failed` -> `pending`, for a person's retry. A request that was rejected gets a new idempotency key; one whose
-/// outcome is unknown may be sent again on that person's word.
+/// `failed` -> `pending`, for a row that a person asks for by name.
 pub(super) fn reopen(tx: &Tx<'_>, row: RowId) -> Result<()> {
-    tx.connection
+    let kind = tx
+        .connection
+        .prepare_cached("SELECT step, error_code, error_status FROM rows WHERE row = ? AND status = 'failed'")?
+        .query_row([row], |found| Ok(Kind { step: found.get(0)?, code: found.get(1)?, http_status: found.get(2)? }))?;
+    if put_back(tx, row, tx.now)? {
+        failures::uncount(tx, row.batch(), kind, 1)?;
+        reopen_batch(tx, row.batch(), 1)?;
+    }
+    Ok(())
+}
+
+/// Puts a row back that had failed by then: whether it did. It goes on at the step that failed, with what it had saved
+/// and its attempts forgotten.
+///
+/// A request that was rejected gets a new idempotency key. One whose outcome is unknown may be sent again, with the key
+/// that it had: that is what its person says. Any other request that left and got no answer stays noted, so that it is
+/// repeated only while the downstream still knows its key; the time after which the row gives up begins anew for all.
+pub(super) fn put_back(tx: &Tx<'_>, row: RowId, failed_by: Timestamp) -> Result<bool> {
+    let back = tx
+        .connection
         .prepare_cached(
-            "UPDATE rows SET status = :pending, attempts = 0, sent_at = NULL, first_request_at = NULL,
-                             next_attempt_at = :now, finished_at = NULL, retries = retries + (error_code = :rejected)
-             WHERE row = :row AND status = 'failed'",
+            "UPDATE rows SET status = :pending, attempts = 0, next_attempt_at = :now, finished_at = NULL,
+                             retries = retries + (error_code = :rejected),
+                             sent_at = CASE WHEN error_code <> :unknown THEN sent_at END,
+                             first_request_at = CASE WHEN error_code <> :unknown AND sent_at IS NOT NULL THEN :now END
+             WHERE row = :row AND status = 'failed' AND finished_at <= :failed_by",
         )?
         .execute(named_params! {
             ":pending": RowStatus::Failed.on(RowEvent::Retry)?,
             ":now": tx.now,
             ":row": row,
+            ":failed_by": failed_by,
             ":rejected": FailureCode::Rejected,
+            ":unknown": FailureCode::OutcomeUnknown,
         })?;
+    Ok(back == 1)
+}
+
+/// Counts rows of the batch that were put back. A completed batch is `queued` again.
+pub(super) fn reopen_batch(tx: &Tx<'_>, batch: i64, rows: u32) -> Result<()> {
     tx.connection
         .prepare_cached(
-            "UPDATE batches SET failed = failed - 1, pending = pending + 1, finished_at = NULL,
-                                judged_failed = min(judged_failed, failed - 1),
+            "UPDATE batches SET failed = failed - :rows, pending = pending + :rows, finished_at = NULL,
+                                judged_failed = min(judged_failed, failed - :rows),
                                 status = CASE status WHEN 'completed' THEN :queued ELSE status END
              WHERE batch = :batch",
         )?
         .execute(named_params! {
-            ":batch": row.batch(),
+            ":batch": batch,
+            ":rows": rows,
             ":queued": BatchStatus::Completed.on(BatchEvent::Reopen)?,
         })?;
     Ok(())

@@ -7,6 +7,7 @@ pub mod ending;
 pub mod error_payload;
 pub mod idempotency;
 pub mod open_batch;
+pub mod open_row;
 pub mod pool;
 pub mod progress;
 pub mod row_work;
