@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod answer;
+pub mod batch_view;
 pub mod batches;
 mod body;
 pub mod dispatch;

@@ -19,7 +19,7 @@ use warp::{
 use super::{
     Context,
     answer::{Answer, answer, blocking, json},
-    batches::BatchView,
+    batch_view::BatchView,
     body::{Body, BodyFeed, BrokenBody, body, limited, linger},
     form::{Form, Part},
     problem::{Problem, ProblemCode},

@@ -1,0 +1,105 @@
+//! A batch, as every call shows it.
+
+use serde::Serialize;
+
+use crate::{
+    appliance::Appliance,
+    dispatch::waiting,
+    model::{BatchId, Counts, Timestamp},
+    store::{StoreError, batches::Batch},
+};
+
+/// A batch, as the API shows it.
+#[derive(Debug, Serialize)]
+pub struct BatchView {
+    id: BatchId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<String>,
+    workflow: String,
+    status: &'static str,
+    paused: bool,
+    counts: Counts,
+    skipped: u32,
+    file: FileView,
+    created_at: Timestamp,
+    extracted_at: Option<Timestamp>,
+    finished_at: Option<Timestamp>,
+    waiting_for: Option<String>,
+    error: Option<BatchErrorView>,
+    links: Links,
+}
+
+/// The uploaded file, inflated.
+#[derive(Debug, Serialize)]
+struct FileView {
+    name: Option<String>,
+    bytes: u64,
+    sha256: String,
+}
+
+/// Why a batch failed, or the last thing that its extraction stumbled over.
+#[derive(Debug, Serialize)]
+struct BatchErrorView {
+    code: String,
+    message: String,
+}
+
+/// Where to look further: paths on this server.
+#[derive(Debug, Serialize)]
+struct Links {
+    #[serde(rename = "self")]
+    this: String,
+    rows: String,
+    errors: String,
+    results: String,
+    skipped: String,
+    events: String,
+}
+
+impl Links {
+    fn of(batch: BatchId) -> Self {
+        let this = format!("/v2/batches/{batch}");
+        Self {
+            rows: format!("{this}/rows"),
+            errors: format!("{this}/errors"),
+            results: format!("{this}/results.csv"),
+            skipped: format!("{this}/skipped"),
+            events: format!("{this}/events"),
+            this,
+        }
+    }
+}
+
+impl BatchView {
+    /// Opens what is private of a batch (its file's name), for somebody who may see it. Blocks.
+    pub fn of(appliance: &Appliance, batch: Batch, for_operator: bool) -> Result<Self, StoreError> {
+        let waiting_for = waiting::of_batch(appliance, &batch)?;
+        // A batch whose key is lost is still worth showing.
+        let file_name = appliance.open_batch(batch.batch).ok().and_then(|open| open.details.file_name.clone());
+        Ok(Self {
+            id: batch.id,
+            client: for_operator.then_some(batch.client_name),
+            workflow: batch.workflow,
+            status: batch.status.as_str(),
+            paused: batch.paused_at.is_some(),
+            counts: batch.counts,
+            skipped: batch.skipped,
+            file: FileView { name: file_name, bytes: batch.file_bytes, sha256: hex(&batch.file_sha256) },
+            created_at: batch.created_at,
+            extracted_at: batch.extracted_at,
+            finished_at: batch.finished_at,
+            waiting_for,
+            error: batch.error.map(|(code, message)| BatchErrorView { code, message }),
+            links: Links::of(batch.id),
+        })
+    }
+
+    /// The batch's own path.
+    pub fn address(&self) -> &str {
+        &self.links.this
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
