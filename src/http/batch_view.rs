@@ -4,7 +4,10 @@ use serde::Serialize;
 
 use crate::{
     appliance::Appliance,
-    dispatch::waiting,
+    dispatch::{
+        estimate::Estimate,
+        outlook::{Look, Outlook},
+    },
     model::{BatchId, Counts, Timestamp},
     store::{StoreError, batches::Batch},
 };
@@ -24,6 +27,7 @@ pub struct BatchView {
     created_at: Timestamp,
     extracted_at: Option<Timestamp>,
     finished_at: Option<Timestamp>,
+    estimate: Option<Estimate>,
     waiting_for: Option<String>,
     error: Option<BatchErrorView>,
     links: Links,
@@ -71,12 +75,27 @@ impl Links {
 }
 
 impl BatchView {
-    /// Opens what is private of a batch (its file's name), for somebody who may see it. Blocks.
+    /// A batch for somebody who may see it. Blocks.
     pub fn of(appliance: &Appliance, batch: Batch, for_operator: bool) -> Result<Self, StoreError> {
-        let waiting_for = waiting::of_batch(appliance, &batch)?;
-        // A batch whose key is lost is still worth showing.
-        let file_name = appliance.open_batch(batch.batch).ok().and_then(|open| open.details.file_name.clone());
-        Ok(Self {
+        let outlook = Outlook::of(appliance, &batch)?;
+        let file_name = file_name(appliance, &batch);
+        Ok(Self::new(batch, file_name, outlook, for_operator))
+    }
+
+    /// Several batches, with one look at everything that waits. Blocks.
+    pub fn all(appliance: &Appliance, batches: Vec<Batch>, for_operator: bool) -> Result<Vec<Self>, StoreError> {
+        let look = Look::at(appliance)?;
+        let view = |batch: Batch| {
+            let outlook = if batch.status.is_finished() { Outlook::default() } else { look.of(appliance, &batch)? };
+            let file_name = file_name(appliance, &batch);
+            Ok(Self::new(batch, file_name, outlook, for_operator))
+        };
+        batches.into_iter().map(view).collect()
+    }
+
+    /// A batch of which everything is known.
+    pub fn new(batch: Batch, file_name: Option<String>, outlook: Outlook, for_operator: bool) -> Self {
+        Self {
             id: batch.id,
             client: for_operator.then_some(batch.client_name),
             workflow: batch.workflow,
@@ -88,16 +107,17 @@ impl BatchView {
             created_at: batch.created_at,
             extracted_at: batch.extracted_at,
             finished_at: batch.finished_at,
-            waiting_for,
+            estimate: outlook.estimate,
+            waiting_for: outlook.waiting_for,
             error: batch.error.map(|(code, message)| BatchErrorView { code, message }),
             links: Links::of(batch.id),
-        })
+        }
     }
+}
 
-    /// The batch's own path.
-    pub fn address(&self) -> &str {
-        &self.links.this
-    }
+/// Opens what is private of a batch. One whose key is lost is still worth showing.
+fn file_name(appliance: &Appliance, batch: &Batch) -> Option<String> {
+    appliance.open_batch(batch.batch).ok().and_then(|open| open.details.file_name.clone())
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -75,8 +75,7 @@ async fn list(request: Request) -> Answer {
         let (whose, limit, after) = (caller.sees()?, paging.limit()?, paging.after()?);
         let page = appliance.store.read(|connection| batches::page(connection, whose, after, limit))?;
         let next = (page.len() == limit as usize).then(|| page.last().map(|batch| batch.id)).flatten();
-        let view = |batch| BatchView::of(appliance, batch, whose.is_none());
-        Ok(BatchList { batches: page.into_iter().map(view).collect::<Result<_, _>>()?, next })
+        Ok(BatchList { batches: BatchView::all(appliance, page, whose.is_none())?, next })
     });
     json(StatusCode::OK, &list.await?)
 }

@@ -294,7 +294,7 @@ impl Incoming {
             Outcome::Valid(valid) => json(StatusCode::OK, &valid),
             Outcome::Batch(batch) => {
                 let mut response = json(StatusCode::ACCEPTED, &batch)?;
-                if let Ok(location) = HeaderValue::from_str(batch.address()) {
+                if let Ok(location) = HeaderValue::from_str(&format!("/v2/batches/x")) {
                     response.headers_mut().insert(header::LOCATION, location);
                 }
                 Ok(response)

@@ -15,6 +15,7 @@ pub mod extraction;
 pub mod grants;
 pub mod keys;
 mod migrate;
+pub mod queue;
 pub mod rows;
 pub mod settle;
 pub mod skipped;
