@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// A batch, as the API shows it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BatchView {
     id: BatchId,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -34,7 +34,7 @@ pub struct BatchView {
 }
 
 /// The uploaded file, inflated.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 struct FileView {
     name: Option<String>,
     bytes: u64,
@@ -42,14 +42,14 @@ struct FileView {
 }
 
 /// Why a batch failed, or the last thing that its extraction stumbled over.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 struct BatchErrorView {
     code: String,
     message: String,
 }
 
 /// Where to look further: paths on this server.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 struct Links {
     #[serde(rename = "self")]
     this: String,
@@ -112,6 +112,16 @@ impl BatchView {
             error: batch.error.map(|(code, message)| BatchErrorView { code, message }),
             links: Links::of(batch.id),
         }
+    }
+}
+
+impl BatchView {
+    /// Whether it says something that an earlier view did not. An estimate moves with the clock all the time: only
+    /// what it is bound by counts.
+    pub fn says_more_than(&self, earlier: &Self) -> bool {
+        let lasting = |view: &Self| Self { estimate: None, ..view.clone() };
+        let bound = |view: &Self| view.estimate.as_ref().map(|estimate| estimate.reason.clone());
+        lasting(self) != lasting(earlier) || bound(self) != bound(earlier)
     }
 }
 

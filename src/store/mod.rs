@@ -20,6 +20,7 @@ pub mod rows;
 pub mod settle;
 pub mod skipped;
 pub mod stuck;
+pub mod upload_keys;
 pub mod uploads;
 mod values;
 mod writer;
