@@ -62,9 +62,10 @@ fn measured(folder: &Path, address: &'static str, rows: u32, batches: u32, repea
         server.until_status(&batch, "queued");
         server.dispatch();
         server.until(&batch, |batch| {
-            batch["counts"]["completed"].as_u64().zip(batch["counts"]["failed"].as_u64()).is_some_and(
-                |(completed, failed)| completed + failed >= WORKED,
-            )
+            batch["counts"]["completed"]
+                .as_u64()
+                .zip(batch["counts"]["failed"].as_u64())
+                .is_some_and(|(completed, failed)| completed + failed >= WORKED)
         });
         assert_eq!(call(&server.key, "POST", &format!("{batch}/pause")).0, 200);
         made.push(batch);
@@ -99,7 +100,9 @@ fn measure(server: &Server, address: &str, batches: &[String], rows: u32, repeat
         let url = format!("http://{address}/ops/v1/{path}");
         note(what, (0..repeats).map(|_| timed(OPERATOR, "GET", &url)).collect());
     }
-    for (what, verb) in [("POST resume", "resume"), ("POST pause", "pause"), ("POST retry", "retry"), ("POST cancel", "cancel")] {
+    for (what, verb) in
+        [("POST resume", "resume"), ("POST pause", "pause"), ("POST retry", "retry"), ("POST cancel", "cancel")]
+    {
         note(what, batches.iter().map(|batch| timed(&server.key, "POST", &format!("{batch}/{verb}"))).collect());
     }
     let dispatch = format!("http://{address}/ops/v1/dispatch");

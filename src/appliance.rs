@@ -22,7 +22,7 @@ use crate::{
         dependencies::StoredLedger,
         stuck::{self, ProcessKind},
     },
-    upload::GivenUp,
+    upload::{GivenUp, once::KeysInUse},
     work::open_batch::{OpenBatch, OpenBatchError, OpenBatches},
 };
 
@@ -56,6 +56,8 @@ pub struct Appliance {
     pub late_settles: AtomicU64,
     /// Uploads that are still to be cleared away.
     pub given_up: GivenUp,
+    /// `Idempotency-Key`s of uploads under way.
+    pub keys_in_use: KeysInUse,
     rules: BTreeMap<String, Rules>,
     open_batches: OpenBatches,
 }
@@ -136,6 +138,7 @@ impl Appliance {
             closing: Closing::default(),
             late_settles: AtomicU64::new(0),
             given_up: GivenUp::default(),
+            keys_in_use: KeysInUse::default(),
             open_batches: OpenBatches::default(),
         }))
     }

@@ -220,7 +220,12 @@ impl Downstream {
 
     /// Until when a dependency's gate is closed; `None` where it is open.
     pub fn gate_opens_at(&self, dependency: &str) -> Option<Timestamp> {
-        self.lanes.get(dependency).and_then(|lane| lane.lock().gate.state().closed).map(|closed| closed.until)
+        self.gate(dependency).map(|closed| closed.until)
+    }
+
+    /// Until when a dependency's gate is closed, and why; `None` where it is open.
+    pub fn gate(&self, dependency: &str) -> Option<Closed> {
+        self.lanes.get(dependency).and_then(|lane| lane.lock().gate.state().closed)
     }
 
     /// What keeps rows from starting at a workflow's step, counted from 0: the dependency, and the wait for it.

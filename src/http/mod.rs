@@ -3,13 +3,16 @@
 //! A handler parses what came, makes one call into the rest of the house, and shows the result; everything that blocks
 //! runs on a blocking thread ([`answer::blocking`]). It sees no SQL and makes no HTTP calls of its own.
 
+mod accept;
 pub mod access;
 pub mod answer;
+pub mod batch_view;
 pub mod batches;
 mod body;
 pub mod deletion;
 pub mod dispatch;
 pub mod errors;
+mod events;
 mod form;
 pub mod health;
 pub mod limits;
@@ -40,13 +43,21 @@ pub struct Context {
     pub dispatcher: Arc<Dispatcher>,
     /// Uploads that may still begin.
     pub uploads: Arc<Semaphore>,
+    /// Files of errors that may still be sent.
+    pub error_files: Arc<Semaphore>,
+    /// Streams of events that are open.
+    pub streams: events::Streams,
 }
+
+/// Files of errors that are sent at once: each lies on the disk until its caller has taken it.
+const ERROR_FILES_AT_ONCE: usize = 16;
 
 impl Context {
     /// The context of a server.
     pub fn new(appliance: Arc<Appliance>, dispatcher: Arc<Dispatcher>) -> Self {
         let uploads = Arc::new(Semaphore::new(appliance.config.uploads.at_once));
-        Self { appliance, dispatcher, uploads }
+        let error_files = Arc::new(Semaphore::new(ERROR_FILES_AT_ONCE));
+        Self { appliance, dispatcher, uploads, error_files, streams: events::Streams::default() }
     }
 }
 
@@ -66,6 +77,8 @@ pub fn routes(context: Context) -> BoxedFilter<(Response,)> {
         .or(errors::routes(context.clone()))
         .unify()
         .or(results::routes(context.clone()))
+        .unify()
+        .or(events::routes(context.clone()))
         .unify()
         .or(dispatch::routes(context.clone()))
         .unify()

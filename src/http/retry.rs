@@ -7,7 +7,7 @@ use super::{
     Context,
     access::Caller,
     answer::{Answer, answer, blocking, json},
-    batches::BatchView,
+    batch_view::BatchView,
     problem::{Problem, ProblemCode},
     request::{Request, request},
 };

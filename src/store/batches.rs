@@ -159,13 +159,19 @@ pub fn create(tx: &Tx<'_>, upload: Upload, new: &NewBatch) -> Result<Batch> {
 
 /// The client's last batch of the same file and workflow that was made at `since` or later, and was not cancelled and
 /// did not fail.
-pub fn same_file(connection: &Connection, new: &NewBatch, since: Timestamp) -> Result<Option<BatchId>> {
+pub fn same_file(
+    connection: &Connection,
+    client: i64,
+    workflow: &str,
+    sha256: &[u8; 32],
+    since: Timestamp,
+) -> Result<Option<BatchId>> {
     let mut statement = connection.prepare_cached(
         "SELECT id FROM batches WHERE client = ? AND file_sha256 = ? AND workflow = ? AND created_at >= ?
            AND cancelled_at IS NULL AND status <> 'failed'
          ORDER BY batch DESC LIMIT 1",
     )?;
-    let found = statement.query_row(params![new.client, new.file_sha256, new.workflow, since], |row| row.get(0));
+    let found = statement.query_row(params![client, sha256, workflow, since], |row| row.get(0));
     Ok(found.optional()?)
 }
 
