@@ -2,6 +2,7 @@
 
 pub mod batch;
 pub mod client;
+mod deed;
 pub mod demo;
 pub mod dispatch;
 pub mod error;
