@@ -9,7 +9,7 @@ use super::{
     answer::{Answer, answer, blocking, json},
     problem::{Problem, ProblemCode},
     request::{Request, request},
-    small_json::{Told, small_json},
+    small_json::{Told, required, small_json},
 };
 use crate::{
     config::MOST_ROWS_PER_RUN,
@@ -125,8 +125,4 @@ async fn set_rows_per_run(name: String, request: Request, change: Told<ClientCha
         Ok(ClientView::of(&client))
     });
     json(StatusCode::OK, &client.await?)
-}
-
-fn required<T>(told: Told<T>) -> Result<T, Problem> {
-    told?.ok_or_else(|| Problem::new(ProblemCode::BadRequest, "This call needs a JSON body."))
 }

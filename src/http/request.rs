@@ -13,7 +13,7 @@ use super::{
     access::{Caller, Operator},
     problem::{Problem, ProblemCode},
 };
-use crate::appliance::Appliance;
+use crate::{appliance::Appliance, store::audit::Deed};
 
 /// The other end of a connection. The listener puts it beside every request.
 #[derive(Debug, Clone, Copy)]
@@ -46,8 +46,26 @@ impl Request {
     /// The operator who sends it, for calls that only an operator can make. Blocks.
     pub fn operator(&self) -> Result<Operator, Problem> {
         let name = self.caller()?.operator()?;
+        Ok(self.operator_named(name))
+    }
+
+    /// What the caller is about to do, for the audit, where an operator does it: what clients do to their own is theirs.
+    pub fn deed(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        target: impl Into<String>,
+        why: Option<String>,
+    ) -> Option<Deed> {
+        match caller {
+            Caller::Operator(name) => Some(self.operator_named(name.clone()).deed(action, target, why)),
+            Caller::Client(_) | Caller::Dispatcher => None,
+        }
+    }
+
+    fn operator_named(&self, name: String) -> Operator {
         let origin = self.origin().map_or_else(|| "unknown".to_owned(), |address| address.to_string());
-        Ok(Operator { name, origin })
+        Operator { name, origin }
     }
 
     /// Its query, understood as `T`; what `T` does not know is refused.
