@@ -28,6 +28,7 @@ const ROOMS: [(&str, &[&str]); 12] = [
             "config",
             "crypto",
             "dispatch",
+            "downstream",
             "intake",
             "model",
             "objects",

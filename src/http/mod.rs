@@ -4,9 +4,12 @@
 //! runs on a blocking thread ([`answer::blocking`]). It sees no SQL and makes no HTTP calls of its own.
 
 pub mod access;
+mod all_batches;
 pub mod answer;
+pub mod audit;
 pub mod batches;
 mod body;
+pub mod clients;
 pub mod dispatch;
 mod form;
 mod forwarded;
@@ -22,6 +25,7 @@ pub mod rows;
 mod session;
 pub mod sign_ins;
 mod small_json;
+pub mod stuck;
 pub mod upload;
 
 use std::sync::Arc;
@@ -79,7 +83,15 @@ pub fn routes(context: Context) -> BoxedFilter<(Response,)> {
         .unify()
         .or(overview::routes(context.clone()))
         .unify()
-        .or(session::routes(context))
+        .or(session::routes(context.clone()))
+        .unify()
+        .or(clients::routes(context.clone()))
+        .unify()
+        .or(audit::routes(context.clone()))
+        .unify()
+        .or(stuck::routes(context.clone()))
+        .unify()
+        .or(all_batches::routes(context))
         .unify()
         .or(page::routes())
         .unify();

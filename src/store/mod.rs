@@ -4,6 +4,7 @@
 //! over a network or waits for anything but the database. A function that takes a [`Tx`] runs inside a write
 //! transaction; one that takes a [`Connection`] reads, from either.
 
+pub mod all_batches;
 pub mod audit;
 pub mod batches;
 pub mod claims;
@@ -19,6 +20,7 @@ pub mod operators;
 pub mod rows;
 pub mod sessions;
 pub mod settle;
+pub mod sizes;
 pub mod skipped;
 pub mod stuck;
 pub mod uploads;
