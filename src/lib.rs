@@ -45,6 +45,7 @@
 //! | [`dispatch`] | grants, claims, rescue |
 //! | [`downstream`] | one HTTP call: template, permit, gate, answer |
 //! | [`work`] | a row through its steps |
+//! | [`announce`] | a finished batch to its client's webhook |
 //! | [`appliance`] | what all of these share in one process |
 //! | [`access`], [`http`] | keys and tokens; the API |
 //! | [`cli`] | one file a command |
@@ -67,6 +68,7 @@
 //!   stands in [`store`] alone, the wall clock in [`clock`], the environment in [`config`]. `tests/house.rs` holds this.
 
 pub mod access;
+pub mod announce;
 pub mod appliance;
 pub mod bell;
 pub mod cli;

@@ -4,11 +4,20 @@ use std::{path::Path, time::Duration};
 
 use clap::Subcommand;
 
-use super::{deed::deed, error::CliError, open::open_store, output};
+use super::{
+    deed::deed,
+    error::CliError,
+    open::{OpenForCommand, open_store},
+    output,
+};
 use crate::{
     access::{self, LONGEST_NAME, is_name},
+    announce,
     config::{Config, MOST_ROWS_PER_RUN, parse_duration},
-    http::clients::{ClientList, ClientView, NewKey, OLD_KEY_WORKS_AT_MOST, OLD_KEY_WORKS_FOR},
+    http::{
+        clients::{ClientList, ClientView, NewKey, OLD_KEY_WORKS_AT_MOST, OLD_KEY_WORKS_FOR},
+        webhooks::{self, DeliveryList},
+    },
     store::{
         Store, StoreError, Tx, audit,
         clients::{self, Client, Removal},
@@ -59,10 +68,37 @@ pub enum ClientCommand {
     },
     /// Remove a client: its keys stop working, its finished batches stay
     Remove { name: String },
+    /// Set where a client is told that a batch has finished; the signing secret is printed once
+    #[command(
+        after_help = "Deliveries are signed as Standard Webhooks has it (webhook-id, webhook-timestamp, webhook-signature)."
+    )]
+    Webhook {
+        name: String,
+        /// https://HOST/PATH, or http:// on this machine
+        #[arg(long, required_unless_present = "remove", conflicts_with = "remove")]
+        url: Option<String>,
+        /// Tell it no more
+        #[arg(long)]
+        remove: bool,
+        #[arg(long)]
+        json: bool,
+    },
+    /// List what a client's webhook was told, newest first
+    Deliveries {
+        name: String,
+        /// Entries at most
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 impl ClientCommand {
     pub(super) fn run(self, config: Option<&Path>) -> Result<(), CliError> {
+        if let Self::Webhook { name, url: Some(url), json, .. } = self {
+            return set_webhook(config, &name, url, json);
+        }
         let (config, store) = open_store(config)?;
         match self {
             Self::Add { name, rows_per_run, json } => {
@@ -90,6 +126,8 @@ impl ClientCommand {
             }
             Self::RotateKey { name, old_key_works_for, json } => rotate_key(&store, name, old_key_works_for, json),
             Self::Remove { name } => remove(&store, &name),
+            Self::Webhook { name, .. } => remove_webhook(&store, &name),
+            Self::Deliveries { name, limit, json } => deliveries(&store, &name, limit, json),
         }
     }
 }
@@ -198,6 +236,47 @@ fn remove(store: &Store, name: &str) -> Result<(), CliError> {
              first (`dripfeed batch list`, `dripfeed batch cancel ID`)"
         ))),
     }
+}
+
+/// The signing secret is sealed under the ring, so this needs the keys, and not just the database.
+fn set_webhook(config: Option<&Path>, name: &str, url: String, json: bool) -> Result<(), CliError> {
+    announce::check_url(&url).map_err(|wrong| CliError::Unusable(wrong.to_owned()))?;
+    let open = OpenForCommand::open(config)?;
+    let client = named(&open.appliance.store, name)?;
+    let new = webhooks::set(&open.appliance, &client, url, deed("client.webhook", name, None))?;
+    if json {
+        return output::json(&new);
+    }
+    println!("{name} is told of its finished batches. Its signing secret, shown this once:\n\n  {}\n", new.secret);
+    Ok(())
+}
+
+fn remove_webhook(store: &Store, name: &str) -> Result<(), CliError> {
+    let client = named(store, name)?;
+    if webhooks::remove(store, &client, deed("client.webhook-remove", name, None))? {
+        return Ok(());
+    }
+    Err(CliError::Failed(format!("`{name}` has no webhook; nothing was changed")))
+}
+
+fn deliveries(store: &Store, name: &str, limit: u32, json: bool) -> Result<(), CliError> {
+    let client = named(store, name)?;
+    let list = DeliveryList::read(store, client.client, i64::MAX, limit)?;
+    if json {
+        return output::json(&list);
+    }
+    let rows = list.deliveries.into_iter().map(|it| {
+        let next = it.next_attempt_at.map(|at| format!("next try {at}"));
+        let status = it.http_status.map_or_else(|| "-".to_owned(), |status| status.to_string());
+        let said = it.error.or(next).unwrap_or_else(|| "-".to_owned());
+        vec![it.id, it.batch.to_string(), it.status, it.attempts.to_string(), status, it.created_at.to_string(), said]
+    });
+    output::table(&["DELIVERY", "BATCH", "STATUS", "TRIES", "HTTP", "CREATED", "LAST"], &rows.collect::<Vec<_>>());
+    Ok(())
+}
+
+fn named(store: &Store, name: &str) -> Result<Client, CliError> {
+    store.read(|connection| clients::by_name(connection, name))?.ok_or_else(|| unknown(name))
 }
 
 fn unknown(name: &str) -> CliError {

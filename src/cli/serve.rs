@@ -19,6 +19,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::error::CliError;
 use crate::{
+    announce,
     appliance::Appliance,
     clock::Clock,
     config::Config,
@@ -124,6 +125,7 @@ impl Server {
             pool.close();
         })?;
         self.spawn("extract", extract::runner::run)?;
+        self.spawn("announce", announce::watch)?;
         self.spawn("clear-away", |appliance| upload::clear_away(appliance))?;
         if self.appliance.config.workers.auto_rescue {
             self.spawn("rescue", |appliance| rescue::watch(appliance))?;

@@ -27,6 +27,7 @@ pub mod sign_ins;
 mod small_json;
 pub mod stuck;
 pub mod upload;
+pub mod webhooks;
 
 use std::sync::Arc;
 
@@ -86,6 +87,8 @@ pub fn routes(context: Context) -> BoxedFilter<(Response,)> {
         .or(session::routes(context.clone()))
         .unify()
         .or(clients::routes(context.clone()))
+        .unify()
+        .or(webhooks::routes(context.clone()))
         .unify()
         .or(audit::routes(context.clone()))
         .unify()

@@ -10,6 +10,7 @@ pub mod batches;
 pub mod claims;
 pub mod clients;
 pub mod connection;
+pub mod deliveries;
 pub mod dependencies;
 pub mod error;
 pub mod extraction;
@@ -25,6 +26,7 @@ pub mod skipped;
 pub mod stuck;
 pub mod uploads;
 mod values;
+pub mod webhooks;
 mod writer;
 
 use std::{path::Path, sync::Arc, time::Duration};
