@@ -6,6 +6,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::{
+    deed::deed,
     error::CliError,
     open::{OpenForCommand, open_store},
     output,
@@ -14,7 +15,7 @@ use crate::{
     extract::{self, Extracted},
     model::{BatchId, BatchStatus, FailureCode},
     store::{
-        Store,
+        Store, audit,
         batches::{self, Batch},
         extraction,
         retries::{self, Asked, Which},
@@ -79,19 +80,32 @@ impl BatchCommand {
             Self::Pause { id, reason } => {
                 let store = open_store(config)?.1;
                 let batch = find(&store, id)?.batch;
-                Ok(store.write(move |tx| batches::pause(tx, batch, reason.as_deref()))?)
+                Ok(store.write(move |tx| {
+                    audit::note(tx, &deed("batch.pause", id.to_string(), reason.clone()))?;
+                    batches::pause(tx, batch, reason.as_deref())
+                })?)
             }
             Self::Resume { id } => {
                 let store = open_store(config)?.1;
                 let batch = find(&store, id)?.batch;
-                Ok(store.write(move |tx| batches::resume(tx, batch))?)
+                Ok(store.write(move |tx| {
+                    audit::note(tx, &deed("batch.resume", id.to_string(), None))?;
+                    batches::resume(tx, batch)
+                })?)
             }
             Self::Retry { id, code, step, json } => retry(config, id, code.as_deref(), step.as_deref(), json),
             Self::Cancel { id } => {
                 let store = open_store(config)?.1;
                 let found = find(&store, id)?;
                 let batch = found.batch;
-                if store.write(move |tx| batches::cancel(tx, batch))? {
+                let cancelled = store.write(move |tx| {
+                    let cancelled = batches::cancel(tx, batch)?;
+                    if cancelled {
+                        audit::note(tx, &deed("batch.cancel", id.to_string(), None))?;
+                    }
+                    Ok(cancelled)
+                })?;
+                if cancelled {
                     return Ok(());
                 }
                 Err(CliError::Failed(format!("{id} is {} already; nothing was changed", found.status.as_str())))
@@ -236,7 +250,11 @@ fn run(config: Option<&Path>, id: BatchId) -> Result<(), CliError> {
     let (key, owner, ttl) = (batch.batch, appliance.owner, appliance.config.workers.claim_ttl);
     let claimed = appliance.store.write(move |tx| {
         extraction::release_expired(tx, key)?;
-        extraction::claim(tx, key, owner, tx.now.after(ttl))
+        let claimed = extraction::claim(tx, key, owner, tx.now.after(ttl))?;
+        if claimed.is_some() {
+            audit::note(tx, &deed("batch.run", id.to_string(), None))?;
+        }
+        Ok(claimed)
     })?;
     let Some(claimed) = claimed else { return not_claimed(&find(&appliance.store, id)?) };
     match extract::extract(appliance, &claimed)? {

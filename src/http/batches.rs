@@ -9,10 +9,11 @@ use super::{
     batch_view::BatchView,
     problem::{Problem, ProblemCode},
     request::{Request, request},
+    small_json::{Reason, reason},
 };
 use crate::{
     model::{BatchId, BatchStatus},
-    store::{Tx, batches, error},
+    store::{Tx, audit, batches, error},
 };
 
 /// Entries of a page where the caller does not say, and at most.
@@ -64,7 +65,8 @@ pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
     let change = warp::path!("v2" / "batches" / BatchId / Change)
         .and(warp::post())
         .and(request(&context))
-        .and_then(|id, change: Change, request| answer(change.route(), apply(id, change, request)));
+        .and(reason())
+        .and_then(|id, change: Change, request, reason| answer(change.route(), apply(id, change, request, reason)));
     list.or(show).unify().or(change).unify().boxed()
 }
 
@@ -119,21 +121,37 @@ impl Change {
         }
     }
 
-    fn make(self, tx: &Tx<'_>, batch: i64) -> error::Result<bool> {
+    fn deed(self) -> &'static str {
         match self {
-            Self::Pause => batches::pause(tx, batch, None).map(|()| true),
+            Self::Pause => "batch.pause",
+            Self::Resume => "batch.resume",
+            Self::Cancel => "batch.cancel",
+        }
+    }
+
+    fn make(self, tx: &Tx<'_>, batch: i64, reason: Option<&str>) -> error::Result<bool> {
+        match self {
+            Self::Pause => batches::pause(tx, batch, reason).map(|()| true),
             Self::Resume => batches::resume(tx, batch).map(|()| true),
             Self::Cancel => batches::cancel(tx, batch),
         }
     }
 }
 
-async fn apply(id: BatchId, change: Change, request: Request) -> Answer {
+async fn apply(id: BatchId, change: Change, request: Request, reason: Result<Reason, Problem>) -> Answer {
     let view = blocking(move || {
         let (appliance, caller) = (request.appliance(), request.caller()?);
         let batch = caller.batch(appliance, id)?;
         let key = batch.batch;
-        let changed = move |tx: &Tx<'_>| Ok((change.make(tx, key)?, batches::by_key(tx.connection, key)?));
+        let reason = reason?.reason;
+        let deed = request.deed(&caller, change.deed(), id.to_string(), reason.clone());
+        let changed = move |tx: &Tx<'_>| {
+            let made = change.make(tx, key, reason.as_deref())?;
+            if let Some(deed) = deed.filter(|_| made) {
+                audit::note(tx, &deed)?;
+            }
+            Ok((made, batches::by_key(tx.connection, key)?))
+        };
         let (made, batch) = appliance.store.write(changed)?;
         if !made {
             return Err(conflict(batch.status));

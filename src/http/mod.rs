@@ -5,18 +5,23 @@
 
 mod accept;
 pub mod access;
+mod all_batches;
 pub mod answer;
+pub mod audit;
 pub mod batch_view;
 pub mod batches;
 mod body;
+pub mod clients;
 pub mod deletion;
 pub mod dispatch;
 pub mod errors;
 mod events;
 mod form;
+mod forwarded;
 pub mod health;
 pub mod limits;
 pub mod listen;
+pub mod meter;
 pub mod overview;
 mod page;
 pub mod problem;
@@ -24,11 +29,17 @@ pub mod request;
 pub mod results;
 pub mod retry;
 pub mod rows;
+mod session;
+pub mod sign_ins;
 mod small_json;
+pub mod stuck;
 pub mod upload;
+pub mod webhooks;
 
 use std::sync::Arc;
 
+use meter::Meter;
+use sign_ins::SignIns;
 use tokio::sync::Semaphore;
 use warp::{Filter, Rejection, filters::BoxedFilter, reply::Response};
 
@@ -47,6 +58,16 @@ pub struct Context {
     pub error_files: Arc<Semaphore>,
     /// Streams of events that are open.
     pub streams: events::Streams,
+    /// What is remembered of callers.
+    pub door: Arc<Door>,
+}
+
+/// What is remembered of callers, in memory alone.
+pub struct Door {
+    /// Those who showed wrong keys.
+    pub sign_ins: SignIns,
+    /// How much each has asked.
+    pub meter: Meter,
 }
 
 /// Files of errors that are sent at once: each lies on the disk until its caller has taken it.
@@ -57,7 +78,9 @@ impl Context {
     pub fn new(appliance: Arc<Appliance>, dispatcher: Arc<Dispatcher>) -> Self {
         let uploads = Arc::new(Semaphore::new(appliance.config.uploads.at_once));
         let error_files = Arc::new(Semaphore::new(ERROR_FILES_AT_ONCE));
-        Self { appliance, dispatcher, uploads, error_files, streams: events::Streams::default() }
+        let meter = Meter::new(appliance.config.limits.requests_per_minute);
+        let door = Arc::new(Door { sign_ins: SignIns::default(), meter });
+        Self { appliance, dispatcher, uploads, error_files, streams: events::Streams::default(), door }
     }
 }
 
@@ -84,7 +107,19 @@ pub fn routes(context: Context) -> BoxedFilter<(Response,)> {
         .unify()
         .or(limits::routes(context.clone()))
         .unify()
-        .or(overview::routes(context))
+        .or(overview::routes(context.clone()))
+        .unify()
+        .or(session::routes(context.clone()))
+        .unify()
+        .or(clients::routes(context.clone()))
+        .unify()
+        .or(webhooks::routes(context.clone()))
+        .unify()
+        .or(audit::routes(context.clone()))
+        .unify()
+        .or(stuck::routes(context.clone()))
+        .unify()
+        .or(all_batches::routes(context))
         .unify()
         .or(page::routes())
         .unify();

@@ -4,12 +4,14 @@
 //! over a network or waits for anything but the database. A function that takes a [`Tx`] runs inside a write
 //! transaction; one that takes a [`Connection`] reads, from either.
 
+pub mod all_batches;
 pub mod audit;
 pub mod batches;
 pub mod claims;
 pub mod clients;
 pub mod connection;
 pub mod deletions;
+pub mod deliveries;
 pub mod dependencies;
 pub mod error;
 pub mod extraction;
@@ -17,16 +19,20 @@ pub mod failures;
 pub mod grants;
 pub mod keys;
 mod migrate;
+pub mod operators;
 pub mod queue;
 pub mod retries;
 pub mod rows;
+pub mod sessions;
 pub mod settle;
+pub mod sizes;
 pub mod skipped;
 pub mod stuck;
 pub mod upkeep;
 pub mod upload_keys;
 pub mod uploads;
 mod values;
+pub mod webhooks;
 mod writer;
 
 use std::{path::Path, sync::Arc, time::Duration};
