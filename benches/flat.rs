@@ -15,7 +15,7 @@ use std::{
 };
 
 use dripfeed::simulator::{Simulator, SimulatorOptions};
-use support::{OPERATOR, Server, agent, median, setting};
+use support::{OPERATOR, POLL, Server, agent, median, setting};
 
 const SMALL_ROWS: u32 = 3_000;
 const LARGE_ROWS: u32 = 1_000_000;
@@ -59,9 +59,9 @@ fn measured(folder: &Path, address: &'static str, rows: u32, batches: u32, repea
     for number in 0..batches {
         write_people(&csv, rows, number);
         let batch = server.upload(&csv);
-        server.until_status(&batch, "queued");
+        server.until_status(&batch, "queued", POLL);
         server.dispatch();
-        server.until(&batch, |batch| {
+        server.until(&batch, POLL, |batch| {
             batch["counts"]["completed"]
                 .as_u64()
                 .zip(batch["counts"]["failed"].as_u64())

@@ -92,24 +92,67 @@ pub fn renew(tx: &Tx<'_>, row: RowId, owner: ClaimOwner, expires_at: Timestamp) 
     Ok(if renewed == 1 { Held::Yes } else { Held::No })
 }
 
-/// Ends a claim. `spent` says whether an attempt was counted while it lasted; if none was, the client's grant has it
-/// back. The row that was the batch's last unfinished one ends the batch in this same transaction.
-pub fn settle(
-    tx: &Tx<'_>,
-    row: RowId,
-    owner: ClaimOwner,
-    standing: &Standing,
-    ending: &Ending,
-    spent: bool,
-) -> Result<Held> {
-    let batch = row.batch();
-    let found: Option<(i64, bool)> = tx
-        .connection
-        .prepare_cached("SELECT client, cancelled_at IS NOT NULL FROM batches WHERE batch = ?")?
-        .query_row([batch], |found| Ok((found.get(0)?, found.get(1)?)))
-        .optional()?;
-    // Its claim was lost, and the batch since ended and deleted.
-    let Some((client, cancelled)) = found else { return Ok(Held::No) };
+/// The end of one claim.
+#[derive(Debug, Clone)]
+pub struct Settle {
+    /// The claimed row.
+    pub row: RowId,
+    /// Whose claim it is.
+    pub owner: ClaimOwner,
+    /// Where the row stands.
+    pub standing: Standing,
+    /// How the claim ended.
+    pub ending: Ending,
+    /// Whether an attempt was counted while it lasted; if none was, the client's grant has it back.
+    pub spent: bool,
+}
+
+/// Ends claims, and says of each whether it was still held. The row that was a batch's last unfinished one ends the
+/// batch in this same transaction. Rows of one batch that follow each other share what is written of the batch.
+pub fn settle_all<'s>(tx: &Tx<'_>, settles: impl IntoIterator<Item = &'s Settle>) -> Result<Vec<Held>> {
+    let settles: Vec<&Settle> = settles.into_iter().collect();
+    let mut held = Vec::with_capacity(settles.len());
+    for of_batch in settles.chunk_by(|one, next| one.row.batch() == next.row.batch()) {
+        let batch = of_batch[0].row.batch();
+        let found: Option<(i64, bool)> = tx
+            .connection
+            .prepare_cached("SELECT client, cancelled_at IS NOT NULL FROM batches WHERE batch = ?")?
+            .query_row([batch], |found| Ok((found.get(0)?, found.get(1)?)))
+            .optional()?;
+        let Some((client, cancelled)) = found else {
+            // Their claims were lost, and the batch since ended and deleted.
+            held.extend(of_batch.iter().map(|_| Held::No));
+            continue;
+        };
+        let mut ended: Vec<(RowStatus, u32)> = Vec::new();
+        for settle in of_batch {
+            let Some((to, run)) = end_claim(tx, settle, cancelled)? else {
+                held.push(Held::No);
+                continue;
+            };
+            held.push(Held::Yes);
+            if let (false, Some(run)) = (settle.spent, run) {
+                give_back(tx, client, run)?;
+            }
+            match ended.iter_mut().find(|(status, _)| *status == to) {
+                Some((_, rows)) => *rows += 1,
+                None => ended.push((to, 1)),
+            }
+        }
+        for (to, rows) in &ended {
+            count_ended(tx, batch, *to, *rows)?;
+        }
+        if !ended.is_empty() {
+            end_batch_if_done(tx, batch)?;
+        }
+    }
+    Ok(held)
+}
+
+/// Moves a claimed row on. Says to which status, and whose run's grant the claim had spent; nothing where the claim is
+/// not held any more.
+fn end_claim(tx: &Tx<'_>, settle: &Settle, cancelled: bool) -> Result<Option<(RowStatus, Option<i64>)>> {
+    let Settle { row, owner, standing, ending, .. } = settle;
     let (event, failure, next_attempt_at) = match ending {
         Ending::Completed => (RowEvent::Complete, None, None),
         Ending::Failed(failure) => (RowEvent::Fail, Some(failure), None),
@@ -148,17 +191,11 @@ pub fn settle(
             |found| found.get(0),
         )
         .optional()?;
-    let Some(run) = run else { return Ok(Held::No) };
-    if let (RowStatus::Failed, Some(failure)) = (to, failure) {
+    if let (Some(_), RowStatus::Failed, Some(failure)) = (run, to, failure) {
         let kind = Kind { step: standing.step, code: failure.code, http_status: failure.http_status };
-        failures::count(tx, row, kind)?;
+        failures::count(tx, *row, kind)?;
     }
-    if !spent && let Some(run) = run {
-        give_back(tx, client, run)?;
-    }
-    count_ended(tx, batch, to)?;
-    end_batch_if_done(tx, batch)?;
-    Ok(Held::Yes)
+    Ok(run.map(|run| (to, run)))
 }
 
 /// One row more for the client, if the run that granted it is still the last one.
@@ -171,14 +208,14 @@ pub(super) fn give_back(tx: &Tx<'_>, client: i64, run: i64) -> Result<()> {
     Ok(())
 }
 
-/// Moves one row of the batch from `processing` to another of the five counts.
-pub(super) fn count_ended(tx: &Tx<'_>, batch: i64, to: RowStatus) -> Result<()> {
+/// Moves rows of the batch from `processing` to another of the five counts.
+pub(super) fn count_ended(tx: &Tx<'_>, batch: i64, to: RowStatus, rows: u32) -> Result<()> {
     let column = to.as_str();
     tx.connection
         .prepare_cached(&format!(
-            "UPDATE batches SET processing = processing - 1, {column} = {column} + 1 WHERE batch = ?"
+            "UPDATE batches SET processing = processing - ?1, {column} = {column} + ?1 WHERE batch = ?2"
         ))?
-        .execute([batch])?;
+        .execute(params![rows, batch])?;
     Ok(())
 }
 
