@@ -23,6 +23,7 @@ pub mod retry;
 pub mod rows;
 mod small_json;
 pub mod upload;
+pub mod workflows;
 
 use std::sync::Arc;
 
@@ -66,6 +67,8 @@ pub fn routes(context: Context) -> BoxedFilter<(Response,)> {
         .or(errors::routes(context.clone()))
         .unify()
         .or(results::routes(context.clone()))
+        .unify()
+        .or(workflows::routes(context.clone()))
         .unify()
         .or(dispatch::routes(context.clone()))
         .unify()
