@@ -408,7 +408,7 @@ fn a_cancelled_batch_ends_when_what_was_in_flight_has_settled() {
     assert_eq!(ended.status, BatchStatus::Cancelled);
     assert_eq!((ended.counts.completed, ended.counts.failed, ended.counts.cancelled), (1, 1, 8));
     let page = world.store.read(|c| {
-        let filter = Filter { status: Some(RowStatus::Cancelled), code: None };
+        let filter = Filter { status: Some(RowStatus::Cancelled), ..Filter::default() };
         rows::page(c, &world.get(key), filter, 0, 100)
     });
     let page = page.expect("a page");
