@@ -101,6 +101,7 @@ pub fn routes(context: Context) -> BoxedFilter<(Response,)> {
     areas
         .recover(|rejection: Rejection| async move { Ok::<_, Rejection>(answer::rejected(&rejection)) })
         .unify()
+        .map(answer::finished)
         .boxed()
 }
 
