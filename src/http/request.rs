@@ -55,6 +55,12 @@ impl Request {
     /// Who sends it, if they have not sent too many; how many they may still send is told beside the answer. Blocks.
     pub fn caller(&self) -> Result<Caller, Problem> {
         let caller = self.uncounted_caller()?;
+        self.count(&caller)?;
+        Ok(caller)
+    }
+
+    /// Counts this request as the caller's.
+    pub(super) fn count(&self, caller: &Caller) -> Result<(), Problem> {
         if let Some(who) = caller.metered() {
             let now = self.appliance().clock.steady();
             let reading = *self.counted.get_or_init(|| self.context.door.meter.take(who, now));
@@ -64,7 +70,7 @@ impl Request {
                 return Err(Problem::new(ProblemCode::RateLimited, detail).retry_after(seconds));
             }
         }
-        Ok(caller)
+        Ok(())
     }
 
     /// Who sends it, for the few calls that no limit may hold up. Blocks.
