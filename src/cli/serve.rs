@@ -21,6 +21,7 @@ use super::error::CliError;
 use crate::{
     announce,
     appliance::Appliance,
+    chores,
     clock::Clock,
     config::Config,
     dispatch::{
@@ -125,6 +126,7 @@ impl Server {
             pool.close();
         })?;
         self.spawn("extract", extract::runner::run)?;
+        self.spawn("chores", |appliance| chores::run(appliance))?;
         self.spawn("announce", announce::watch)?;
         self.spawn("clear-away", |appliance| upload::clear_away(appliance))?;
         if self.appliance.config.workers.auto_rescue {

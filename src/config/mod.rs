@@ -3,6 +3,7 @@
 //! Every fault is reported at once, each with the path of its key; an unknown key is a fault. What is loaded is
 //! checked: nobody behind this has to ask again whether a rate is above zero or a step's dependency exists.
 
+mod backup;
 mod dependencies;
 mod network;
 mod reader;
@@ -20,6 +21,7 @@ use std::{
     rc::Rc,
 };
 
+pub use backup::Backup;
 pub use network::Network;
 use reader::Section;
 pub use reader::{Env, Fault};
@@ -71,6 +73,8 @@ pub struct Config {
     pub workers: Workers,
     /// `[uploads]`
     pub uploads: Uploads,
+    /// `[backup]`
+    pub backup: Backup,
     /// `[dependencies.NAME]`
     pub dependencies: BTreeMap<String, Dependency>,
     /// `[workflows.NAME]`
@@ -129,6 +133,7 @@ impl Config {
             dispatch: Dispatch::read(root.section("dispatch")),
             workers: Workers::read(root.section("workers")),
             uploads: Uploads::read(root.section("uploads")),
+            backup: Backup::read(root.section("backup")),
             workflows: workflows::read(root.named_sections("workflows"), &dependencies),
             dependencies,
         };

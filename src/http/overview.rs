@@ -8,8 +8,9 @@ use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
 use super::{
     Context,
     answer::{Answer, answer, blocking, json},
-    batches::BatchView,
+    batch_view::BatchView,
     clients::ClientView,
+    deletion::DeletionView,
     request::{Request, request},
     stuck::StuckView,
 };
@@ -17,7 +18,7 @@ use crate::{
     downstream::DependencyStatus,
     model::Timestamp,
     store::{
-        StoreError, all_batches, clients,
+        StoreError, all_batches, clients, deletions,
         grants::{self, DispatchPause, Run},
         sizes::{self, Sizes},
     },
@@ -27,6 +28,9 @@ use crate::{
 const CLIENTS: u32 = 200;
 /// Batches that are shown, those in trouble first; `GET /ops/v1/batches` shows all.
 const BATCHES: u32 = 50;
+
+/// Deletions under way that are shown.
+const DELETIONS: u32 = 100;
 
 /// How everything is.
 #[derive(Serialize)]
@@ -40,6 +44,8 @@ struct Overview {
     /// Those in trouble first.
     batches: Vec<BatchView>,
     stuck: StuckCounts,
+    /// What is deleted already, and cleared away piece by piece.
+    deletions: Vec<DeletionView>,
     storage: Sizes,
     /// Outcomes that came after their claim had been taken over, and changed nothing.
     late_settles: u64,
@@ -73,7 +79,7 @@ async fn overview(request: Request) -> Answer {
         let appliance = request.appliance();
         request.caller()?.operator()?;
         let (default_rows, now) = (appliance.config.dispatch.rows_per_client_per_run, appliance.clock.now());
-        let (dispatch, clients, batches) = appliance.store.read(|connection| {
+        let (dispatch, clients, batches, deletions) = appliance.store.read(|connection| {
             let dispatch =
                 DispatchView { paused: grants::pause_of(connection)?, last_run: grants::last_run(connection)? };
             let of = |client: &clients::Client| {
@@ -82,17 +88,18 @@ async fn overview(request: Request) -> Answer {
             };
             let clients = clients::page(connection, "", CLIENTS)?;
             let clients = clients.iter().map(of).collect::<Result<Vec<_>, _>>()?;
-            Ok((dispatch, clients, all_batches::trouble_first(connection, BATCHES)?))
+            let deletions = deletions::under_way(connection, DELETIONS)?;
+            Ok((dispatch, clients, all_batches::trouble_first(connection, BATCHES)?, deletions))
         })?;
         let stuck = StuckView::read(appliance)?;
-        let view = |batch| BatchView::of(appliance, batch, true);
         Ok(Overview {
             at: now,
             dispatch,
             dependencies: appliance.downstream.status(),
             clients,
-            batches: batches.into_iter().map(view).collect::<Result<_, _>>()?,
+            batches: BatchView::all(appliance, batches, true)?,
             stuck: StuckCounts { rows: stuck.rows.len(), batches: stuck.batches.len() },
+            deletions: deletions.into_iter().map(DeletionView::from).collect(),
             storage: sizes::of(&appliance.config.storage.data_dir),
             late_settles: appliance.late_settles.load(Ordering::Relaxed),
         })
