@@ -113,6 +113,7 @@ pub fn routes(context: Context) -> BoxedFilter<(Response,)> {
     answered
         .recover(|rejection: Rejection| async move { Ok::<_, Rejection>(answer::rejected(&rejection)) })
         .unify()
+        .map(answer::finished)
         .boxed()
 }
 
