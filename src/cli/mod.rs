@@ -1,13 +1,16 @@
 //! The command line: one file a command, all of them thin.
 
+pub mod audit;
 pub mod batch;
 pub mod client;
+mod deed;
 pub mod demo;
 pub mod dispatch;
 pub mod error;
 pub mod init;
 pub mod keys;
 mod open;
+pub mod operator;
 mod original;
 mod output;
 pub mod row;
@@ -60,6 +63,13 @@ enum Command {
         #[command(subcommand)]
         command: client::ClientCommand,
     },
+    /// Add, list and remove operators by name
+    Operator {
+        #[command(subcommand)]
+        command: operator::OperatorCommand,
+    },
+    /// Tell who did what
+    Audit(audit::Audit),
     /// Make and list encryption keys
     Keys {
         #[command(subcommand)]
@@ -83,6 +93,8 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Row { command } => command.run(config),
         Command::Stuck(stuck) => stuck.run(config),
         Command::Client { command } => command.run(config),
+        Command::Operator { command } => command.run(config),
+        Command::Audit(audit) => audit.run(config),
         Command::Keys { command } => command.run(config),
         Command::Simulator(simulator) => simulator.run(),
         Command::Config => show_config::run(config),

@@ -4,13 +4,14 @@ use std::path::Path;
 
 use clap::Subcommand;
 
-use super::{error::CliError, open::OpenForCommand, output};
+use super::{deed::deed, error::CliError, open::OpenForCommand, output};
 use crate::{
     appliance::Appliance,
     dispatch::waiting,
     http::rows::RowView,
     model::{RowId, RowRef},
     store::{
+        audit,
         batches::{self, Batch},
         claims::{self, Claimant, NotClaimed},
         rows,
@@ -72,7 +73,13 @@ fn run(appliance: &Appliance, row: RowRef, resend: bool) -> Result<(), CliError>
     let id = RowId::new(batch.batch, row.number);
     let owner = appliance.owner;
     let expires_at = appliance.clock.now().after(appliance.config.workers.claim_ttl);
-    let claimed = appliance.store.write(move |tx| claims::claim_one(tx, id, Claimant { owner, expires_at }, resend))?;
+    let claimed = appliance.store.write(move |tx| {
+        let claimed = claims::claim_one(tx, id, Claimant { owner, expires_at }, resend)?;
+        if claimed.is_ok() {
+            audit::note(tx, &deed(if resend { "row.resend" } else { "row.run" }, row.to_string(), None))?;
+        }
+        Ok(claimed)
+    })?;
     let claimed = claimed.map_err(|why| CliError::Failed(refusal(row, why)))?;
     let mut reservation = appliance.downstream.reserve(&batch.workflow, claimed.step as usize);
     match row_work::work(appliance, &claimed, &mut reservation, Patience::Unlimited)? {

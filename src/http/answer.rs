@@ -1,20 +1,47 @@
 //! From a handler's result to a response: the request id, the JSON, the log line.
 
-use std::{future::Future, time::Instant};
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
 
 use serde::Serialize;
 use tracing::{Instrument, Span};
 use warp::{
     Rejection,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     reject::{InvalidQuery, MethodNotAllowed, UnsupportedMediaType},
     reply::Response,
 };
 
-use super::problem::{Problem, ProblemCode};
+use super::{
+    problem::{Problem, ProblemCode},
+    request::Known,
+};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What a handler gives.
 pub type Answer = Result<Response, Problem>;
+
+/// Headers that go with an answer, whatever becomes of its handler.
+type Headers = Arc<Mutex<HeaderMap>>;
+
+tokio::task_local! {
+    /// Those of the request that is being handled.
+    static BESIDE: Headers;
+}
+
+/// Adds headers to whatever the handler, which this is called from, will answer.
+pub fn beside(add: impl FnOnce(&mut HeaderMap)) {
+    // Outside of a handler there is no answer to add to.
+    let _ = BESIDE.try_with(|headers| add(&mut lock(headers)));
+}
+
+fn lock(headers: &Headers) -> std::sync::MutexGuard<'_, HeaderMap> {
+    headers.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Runs a handler, gives its answer a request id, and logs one line. `route` is the pattern and not the path, which
 /// may hold what does not belong into a log.
@@ -23,7 +50,10 @@ pub async fn answer(route: &'static str, handler: impl Future<Output = Answer>) 
     let begun = Instant::now();
     // Whatever is logged meanwhile, on whichever thread, is logged under the request's id.
     let span = tracing::info_span!("request", request_id);
-    let response = handler.instrument(span).await.unwrap_or_else(|problem| problem.into_response(&request_id));
+    let headers = Headers::default();
+    let answered = BESIDE.scope(headers.clone(), handler.instrument(span)).await;
+    let mut response = answered.unwrap_or_else(|problem| problem.into_response(&request_id));
+    response.headers_mut().extend(std::mem::take(&mut *lock(&headers)));
     let (status, duration_ms) = (response.status().as_u16(), begun.elapsed().as_millis() as u64);
     tracing::info!(route, status, duration_ms, request_id, "request");
     Ok(identified(response, &request_id))
@@ -46,8 +76,9 @@ pub fn json(status: StatusCode, value: &impl Serialize) -> Answer {
 pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, Problem> {
-    let span = Span::current();
-    tokio::task::spawn_blocking(move || span.in_scope(work)).await.unwrap_or_else(|error| {
+    let (span, headers) = (Span::current(), BESIDE.try_with(Clone::clone).unwrap_or_default());
+    let there = move || BESIDE.sync_scope(headers, || span.in_scope(work));
+    tokio::task::spawn_blocking(there).await.unwrap_or_else(|error| {
         tracing::error!(%error, "a handler ended abnormally");
         Err(Problem::internal())
     })
@@ -55,6 +86,9 @@ pub async fn blocking<T: Send + 'static>(
 
 /// Requests that no route takes.
 pub fn rejected(rejection: &Rejection) -> Response {
+    if rejection.find::<Known>().is_some() {
+        return Response::default();
+    }
     // The route that understood most says most: others may have refused the same request for its method.
     let problem = if rejection.find::<InvalidQuery>().is_some() {
         Problem::new(ProblemCode::BadRequest, "The query is not understood.")
@@ -68,7 +102,23 @@ pub fn rejected(rejection: &Rejection) -> Response {
         Problem::new(ProblemCode::BadRequest, "The request is not understood: check its query and body.")
     };
     let request_id = new_request_id();
-    identified(problem.into_response(&request_id), &request_id)
+    let response = problem.into_response(&request_id);
+    tracing::info!(route = "none", status = response.status().as_u16(), request_id, "request");
+    identified(response, &request_id)
+}
+
+/// What every answer has, whichever route gave it: an id, and headers that keep browsers from making more of it than it
+/// is (OWASP, REST Security).
+pub fn finished(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    let mut unless_there = |name: HeaderName, value: &'static str| {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    };
+    unless_there(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    unless_there(header::REFERRER_POLICY, "no-referrer");
+    unless_there(header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'");
+    unless_there(header::CACHE_CONTROL, "no-store");
+    if headers.contains_key(REQUEST_ID) { response } else { identified(response, &new_request_id()) }
 }
 
 fn new_request_id() -> String {
@@ -77,7 +127,7 @@ fn new_request_id() -> String {
 
 fn identified(mut response: Response, request_id: &str) -> Response {
     if let Ok(id) = HeaderValue::from_str(request_id) {
-        response.headers_mut().insert("x-request-id", id);
+        response.headers_mut().insert(REQUEST_ID, id);
     }
     response
 }

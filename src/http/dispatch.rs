@@ -1,6 +1,6 @@
 //! `/ops/v1/dispatch`: what the clock that triggers dispatch asks for, and the one big switch.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
 
 use super::{
@@ -10,7 +10,7 @@ use super::{
     batches::Paging,
     problem::Problem,
     request::{Request, request},
-    small_json::{Told, small_json},
+    small_json::{Reason, reason},
 };
 use crate::store::{
     audit,
@@ -21,12 +21,6 @@ use crate::store::{
 struct RunList {
     runs: Vec<Run>,
     next: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Reason {
-    reason: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -51,18 +45,14 @@ pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
     let resume = warp::path!("ops" / "v1" / "dispatch" / "resume")
         .and(warp::post())
         .and(request(&context))
-        .and_then(|request| answer("/ops/v1/dispatch/resume", resume(request)));
+        .and(reason())
+        .and_then(|request, reason| answer("/ops/v1/dispatch/resume", resume(request, reason)));
     dispatch.or(runs).unify().or(pause).unify().or(resume).unify().boxed()
-}
-
-/// A body with a reason, or none at all.
-fn reason() -> impl Filter<Extract = (Result<Reason, Problem>,), Error = warp::Rejection> + Clone {
-    small_json::<Reason>("{\"reason\": TEXT}, or left out").map(|told: Told<Reason>| Ok(told?.unwrap_or_default()))
 }
 
 async fn dispatch(request: Request) -> Answer {
     let ran = blocking(move || {
-        match request.caller()? {
+        match request.uncounted_caller()? {
             Caller::Dispatcher => {}
             other => drop(other.operator()?),
         }
@@ -97,12 +87,13 @@ async fn pause(request: Request, reason: Result<Reason, Problem>) -> Answer {
     json(StatusCode::OK, &state.await?)
 }
 
-async fn resume(request: Request) -> Answer {
+async fn resume(request: Request, reason: Result<Reason, Problem>) -> Answer {
+    let reason = reason?;
     let state = blocking(move || {
         let operator = request.operator()?;
         tracing::warn!(by = operator.name, "dispatch goes on");
         let state = request.appliance().store.write(move |tx| {
-            audit::note(tx, &operator.deed("dispatch.resume", "dispatch", None))?;
+            audit::note(tx, &operator.deed("dispatch.resume", "dispatch", reason.reason))?;
             grants::resume(tx)?;
             Ok(DispatchState { paused: grants::pause_of(tx.connection)? })
         })?;

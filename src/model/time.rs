@@ -1,6 +1,6 @@
 //! Points in time, as the database and the API have them.
 
-use std::{fmt, time::Duration};
+use std::{fmt, str::FromStr, time::Duration};
 
 use jiff::tz::Offset;
 
@@ -48,6 +48,15 @@ impl fmt::Display for Timestamp {
     }
 }
 
+impl FromStr for Timestamp {
+    type Err = ();
+
+    /// Reads RFC 3339, with any offset.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        text.parse::<jiff::Timestamp>().map(|at| Self(at.as_millisecond())).map_err(drop)
+    }
+}
+
 impl serde::Serialize for Timestamp {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -61,6 +70,12 @@ mod tests {
     #[test]
     fn is_shown_as_rfc_3339_in_utc() {
         assert_eq!(Timestamp(1_786_000_000_123).to_string(), "2026-08-06T07:06:40.123Z");
+        for text in ["2026-08-06T07:06:40.123Z", "2026-08-06T09:06:40.123+02:00"] {
+            assert_eq!(text.parse(), Ok(Timestamp(1_786_000_000_123)), "{text}");
+        }
+        for wrong in ["", "yesterday", "2026-08-06", "07:06:40"] {
+            assert_eq!(wrong.parse::<Timestamp>(), Err(()), "{wrong}");
+        }
     }
 
     #[test]

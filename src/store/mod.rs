@@ -4,23 +4,35 @@
 //! over a network or waits for anything but the database. A function that takes a [`Tx`] runs inside a write
 //! transaction; one that takes a [`Connection`] reads, from either.
 
+pub mod all_batches;
 pub mod audit;
 pub mod batches;
 pub mod claims;
 pub mod clients;
 pub mod connection;
+pub mod deletions;
+pub mod deliveries;
 pub mod dependencies;
 pub mod error;
 pub mod extraction;
+pub mod failures;
 pub mod grants;
 pub mod keys;
 mod migrate;
+pub mod operators;
+pub mod queue;
+pub mod retries;
 pub mod rows;
+pub mod sessions;
 pub mod settle;
+pub mod sizes;
 pub mod skipped;
 pub mod stuck;
+pub mod upkeep;
+pub mod upload_keys;
 pub mod uploads;
 mod values;
+pub mod webhooks;
 mod writer;
 
 use std::{path::Path, sync::Arc, time::Duration};
@@ -53,6 +65,7 @@ pub enum Held {
 pub struct Store {
     writer: Arc<writer::Writer>,
     readers: r2d2::Pool<connection::Readers>,
+    busy_timeout: Duration,
 }
 
 impl Store {
@@ -68,7 +81,11 @@ impl Store {
             .min_idle(Some(1))
             .connection_timeout(READER_WAIT)
             .build(connection::Readers { path, busy_timeout: settings.busy_timeout })?;
-        Ok(Self { writer: Arc::new(writer::Writer::start(connection, clock)?), readers })
+        Ok(Self {
+            writer: Arc::new(writer::Writer::start(connection, clock)?),
+            readers,
+            busy_timeout: settings.busy_timeout,
+        })
     }
 
     /// Reads from one consistent state. Blocks; not for async threads.
@@ -89,6 +106,13 @@ impl Store {
         T: Send + 'static,
     {
         self.writer.write(work)
+    }
+
+    /// Puts the WAL back into the database's file and cuts it to nothing; whether that could be done now. Of what was
+    /// deleted before, no copy is left in either then. Blocks; not for async threads.
+    pub fn truncate_wal(&self) -> Result<bool> {
+        let busy_timeout = self.busy_timeout;
+        self.writer.between_transactions(move |connection| upkeep::truncate_wal(connection, busy_timeout))
     }
 }
 

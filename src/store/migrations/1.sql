@@ -34,6 +34,8 @@ CREATE TABLE sessions (
     key_hash      BLOB NOT NULL CHECK (length(key_hash) = 32),
     expires_at    INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX sessions_by_key ON sessions (key_hash, expires_at);
+CREATE INDEX sessions_by_end ON sessions (expires_at);
 
 -- Who did what: every change that an operator makes, and every look at what is masked. Never a value of a row.
 CREATE TABLE audit (
@@ -45,6 +47,7 @@ CREATE TABLE audit (
     origin   TEXT NOT NULL,                                    -- the address it came from, or `command`
     why      TEXT                                              -- in their words
 ) STRICT;
+CREATE INDEX audit_by_time ON audit (at);
 
 -- The Idempotency-Keys of uploads that became a batch, and what they were answered.
 CREATE TABLE upload_keys (
