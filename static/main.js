@@ -96,7 +96,7 @@ function showFrame() {
     ? [["/overview", "Overview"], ["/batches", "Batches"], ["/audit", "Audit"]]
     : who ? [["/", "Batches"]] : [];
   const isHere = (/** @type {string} */ path) =>
-    current === path || (path === "/overview" && current === "/") || (path !== "/" && current.startsWith(`${path}/`));
+    current === path || (path === "/overview" && current === "/") || current.startsWith(path === "/" ? "/batches" : `${path}/`);
   show(byId("nav"), links.map(([path, name]) =>
     el("a", { href: `#${path}`, "aria-current": isHere(path) ? "page" : null }, name)));
   show(byId("who"), who && [

@@ -89,9 +89,9 @@ export interface Workflow {
   name: string;
   upload_path: string;
   columns: Column[];
-  max_rows?: number;
-  max_bytes?: number;
-  extra_columns?: string;
+  template: string;
+  extra_columns: string;
+  limits: { max_rows: number; max_bytes: number };
 }
 
 export interface Dependency {
@@ -138,6 +138,8 @@ export interface Overview {
     disk_total_bytes: number | null;
   };
   late_settles: number;
+  /** Deleted batches of which not everything is cleared away. */
+  deletions?: { id: string; rows: number; rows_left: number }[];
 }
 
 export interface Stuck {

@@ -37,7 +37,7 @@ export function uploader(root, workflows, signal) {
     zone(),
     el("p", { class: "soft columns" }, "Columns: ",
       workflow.columns.map((column, index) => [index > 0 && ", ", column.required ? column.name : el("span", {}, column.name, " (optional)")]),
-      workflow.max_rows && `. Up to ${plural(workflow.max_rows, "row")}.`),
+      `. Up to ${plural(workflow.limits.max_rows, "row")} and ${bytes(workflow.limits.max_bytes)}.`),
     under);
   frame();
 
@@ -59,7 +59,7 @@ export function uploader(root, workflows, signal) {
     el("p", {}, el("strong", {}, "Drop a CSV here"), " or"),
     el("label", { class: "button main", for: "file" }, "Choose a file"),
     input,
-    el("p", {}, el("a", { href: `${workflow.upload_path}/template.csv`, download: `${workflow.name}.csv` }, "Download a template")));
+    el("p", {}, el("a", { href: workflow.template, download: `${workflow.name}.csv` }, "Download a template")));
   }
 
   /** @param {File} file */
