@@ -59,7 +59,7 @@ export function legend({ id, counts }) {
  * @param {string} [kind]
  */
 export function table(label, head, rows, kind = "") {
-  return el("div", { class: `table ${kind}`, role: "region", "aria-label": label, tabindex: 0 },
+  return el("div", { class: `table ${kind}`, role: "group", "aria-label": label, tabindex: 0 },
     el("table", {}, el("thead", {}, el("tr", {}, head)), el("tbody", {}, rows)));
 }
 

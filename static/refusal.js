@@ -7,7 +7,7 @@ import { el, show } from "./dom.js";
 import { opened } from "./file_check.js";
 import { count, plural } from "./format.js";
 import { table, td, th } from "./parts.js";
-import { speak, toast } from "./say.js";
+import { toast } from "./say.js";
 import { allErrors, save } from "./upload.js";
 
 /** @import { Look } from "./file_check.js" */
@@ -53,7 +53,6 @@ export async function refusal(root, { problem, file, found, workflow, signal, ag
       el("button", { type: "button", onclick: () => download() }, `Download all ${plural(total, "error")} as CSV`),
       el("button", { type: "button", class: "main", onclick: again }, "Choose another file")));
   heading.focus();
-  speak(`The file was refused: ${plural(total, "error")}.`);
 
   async function download() {
     const name = `${file.name.replace(/\.\w+$/, "")}-errors.csv`;

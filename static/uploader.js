@@ -67,7 +67,6 @@ export function uploader(root, workflows, signal) {
     const found = await look(file, workflow);
     if (signal.aborted) return;
     if ("fatal" in found) {
-      speak(found.fatal);
       return show(under, faultNote(`${file.name}: ${found.fatal}`), el("p", {}, found.advice));
     }
     showLook(file, found);
@@ -88,7 +87,7 @@ export function uploader(root, workflows, signal) {
       el("div", { class: "actions" },
         el("button", { type: "button", onclick: () => { show(under); input.focus(); } }, "Another file"), upload));
     (isGood ? upload : under.querySelector("button"))?.focus();
-    speak(isGood ? "The file looks right." : "The file has faults.");
+    if (isGood) speak("The file looks right.");
   }
 
   /** @param {File} file @param {Look} found @param {string} key @param {boolean} [allowDuplicate] */

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use sha2::{Digest, Sha256};
 use warp::{
-    Filter, Rejection,
+    Filter,
     filters::BoxedFilter,
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     path::Tail,
@@ -107,7 +107,8 @@ pub(super) fn routes() -> BoxedFilter<(Response,)> {
 
 fn start(headers: &HeaderMap) -> Response {
     let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let is_known = known.split(',').any(|etag| etag.trim().trim_start_matches("W/").as_bytes() == START.etag.as_bytes());
+    let is_known =
+        known.split(',').any(|etag| etag.trim().trim_start_matches("W/").as_bytes() == START.etag.as_bytes());
     let mut response = if is_known { Response::default() } else { Response::new(START.html.as_str().into()) };
     if is_known {
         *response.status_mut() = StatusCode::NOT_MODIFIED;

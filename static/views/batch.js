@@ -28,7 +28,7 @@ export function view({ root, parts, who, signal }) {
   let groups = [];
   let isGone = false;
   const act = batchActions({ asOperator, changed: () => { live.now(); errors.now(); }, gone: () => { isGone = true; } });
-  show(root, title("Batch"));
+  show(root, el("div", { class: "head" }, title("Batch")));
 
   const draw = () => {
     if (!batch) return;

@@ -28,7 +28,7 @@ export async function view({ root, parts, query, who, signal }) {
   const asOperator = who.kind === "operator";
   const base = `/v2/batches/${encodeURIComponent(id)}`;
   if (values.id !== id) Object.assign(values, { id, isShown: false });
-  show(root, title("Rows"), el("p", { class: "soft", "aria-busy": "true" }, "Looking…"));
+  show(root, el("div", { class: "head" }, title("Rows")), el("p", { class: "soft", "aria-busy": "true" }, "Looking…"));
   try {
     const [batch, { groups }] = await Promise.all([get(base, signal), get(`${base}/errors`, signal)]);
     let page = await load();

@@ -33,6 +33,7 @@ export async function visit(browser, app, { watch, ...options } = {}) {
   page.on("pageerror", (error) => faults.push(String(error.stack)));
   page.on("console", (message) => { if (/Content Security Policy|Refused to/.test(message.text())) faults.push(message.text()); });
   page.on("request", (request) => { if (!/^(blob:|data:)/.test(request.url()) && new URL(request.url()).origin !== app.url) faults.push(`asked ${request.url()}`); });
+  if (process.env.PAGE_FROM_DISK) await fromDisk(context, app);
   watch?.(page);
   await page.goto(`${app.url}/`);
   const close = async () => {
@@ -40,6 +41,20 @@ export async function visit(browser, app, { watch, ...options } = {}) {
     assert.deepEqual(faults, []);
   };
   return { page, context, close };
+}
+
+/**
+ * The page's files as they are on disk, so that a change of the page is seen without a build of the binary.
+ * @param {import("playwright-core").BrowserContext} context @param {App} app
+ */
+async function fromDisk(context, app) {
+  const folder = new URL("../../static/", import.meta.url).pathname;
+  await context.route(`${app.url}/static/**`, (route) =>
+    route.fulfill({ path: folder + new URL(route.request().url()).pathname.split("/").slice(3).join("/") }));
+  await context.route(`${app.url}/`, async (route) => {
+    const response = await route.fetch();
+    await route.fulfill({ response, path: `${folder}index.html` });
+  });
 }
 
 /** @param {Page} page @param {string} key */

@@ -29,7 +29,7 @@ describe("somebody with a spreadsheet", () => {
     const file = csv(40);
     await choose(page, "people.csv", file);
     await page.getByText("The header and the first rows look right").waitFor();
-    assert.equal(await page.getByRole("region", { name: "First rows" }).getByRole("row").count(), 6, "a header and five rows");
+    assert.equal(await page.getByRole("group", { name: "First rows" }).getByRole("row").count(), 6, "a header and five rows");
     await page.getByRole("button", { name: "Upload people.csv" }).click();
     await page.getByRole("heading", { name: /^people\.csv/ }).waitFor();
     await page.getByRole("heading", { name: "people.csv completed" }).waitFor();
@@ -62,7 +62,7 @@ describe("somebody with a spreadsheet", () => {
     await page.getByText("This file would be refused").waitFor();
     await page.getByRole("button", { name: "Send it anyway" }).click();
     await page.getByRole("heading", { name: "bad.csv was refused: 150 errors" }).waitFor();
-    const table = page.getByRole("region", { name: "Errors in the file" });
+    const table = page.getByRole("group", { name: "Errors in the file" });
     assert.equal(await table.getByRole("row").count(), 101);
     assert.equal(await table.getByRole("row").nth(3).getByRole("cell").nth(0).innerText(), "5", "the first row took two lines");
     assert.equal(await table.getByRole("row").nth(3).getByRole("cell").nth(2).innerText(), "wrong2@");
@@ -152,7 +152,7 @@ describe("somebody with a spreadsheet", () => {
     const { id } = await app.upload(csv(120));
     await app.batch(id, (batch) => batch.status === "completed");
     await page.goto(`${app.url}/#/batches/${id}/rows`);
-    const table = page.getByRole("region", { name: "Rows" });
+    const table = page.getByRole("group", { name: "Rows" });
     await table.getByText("masked").first().waitFor();
     assert.equal(await page.getByText("@example.org").count(), 0);
     assert.equal(await table.getByRole("row").count(), 51);

@@ -61,7 +61,7 @@ describe("somebody on call", () => {
   it("changes how fast a dependency is called, and sees its picture", () => onCall(async (page) => {
     const card = page.getByRole("article", { name: "invites" });
     await card.getByRole("img", { name: /Calls a second of invites in the last hour/ }).waitFor();
-    await card.getByLabel("Calls a second of invites").fill("7");
+    await card.getByRole("spinbutton", { name: "Calls a second of invites" }).fill("7");
     await card.getByRole("button", { name: "Change" }).click();
     await agree(page, "Set 7 a second", "from 2,000 to 7 calls a second");
     await card.getByText("limit 7/s").waitFor();
@@ -81,7 +81,7 @@ describe("somebody on call", () => {
     command.kill("SIGKILL");
     await page.getByText("1 row and 0 batches are held by a claim that has expired.").waitFor();
     await page.getByRole("button", { name: "Look, change nothing" }).click();
-    await page.getByRole("region", { name: "What is stuck" }).getByText(`row ${id}/1`).waitFor();
+    await page.getByRole("group", { name: "What is stuck" }).getByText(`row ${id}/1`).waitFor();
     assert.equal((await app.call("GET", `/v2/batches/${id}`)).counts.processing, 1, "a look changes nothing");
     await page.getByRole("button", { name: "Free them…" }).click();
     await agree(page, "Free 1 row and 0 batches");

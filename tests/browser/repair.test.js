@@ -30,7 +30,7 @@ describe("rows that failed", () => {
     await signIn(page, app.key);
     await page.goto(`${app.url}/#/batches/${id}`);
     const groups = page.getByRole("region", { name: "What went wrong" });
-    await groups.getByRole("cell", { name: "address-links" }).waitFor();
+    await groups.getByRole("cell", { name: "address-links", exact: true }).waitFor();
     await groups.getByText("HTTP 422").waitFor();
     const failed = await downloaded(page, () => page.getByRole("link", { name: "Failed rows (2)" }).click());
     assert.equal(failed.text.trim().split(/\r?\n/).length, 3);
