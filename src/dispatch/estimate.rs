@@ -18,7 +18,7 @@ const EXTRACTED_PER_SECOND: f64 = 20_000.0;
 const LONGEST: Duration = Duration::from_secs(3_650 * 24 * 3_600);
 
 /// When a batch will be done, and what bounds it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Estimate {
     /// When its last row will have ended.
     pub finished_at: Timestamp,

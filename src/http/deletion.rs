@@ -1,5 +1,6 @@
 //! `DELETE /v2/batches/ID`: a finished batch is gone for good, and a receipt says so.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
 
@@ -19,7 +20,7 @@ use crate::{
 };
 
 /// What is left to say of a batch that was deleted.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct ReceiptView {
     /// The batch's name. Nothing is found under it any more.
     id: BatchId,
@@ -39,7 +40,7 @@ impl From<Receipt> for ReceiptView {
 }
 
 /// How far a deletion is: its batch is gone already, what nobody can read any more goes behind it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct DeletionView {
     /// The name that the batch had.
     id: BatchId,

@@ -1,5 +1,6 @@
 //! `POST /v2/batches/ID/retry`: failed rows are tried again, in place.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
 
@@ -13,7 +14,7 @@ use super::{
 };
 use crate::{
     appliance::Appliance,
-    model::BatchId,
+    model::{BatchId, FailureCode},
     store::{
         audit, batches,
         batches::Batch,
@@ -22,10 +23,13 @@ use crate::{
 };
 
 /// Which failed rows are meant; all but those whose outcome is unknown, where nothing is said.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Query {
+pub(super) struct Query {
+    /// Only rows that failed with this code.
+    #[schemars(with = "Option<FailureCode>")]
     code: Option<String>,
+    /// Only rows that failed at this step.
     step: Option<String>,
 }
 
@@ -48,7 +52,7 @@ fn bad(detail: &str) -> Problem {
 }
 
 /// A batch whose failed rows are tried again.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct RetriedBatch {
     #[serde(flatten)]
     batch: BatchView,
@@ -57,7 +61,7 @@ pub struct RetriedBatch {
 }
 
 /// What a retry has come to by the time of the answer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct RetriedView {
     /// Rows that are `pending` again already.
     pub rows: u32,

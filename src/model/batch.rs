@@ -112,7 +112,7 @@ impl BatchEvent {
 }
 
 /// How many rows of a batch have each status. They are for showing: no decision is made on them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, schemars::JsonSchema)]
 pub struct Counts {
     /// Valid records of the file; always the sum of the other five.
     pub total: u32,

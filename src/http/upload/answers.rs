@@ -4,6 +4,7 @@ use std::io;
 
 use bytes::Bytes;
 use futures_util::{Stream, stream::unfold};
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
 use warp::{
@@ -49,8 +50,8 @@ pub(super) struct Accepted {
 }
 
 /// The answer to `?validate_only=true` for a good file.
-#[derive(Debug, Serialize)]
-pub(super) struct Valid {
+#[derive(Debug, Serialize, JsonSchema)]
+pub(in crate::http) struct Valid {
     /// Always true: a bad file gets the problem that the upload would get.
     valid: bool,
     /// Valid records.

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use warp::{Filter, filters::BoxedFilter, path::FullPath, reply::Response};
 
+pub(super) use self::{answers::Valid, head::Options};
 use self::{answers::key_in_use, checking::Checking, head::Head, incoming::Incoming};
 use super::{
     Context,
