@@ -70,6 +70,10 @@ fn a_batch_is_told_at_once_and_as_it_changes_until_it_is_finished() {
     }
     let (mut events, mut as_operator) = (Events::open(&app, &app.key, &id), Events::open(&app, OPERATOR, &id));
     let first = events.next().expect("an event");
+    let links = first.batch["links"].as_object().expect("links");
+    let this = format!("/v2/batches/{id}");
+    let expected = ["", "/rows", "/errors", "/results.csv", "/skipped", "/events"].map(|end| json!(this.clone() + end));
+    assert_eq!(links.values().collect::<Vec<_>>(), expected.iter().collect::<Vec<_>>());
     assert_eq!((first.name.as_str(), &first.batch["status"]), ("batch", &json!("queued")));
     let mut shown = app.batch(&id);
     let mut told = first.batch.clone();
@@ -103,6 +107,21 @@ fn a_batch_is_told_at_once_and_as_it_changes_until_it_is_finished() {
     assert!(again.next().is_none(), "a finished batch is told once");
     let seen = read(ask(&app, &app.key, &id, Some(&last.id)));
     assert_eq!((seen.status, seen.body.len()), (204, 0), "and whoever has seen its end is sent home");
+}
+
+#[test]
+fn a_stream_on_which_nothing_happens_shows_that_it_lives() {
+    let app = idle();
+    let id = app.accepted(people(1));
+    app.until_status(&id, "queued");
+    let mut events = Events::open(&app, &app.key, &id);
+    assert!(events.next().is_some());
+    let mut line = String::new();
+    while !line.starts_with(':') {
+        line.clear();
+        assert!(events.0.read_line(&mut line).expect("the stream goes on") > 0);
+    }
+    assert_eq!(line, ": nothing new\n");
 }
 
 #[test]

@@ -4,7 +4,10 @@ use serde_json::{Value, json};
 
 use crate::{
     database, idle,
-    support::app::{App, DISPATCH, OPERATOR, Setup, people},
+    support::{
+        app::{App, DISPATCH, OPERATOR, Setup, people},
+        server::{Reply, Server},
+    },
 };
 
 fn with(dispatch: &str, dependency: &str) -> App {
@@ -129,4 +132,25 @@ fn runs_that_do_not_come_are_told() {
     assert_eq!(missing["estimate"], Value::Null);
     app.post(DISPATCH, "/ops/v1/dispatch");
     app.until("it goes on", || (app.batch(batch)["counts"]["completed"] == 4).then_some(()));
+}
+
+#[test]
+fn an_api_that_turns_calls_away_is_named_with_its_next_try() {
+    for (status, says) in [(429, "addresses answers 429, next try "), (503, "addresses answers 503, next try ")] {
+        let refusing =
+            Server::start(move |_| Reply::Answer(status, vec![("Retry-After", "50".to_owned())], String::new()));
+        let app = App::start(Setup { downstream: Some(refusing.address), ..Setup::default() });
+        // Of one batch every row was turned away, of the other hardly any was tried.
+        for rows in [1, 300] {
+            let batch = uploaded(&app, rows);
+            let told = app.until("it says what it waits for", || {
+                let batch = app.batch(id(&batch));
+                batch["waiting_for"].as_str().is_some_and(|told| told.starts_with(says)).then_some(batch)
+            });
+            let estimate = &told["estimate"];
+            assert!(estimate["seconds"].as_u64().is_some_and(|seconds| seconds <= 60), "{estimate}");
+            let reason = estimate["reason"].as_str().expect("a sentence");
+            assert!(reason.contains(says) || reason.starts_with("its rows are tried again from "), "{reason}");
+        }
+    }
 }
