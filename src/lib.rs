@@ -43,7 +43,7 @@
 //! | [`store`] | the database: one file a table |
 //! | [`intake`], [`upload`] | a CSV's bytes to a verdict; a body to a batch |
 //! | [`extract`] | a stored file to rows |
-//! | [`dispatch`] | grants, claims, rescue |
+//! | [`dispatch`] | grants, claims, rescue; what a batch waits for, and until when |
 //! | [`downstream`] | one HTTP call: template, permit, gate, answer |
 //! | [`work`] | a row through its steps |
 //! | [`chores`] | what takes effect at once and is carried out piece by piece |
