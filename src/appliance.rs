@@ -16,7 +16,7 @@ use crate::{
     intake::{Rules, check::CompileError},
     keys::{self, KeysError},
     model::{ClaimOwner, Workflow},
-    objects::Objects,
+    objects::{ObjectError, Objects},
     store::{
         Store, StoreError,
         dependencies::StoredLedger,
@@ -59,7 +59,7 @@ pub struct Appliance {
 }
 
 /// The folder of stored files, where there is no bucket.
-const OBJECTS_FOLDER: &str = "objects";
+pub const OBJECTS_FOLDER: &str = "objects";
 /// The folder of what is sorted outside of memory.
 const SPOOL_FOLDER: &str = "spool";
 
@@ -74,7 +74,7 @@ pub enum OpenError {
     Keys(#[from] KeysError),
     /// The stored files.
     #[error("the stored files cannot be reached: {0}")]
-    Objects(#[from] crate::objects::ObjectError),
+    Objects(#[from] ObjectError),
     /// The columns of a workflow.
     #[error("the columns of a workflow cannot be checked: {0}")]
     Columns(#[from] CompileError),
@@ -84,6 +84,14 @@ pub enum OpenError {
     /// The dependencies or the templates of the steps.
     #[error(transparent)]
     Downstream(#[from] crate::downstream::DownstreamError),
+}
+
+/// The store of files that the configuration names.
+pub fn open_objects(config: &Config, runtime: &tokio::runtime::Handle) -> Result<Objects, ObjectError> {
+    match &config.objects {
+        config::Objects::Local => Objects::local(config.storage.data_dir.join(OBJECTS_FOLDER)),
+        config::Objects::Minio(settings) => Objects::minio(settings, runtime.clone()),
+    }
 }
 
 impl Appliance {
@@ -98,10 +106,7 @@ impl Appliance {
         let ring = keys::read_ring(&config)?;
         let store = Store::open(&config.storage.data_dir, config.database, clock.clone())?;
         let identity = keys::unlock(&store, &ring)?;
-        let objects = match &config.objects {
-            config::Objects::Local => Objects::local(config.storage.data_dir.join(OBJECTS_FOLDER))?,
-            config::Objects::Minio(settings) => Objects::minio(settings, runtime.clone())?,
-        };
+        let objects = open_objects(&config, runtime)?;
         let compiled = config.workflows.iter().map(|(name, workflow)| Ok((name.clone(), Rules::compile(workflow)?)));
         let rules = compiled.collect::<Result<BTreeMap<_, _>, CompileError>>()?;
         let work_bell = Bell::default();

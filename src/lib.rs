@@ -46,6 +46,7 @@
 //! | [`downstream`] | one HTTP call: template, permit, gate, answer |
 //! | [`work`] | a row through its steps |
 //! | [`appliance`] | what all of these share in one process |
+//! | [`backup`] | the whole of it to another place, and back |
 //! | [`access`], [`http`] | keys and tokens; the API |
 //! | [`cli`] | one file a command |
 //! | [`simulator`] | a downstream for demos and tests |
@@ -68,6 +69,7 @@
 
 pub mod access;
 pub mod appliance;
+pub mod backup;
 pub mod bell;
 pub mod cli;
 pub mod clock;

@@ -1,5 +1,6 @@
 //! The command line: one file a command, all of them thin.
 
+pub mod backup;
 pub mod batch;
 pub mod client;
 mod deed;
@@ -11,6 +12,7 @@ pub mod keys;
 mod open;
 mod original;
 mod output;
+pub mod restore;
 pub mod row;
 pub mod serve;
 pub mod show_config;
@@ -61,6 +63,8 @@ enum Command {
         #[command(subcommand)]
         command: client::ClientCommand,
     },
+    Backup(backup::Backup),
+    Restore(restore::Restore),
     /// Make and list encryption keys
     Keys {
         #[command(subcommand)]
@@ -84,6 +88,8 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Row { command } => command.run(config),
         Command::Stuck(stuck) => stuck.run(config),
         Command::Client { command } => command.run(config),
+        Command::Backup(backup) => backup.run(config),
+        Command::Restore(restore) => restore.run(config),
         Command::Keys { command } => command.run(config),
         Command::Simulator(simulator) => simulator.run(),
         Command::Config => show_config::run(config),

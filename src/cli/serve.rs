@@ -213,7 +213,8 @@ fn clear_away(appliance: &Appliance) -> Result<(), CliError> {
     Ok(())
 }
 
-fn lock(data_dir: &Path) -> Result<File, CliError> {
+/// Makes this process the only one that serves, or replaces, what is in the data folder.
+pub(super) fn lock(data_dir: &Path) -> Result<File, CliError> {
     std::fs::create_dir_all(data_dir)?;
     let file = File::options().create(true).truncate(false).write(true).open(data_dir.join(LOCK_FILE))?;
     flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {

@@ -48,6 +48,22 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// Reads RFC 3339.
+impl std::str::FromStr for Timestamp {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parsed = text.parse::<jiff::Timestamp>();
+        parsed.map(|at| Self(at.as_millisecond())).map_err(|_| "is a time like 2026-08-06T07:06:40Z".to_owned())
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Timestamp {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 impl serde::Serialize for Timestamp {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -61,6 +77,8 @@ mod tests {
     #[test]
     fn is_shown_as_rfc_3339_in_utc() {
         assert_eq!(Timestamp(1_786_000_000_123).to_string(), "2026-08-06T07:06:40.123Z");
+        assert_eq!("2026-08-06T07:06:40.123Z".parse(), Ok(Timestamp(1_786_000_000_123)));
+        assert!("yesterday".parse::<Timestamp>().is_err());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! transaction; one that takes a [`Connection`] reads, from either.
 
 pub mod audit;
+pub mod backups;
 pub mod batches;
 pub mod claims;
 pub mod clients;
@@ -13,8 +14,10 @@ pub mod dependencies;
 pub mod error;
 pub mod extraction;
 pub mod grants;
+pub mod integrity;
 pub mod keys;
 mod migrate;
+pub mod restored;
 pub mod rows;
 pub mod settle;
 pub mod skipped;

@@ -141,6 +141,11 @@ base_url = "http://{downstream}"
         self.binary(arguments).output().expect("the binary")
     }
 
+    /// Runs a command to its end with this in its environment.
+    pub fn command_with(&self, environment: &[(&str, &str)], arguments: &[&str]) -> Output {
+        self.binary(arguments).envs(environment.iter().copied()).output().expect("the binary")
+    }
+
     /// Starts a command of the binary and leaves it running.
     pub fn spawn(&self, arguments: &[&str]) -> Child {
         self.binary(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary")
