@@ -48,6 +48,8 @@ pub struct Appliance {
     pub work_bell: Bell,
     /// Rung when a batch may be there to be extracted.
     pub extract_bell: Bell,
+    /// Rung when there is something to carry out piece by piece: a deletion, a retry.
+    pub chores_bell: Bell,
     /// The end of this process.
     pub closing: Closing,
     /// Settles that came after their claim had been taken over, and changed nothing.
@@ -135,6 +137,7 @@ impl Appliance {
             owner,
             work_bell,
             extract_bell: Bell::default(),
+            chores_bell: Bell::default(),
             closing: Closing::default(),
             late_settles: AtomicU64::new(0),
             given_up: GivenUp::default(),
@@ -157,12 +160,18 @@ impl Appliance {
         self.open_batches.get(&self.store, &self.ring, batch)
     }
 
+    /// Forgets a batch that was deleted.
+    pub fn forget_batch(&self, batch: i64) {
+        self.open_batches.forget(batch);
+    }
+
     /// Ends this process's part: nothing waits any more, and its name is forgotten. Claims that it still holds stay
     /// its own until they expire or the next server starts.
     pub fn close(&self) {
         self.closing.close();
         self.work_bell.ring();
         self.extract_bell.ring();
+        self.chores_bell.ring();
         self.downstream.close();
     }
 }

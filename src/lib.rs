@@ -45,6 +45,7 @@
 //! | [`dispatch`] | grants, claims, rescue |
 //! | [`downstream`] | one HTTP call: template, permit, gate, answer |
 //! | [`work`] | a row through its steps |
+//! | [`chores`] | what takes effect at once and is carried out piece by piece |
 //! | [`appliance`] | what all of these share in one process |
 //! | [`backup`] | the whole of it to another place, and back |
 //! | [`access`], [`http`] | keys and tokens; the API |
@@ -71,6 +72,7 @@ pub mod access;
 pub mod appliance;
 pub mod backup;
 pub mod bell;
+pub mod chores;
 pub mod cli;
 pub mod clock;
 pub mod closing;

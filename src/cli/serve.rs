@@ -20,6 +20,7 @@ use tracing_subscriber::EnvFilter;
 use super::error::CliError;
 use crate::{
     appliance::Appliance,
+    chores,
     clock::Clock,
     config::Config,
     dispatch::{
@@ -124,6 +125,7 @@ impl Server {
             pool.close();
         })?;
         self.spawn("extract", extract::runner::run)?;
+        self.spawn("chores", |appliance| chores::run(appliance))?;
         self.spawn("clear-away", |appliance| upload::clear_away(appliance))?;
         if self.appliance.config.workers.auto_rescue {
             self.spawn("rescue", |appliance| rescue::watch(appliance))?;

@@ -3,6 +3,7 @@
 //! Every fault is reported at once, each with the path of its key; an unknown key is a fault. What is loaded is
 //! checked: nobody behind this has to ask again whether a rate is above zero or a step's dependency exists.
 
+mod backup;
 mod dependencies;
 mod reader;
 mod secret;
@@ -19,6 +20,7 @@ use std::{
     rc::Rc,
 };
 
+pub use backup::Backup;
 use reader::Section;
 pub use reader::{Env, Fault};
 pub use secret::Secret;
@@ -67,6 +69,8 @@ pub struct Config {
     pub workers: Workers,
     /// `[uploads]`
     pub uploads: Uploads,
+    /// `[backup]`
+    pub backup: Backup,
     /// `[dependencies.NAME]`
     pub dependencies: BTreeMap<String, Dependency>,
     /// `[workflows.NAME]`
@@ -124,6 +128,7 @@ impl Config {
             dispatch: Dispatch::read(root.section("dispatch")),
             workers: Workers::read(root.section("workers")),
             uploads: Uploads::read(root.section("uploads")),
+            backup: Backup::read(root.section("backup")),
             workflows: workflows::read(root.named_sections("workflows"), &dependencies),
             dependencies,
         };

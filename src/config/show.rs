@@ -58,6 +58,7 @@ pub fn show(config: &Config) -> String {
                 ("drain", Value::from(show_duration(workers.drain))),
             ],
         ),
+        ("backup", vec![("keep", Value::from(show_duration(config.backup.keep)))]),
         ("uploads", vec![("at_once", Value::from(config.uploads.at_once as i64))]),
     ];
     for (name, settings) in sections {

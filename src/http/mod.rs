@@ -7,6 +7,7 @@ pub mod access;
 pub mod answer;
 pub mod batches;
 mod body;
+pub mod deletion;
 pub mod dispatch;
 mod form;
 pub mod health;
@@ -54,6 +55,8 @@ pub fn routes(context: Context) -> BoxedFilter<(Response,)> {
         .or(batches::routes(context.clone()))
         .unify()
         .or(rows::routes(context.clone()))
+        .unify()
+        .or(deletion::routes(context.clone()))
         .unify()
         .or(dispatch::routes(context.clone()))
         .unify()

@@ -185,7 +185,7 @@ pub fn by_key(connection: &Connection, batch: i64) -> Result<Batch> {
 /// A page of batches, newest first, behind the batch `before`: a client's, or everybody's.
 pub fn page(connection: &Connection, client: Option<i64>, before: Option<BatchId>, limit: u32) -> Result<Vec<Batch>> {
     let before = match before {
-        Some(id) => find(connection, id)?.map_or(i64::MAX, |batch| batch.batch),
+        Some(id) => key_before(connection, id)?,
         None => i64::MAX,
     };
     let whose = if client.is_some() { "client = :client AND" } else { "" };
@@ -200,6 +200,14 @@ pub fn page(connection: &Connection, client: Option<i64>, before: Option<BatchId
         batches.push(Batch::from_row(row)?);
     }
     Ok(batches)
+}
+
+/// The key of the batch with this id, as a cursor. Ids sort by time, so a batch that was deleted since has its place
+/// behind the last one with a smaller id.
+fn key_before(connection: &Connection, id: BatchId) -> Result<i64> {
+    let mut statement =
+        connection.prepare_cached("SELECT batch + (id < ?1) FROM batches WHERE id <= ?1 ORDER BY id DESC LIMIT 1")?;
+    Ok(statement.query_row([id], |row| row.get(0)).optional()?.unwrap_or(0))
 }
 
 /// Whether an older batch of the same client has rows that go first.

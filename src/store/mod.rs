@@ -10,6 +10,7 @@ pub mod batches;
 pub mod claims;
 pub mod clients;
 pub mod connection;
+pub mod deletions;
 pub mod dependencies;
 pub mod error;
 pub mod extraction;
@@ -22,6 +23,7 @@ pub mod rows;
 pub mod settle;
 pub mod skipped;
 pub mod stuck;
+pub mod upkeep;
 pub mod uploads;
 mod values;
 mod writer;
@@ -56,6 +58,7 @@ pub enum Held {
 pub struct Store {
     writer: Arc<writer::Writer>,
     readers: r2d2::Pool<connection::Readers>,
+    busy_timeout: Duration,
 }
 
 impl Store {
@@ -71,7 +74,11 @@ impl Store {
             .min_idle(Some(1))
             .connection_timeout(READER_WAIT)
             .build(connection::Readers { path, busy_timeout: settings.busy_timeout })?;
-        Ok(Self { writer: Arc::new(writer::Writer::start(connection, clock)?), readers })
+        Ok(Self {
+            writer: Arc::new(writer::Writer::start(connection, clock)?),
+            readers,
+            busy_timeout: settings.busy_timeout,
+        })
     }
 
     /// Reads from one consistent state. Blocks; not for async threads.
@@ -92,6 +99,13 @@ impl Store {
         T: Send + 'static,
     {
         self.writer.write(work)
+    }
+
+    /// Puts the WAL back into the database's file and cuts it to nothing; whether that could be done now. Of what was
+    /// deleted before, no copy is left in either then. Blocks; not for async threads.
+    pub fn truncate_wal(&self) -> Result<bool> {
+        let busy_timeout = self.busy_timeout;
+        self.writer.between_transactions(move |connection| upkeep::truncate_wal(connection, busy_timeout))
     }
 }
 

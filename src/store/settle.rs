@@ -99,10 +99,13 @@ pub fn settle(
     spent: bool,
 ) -> Result<Held> {
     let batch = row.batch();
-    let (client, cancelled): (i64, bool) = tx
+    let found: Option<(i64, bool)> = tx
         .connection
         .prepare_cached("SELECT client, cancelled_at IS NOT NULL FROM batches WHERE batch = ?")?
-        .query_row([batch], |found| Ok((found.get(0)?, found.get(1)?)))?;
+        .query_row([batch], |found| Ok((found.get(0)?, found.get(1)?)))
+        .optional()?;
+    // Its claim was lost, and the batch since ended and deleted.
+    let Some((client, cancelled)) = found else { return Ok(Held::No) };
     let (event, failure, next_attempt_at) = match ending {
         Ending::Completed => (RowEvent::Complete, None, None),
         Ending::Failed(failure) => (RowEvent::Fail, Some(failure), None),

@@ -37,6 +37,8 @@ type Committed = std::result::Result<(), Arc<StoreError>>;
 
 /// An operation with its answer, whatever type that has.
 trait Operation: Send {
+    /// Whether it is run between transactions and not in one.
+    fn is_between(&self) -> bool;
     /// Runs it; whether to keep what it did.
     fn run(&mut self, tx: &Tx<'_>) -> bool;
     /// Tells whoever asked, once it is certain what became of it.
@@ -44,6 +46,7 @@ trait Operation: Send {
 }
 
 struct Asked<F, T> {
+    is_between: bool,
     work: Option<F>,
     result: Option<Result<T>>,
     reply: SyncSender<Result<T>>,
@@ -54,6 +57,10 @@ where
     F: FnOnce(&Tx<'_>) -> Result<T> + Send,
     T: Send,
 {
+    fn is_between(&self) -> bool {
+        self.is_between
+    }
+
     fn run(&mut self, tx: &Tx<'_>) -> bool {
         let result = self.work.take().map(|work| work(tx));
         let keep = matches!(result, Some(Ok(_)));
@@ -95,8 +102,25 @@ impl Writer {
         F: FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,
         T: Send + 'static,
     {
+        self.ask(false, work)
+    }
+
+    /// Runs `work` on the writer's connection while no transaction is open.
+    pub(super) fn between_transactions<T, F>(&self, work: F) -> Result<T>
+    where
+        F: FnOnce(&Connection) -> Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.ask(true, move |tx: &Tx<'_>| work(tx.connection))
+    }
+
+    fn ask<T, F>(&self, is_between: bool, work: F) -> Result<T>
+    where
+        F: FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
         let (reply, answer) = sync_channel(1);
-        let operation = Box::new(Asked { work: Some(work), result: None, reply });
+        let operation = Box::new(Asked { is_between, work: Some(work), result: None, reply });
         let queue = self.queue.as_ref().ok_or(StoreError::Closed)?;
         queue.send(operation).map_err(|_| StoreError::Closed)?;
         answer.recv().map_err(|_| StoreError::Closed)?
@@ -114,9 +138,14 @@ impl Drop for Writer {
 }
 
 fn write_until_closed(connection: &Connection, clock: &Clock, operations: &Receiver<Box<dyn Operation>>) {
-    while let Ok(first) = operations.recv() {
+    let mut between = None;
+    while let Some(first) = between.take().or_else(|| operations.recv().ok()) {
+        if first.is_between() {
+            run_between(connection, clock, first);
+            continue;
+        }
         let mut group = vec![first];
-        let committed = write_group(connection, clock, operations, &mut group).map_err(Arc::new);
+        let committed = write_group(connection, clock, operations, &mut group, &mut between).map_err(Arc::new);
         if let Err(error) = &committed {
             tracing::error!(operations = group.len(), %error, "a group of writes was rolled back");
         }
@@ -126,11 +155,19 @@ fn write_until_closed(connection: &Connection, clock: &Clock, operations: &Recei
     }
 }
 
+/// What it does needs no commit.
+fn run_between(connection: &Connection, clock: &Clock, mut operation: Box<dyn Operation>) {
+    operation.run(&Tx { connection, now: clock.now() });
+    operation.answer(&Ok(()));
+}
+
+/// Where an operation turns up that is to be run between transactions, the group ends, and it is handed back.
 fn write_group(
     connection: &Connection,
     clock: &Clock,
     operations: &Receiver<Box<dyn Operation>>,
     group: &mut Vec<Box<dyn Operation>>,
+    between: &mut Option<Box<dyn Operation>>,
 ) -> Result<()> {
     let begun = Instant::now();
     run(connection, "BEGIN IMMEDIATE")?;
@@ -142,8 +179,11 @@ fn write_group(
             break Err(error);
         }
         next += 1;
-        if next == group.len() && next < GROUP && begun.elapsed() < GROUP_TIME {
-            group.extend(operations.try_recv());
+        if next == group.len() && next < GROUP && begun.elapsed() < GROUP_TIME && between.is_none() {
+            match operations.try_recv() {
+                Ok(operation) if operation.is_between() => *between = Some(operation),
+                waiting => group.extend(waiting),
+            }
         }
     };
     crash_point("writer.written");

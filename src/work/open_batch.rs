@@ -102,6 +102,11 @@ impl OpenBatches {
         Ok(open)
     }
 
+    /// Forgets a batch that was deleted: the last copy of its data key, and its details.
+    pub fn forget(&self, batch: i64) {
+        self.lock().retain(|(key, _)| *key != batch);
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<(i64, Arc<OpenBatch>)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,0 +1,79 @@
+//! The rest of a deletion: first every copy of the data key, then the rows, the stored file, and the room they took.
+
+use std::time::Duration;
+
+use super::{AT_ONCE, Memory};
+use crate::{
+    appliance::Appliance,
+    crash_point::crash_point,
+    store::{
+        StoreError,
+        deletions::{self, Deletion},
+        upkeep,
+    },
+};
+
+/// Free pages that one transaction gives back, and the pause behind each: whatever else is to be written goes between.
+const PAGES_AT_ONCE: u32 = 200;
+const PAUSE: Duration = Duration::from_millis(5);
+
+pub(super) fn carry_on(appliance: &Appliance, memory: &mut Memory) -> Result<(), StoreError> {
+    let under_way = appliance.store.read(|connection| deletions::under_way(connection, AT_ONCE))?;
+    let is_new = |deletion: &&Deletion| !memory.keys_gone.contains(&deletion.batch);
+    let new: Vec<i64> = under_way.iter().filter(is_new).map(|deletion| deletion.batch).collect();
+    // Commands delete too: this process may still have the batch open.
+    new.iter().for_each(|&batch| appliance.forget_batch(batch));
+    if !new.is_empty() && appliance.store.truncate_wal()? {
+        memory.keys_gone.extend(new);
+    }
+    let mut done = Vec::new();
+    for deletion in &under_way {
+        if remove_rows(appliance, deletion)? && remove_object(appliance, deletion)? {
+            done.push(deletion);
+        }
+    }
+    // What was removed since is cut from the WAL too, and only then is the deletion over.
+    if done.is_empty() || !appliance.store.truncate_wal()? {
+        return Ok(());
+    }
+    for deletion in &done {
+        let batch = deletion.batch;
+        appliance.store.write(move |tx| deletions::forget(tx, batch))?;
+        memory.keys_gone.remove(&batch);
+        tracing::info!(batch = %deletion.id, rows = deletion.rows, "a deleted batch is gone to the last byte");
+    }
+    give_back_room(appliance)
+}
+
+/// Whether all are gone.
+fn remove_rows(appliance: &Appliance, deletion: &Deletion) -> Result<bool, StoreError> {
+    while !appliance.closing.is_closed() {
+        let this = deletion.clone();
+        if appliance.store.write(move |tx| deletions::remove_piece(tx, &this))? {
+            return Ok(true);
+        }
+        crash_point("deletion.between_pieces");
+    }
+    Ok(false)
+}
+
+/// Whether it is gone. A bucket may be out of reach; the next look tries again.
+fn remove_object(appliance: &Appliance, deletion: &Deletion) -> Result<bool, StoreError> {
+    let Some(object) = &deletion.object else { return Ok(true) };
+    if let Err(error) = appliance.objects.delete(object) {
+        tracing::warn!(batch = %deletion.id, %error, "the stored file of a deleted batch could not be removed yet");
+        return Ok(false);
+    }
+    let batch = deletion.batch;
+    appliance.store.write(move |tx| deletions::note_object_gone(tx, batch))?;
+    Ok(true)
+}
+
+fn give_back_room(appliance: &Appliance) -> Result<(), StoreError> {
+    while appliance.store.write(|tx| upkeep::give_back_pages(tx, PAGES_AT_ONCE))? > 0 {
+        if appliance.closing.wait(PAUSE) {
+            break;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,37 @@
+//! Chores: what takes effect at once and is carried out piece by piece behind that, so that no other write waits long.
+//!
+//! One thread does them all, in bounded transactions. What is to be done stands in the database, so whatever is broken
+//! off goes on at the next start, and what a command asked for is found by the next look.
+
+mod deletion;
+
+use std::{collections::BTreeSet, time::Duration};
+
+use crate::{appliance::Appliance, store::StoreError};
+
+/// How long the thread sleeps when nobody rings: commands ring no bell.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+/// Chores of a kind that one look takes on; the rest follow in the next.
+const AT_ONCE: u32 = 100;
+
+/// What this process remembers of chores between two looks.
+#[derive(Default)]
+struct Memory {
+    /// Deleted batches whose data key is certainly out of the WAL.
+    keys_gone: BTreeSet<i64>,
+}
+
+/// Carries chores out until the appliance closes.
+pub fn run(appliance: &Appliance) {
+    let mut memory = Memory::default();
+    while !appliance.closing.is_closed() {
+        if let Err(error) = look(appliance, &mut memory) {
+            tracing::error!(%error, "a chore could not be carried on; it is tried again by itself");
+        }
+        appliance.chores_bell.wait(LONGEST_SLEEP);
+    }
+}
+
+fn look(appliance: &Appliance, memory: &mut Memory) -> Result<(), StoreError> {
+    deletion::carry_on(appliance, memory)
+}
