@@ -34,6 +34,8 @@ CREATE TABLE sessions (
     key_hash      BLOB NOT NULL CHECK (length(key_hash) = 32),
     expires_at    INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX sessions_by_key ON sessions (key_hash, expires_at);
+CREATE INDEX sessions_by_end ON sessions (expires_at);
 
 -- Who did what: every change that an operator makes, and every look at what is masked. Never a value of a row.
 CREATE TABLE audit (

@@ -5,6 +5,7 @@
 
 mod backup;
 mod dependencies;
+mod network;
 mod reader;
 mod secret;
 mod server;
@@ -21,10 +22,11 @@ use std::{
 };
 
 pub use backup::Backup;
+pub use network::Network;
 use reader::Section;
 pub use reader::{Env, Fault};
 pub use secret::Secret;
-pub use server::{Access, Encryption, Log, Objects, Server, Storage};
+pub use server::{Access, Encryption, Limits, Log, Objects, Server, Storage};
 pub use show::show;
 use toml::{Table, Value};
 pub use units::parse_duration;
@@ -61,6 +63,8 @@ pub struct Config {
     pub encryption: Encryption,
     /// `[access]`
     pub access: Access,
+    /// `[limits]`
+    pub limits: Limits,
     /// `[log]`
     pub log: Log,
     /// `[dispatch]`
@@ -124,6 +128,7 @@ impl Config {
             objects: Objects::read(root.section("objects"), has_objects),
             encryption: Encryption::read(root.section("encryption")),
             access: Access::read(root.section("access")),
+            limits: Limits::read(root.section("limits")),
             log: Log::read(root.section("log")),
             dispatch: Dispatch::read(root.section("dispatch")),
             workers: Workers::read(root.section("workers")),
@@ -209,6 +214,7 @@ mod tests {
             r#"
             [server]
             lisen = "127.0.0.1:1"
+            trusted_proxies = ["10.0.0.0/8", "the-proxy"]
             [workers]
             threads = 0
             claim_ttl = "soon"
@@ -225,6 +231,7 @@ mod tests {
         );
         for expected in [
             "server.lisen: is not known; did you mean `listen`?",
+            "server.trusted_proxies: `the-proxy` is no address",
             "workers.threads: is a whole number from 1 to 1024",
             "workers.claim_ttl: is a duration",
             "access.operator_token: asks for ${NOWHERE}",
@@ -235,7 +242,7 @@ mod tests {
         ] {
             assert!(found.iter().any(|fault| fault.starts_with(expected)), "{expected} in {found:#?}");
         }
-        assert_eq!(found.len(), 8, "{found:#?}");
+        assert_eq!(found.len(), 9, "{found:#?}");
     }
 
     #[test]

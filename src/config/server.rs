@@ -1,10 +1,11 @@
-//! `[server]`, `[storage]`, `[database]`, `[objects]`, `[encryption]`, `[access]`, `[log]`: where it lives and who may enter.
+//! `[server]`, `[storage]`, `[database]`, `[objects]`, `[encryption]`, `[access]`, `[limits]`, `[log]`: where it lives and
+//! who may enter.
 
-use std::{io, net::SocketAddr, path::PathBuf};
+use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use zeroize::Zeroizing;
 
-use super::{reader::Section, secret::Secret};
+use super::{network::Network, reader::Section, secret::Secret};
 use crate::{
     objects::MinioSettings,
     store::{DatabaseSettings, Durability},
@@ -15,8 +16,9 @@ use crate::{
 pub struct Server {
     /// `listen`: address and port of the plain HTTP server. Default 127.0.0.1:8080.
     pub listen: SocketAddr,
-    /// `trusted_proxies`: addresses whose `X-Forwarded-For` and `-Proto` are believed. Default none.
-    pub trusted_proxies: Vec<String>,
+    /// `trusted_proxies`: addresses, or ranges of them, whose `X-Forwarded-For`, `-Proto` and `-Host` are believed.
+    /// Default none.
+    pub trusted_proxies: Vec<Network>,
 }
 
 impl Server {
@@ -30,7 +32,17 @@ impl Server {
                 default
             }
         };
-        let server = Self { listen, trusted_proxies: section.texts("trusted_proxies") };
+        let mut trusted_proxies = Vec::new();
+        for text in section.texts("trusted_proxies") {
+            match text.parse() {
+                Ok(network) => trusted_proxies.push(network),
+                Err(()) => {
+                    let problem = format!("`{text}` is no address like \"10.0.0.1\", and no range like \"10.0.0.0/8\"");
+                    section.fault("trusted_proxies", problem);
+                }
+            }
+        }
+        let server = Self { listen, trusted_proxies };
         section.finish();
         server
     }
@@ -147,7 +159,12 @@ pub struct Access {
     pub dispatch_token: Option<Secret>,
     /// `metrics_token` or `DRIPFEED_METRICS_TOKEN`: may only read the metrics.
     pub metrics_token: Option<Secret>,
+    /// `session_ttl`: how long somebody who signed in on the page stays so. Default 8h.
+    pub session_ttl: Duration,
 }
+
+/// Long enough for a day's work, short enough for a page that was left open.
+const SESSION_TTL: Duration = Duration::from_secs(8 * 60 * 60);
 
 /// A token that could be guessed is worse than none.
 const SHORTEST_TOKEN: usize = 16;
@@ -166,9 +183,28 @@ impl Access {
             operator_token: token("operator_token", "DRIPFEED_OPERATOR_TOKEN"),
             dispatch_token: token("dispatch_token", "DRIPFEED_DISPATCH_TOKEN"),
             metrics_token: token("metrics_token", "DRIPFEED_METRICS_TOKEN"),
+            session_ttl: section.duration("session_ttl", SESSION_TTL),
         };
+        if access.session_ttl < Duration::from_secs(1) {
+            section.fault("session_ttl", "is at least 1s");
+        }
         section.finish();
         access
+    }
+}
+
+/// `[limits]`
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// `requests_per_minute`: calls of our API that one client or operator may make. Default 6000.
+    pub requests_per_minute: u32,
+}
+
+impl Limits {
+    pub(super) fn read(mut section: Section<'_>) -> Self {
+        let requests_per_minute = section.integer("requests_per_minute", 6_000, 1..=10_000_000);
+        section.finish();
+        Self { requests_per_minute }
     }
 }
 

@@ -18,7 +18,7 @@ pub fn show(config: &Config) -> String {
             "server",
             vec![
                 ("listen", Value::from(config.server.listen.to_string())),
-                ("trusted_proxies", Value::from(config.server.trusted_proxies.clone())),
+                ("trusted_proxies", texts(&config.server.trusted_proxies)),
             ],
         ),
         ("storage", vec![("data_dir", Value::from(config.storage.data_dir.display().to_string()))]),
@@ -36,8 +36,10 @@ pub fn show(config: &Config) -> String {
                 ("operator_token", secret(config.access.operator_token.as_ref())),
                 ("dispatch_token", secret(config.access.dispatch_token.as_ref())),
                 ("metrics_token", secret(config.access.metrics_token.as_ref())),
+                ("session_ttl", Value::from(show_duration(config.access.session_ttl))),
             ],
         ),
+        ("limits", vec![("requests_per_minute", Value::from(config.limits.requests_per_minute))]),
         ("log", vec![("filter", Value::from(config.log.filter.clone()))]),
         (
             "dispatch",
@@ -85,6 +87,10 @@ pub fn show(config: &Config) -> String {
 
 fn table(settings: Vec<(&str, Value)>) -> Value {
     Value::Table(settings.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+}
+
+fn texts(list: &[impl ToString]) -> Value {
+    list.iter().map(ToString::to_string).collect::<Vec<_>>().into()
 }
 
 fn secret(given: Option<&Secret>) -> Value {

@@ -1,21 +1,28 @@
 //! Who is calling, and what they may do.
+//!
+//! Every way in ends in one look-up by the hash of a key: a key that is shown, and a session, which stands for the hash
+//! of the key that it was opened with. So a session can do what its key can, and ends with it.
 
 use warp::http::{HeaderMap, header};
 
 use super::{
+    meter::Metered,
     problem::{Problem, ProblemCode},
     request::Request,
+    session,
 };
 use crate::{
-    access::key_hash,
+    access::{KeyHash, ROOT, is_one_of_ours, key_hash},
     appliance::Appliance,
     config::Secret,
     crypto::same,
-    model::BatchId,
+    model::{BatchId, Timestamp},
     store::{
+        StoreError,
         audit::Deed,
         batches::{self, Batch},
         clients::{self, Client},
+        operators,
     },
 };
 
@@ -46,24 +53,78 @@ impl Operator {
     }
 }
 
-/// The operator that the configured token stands for.
-const ROOT: &str = "root";
+/// Who shows something that is good, and until when it is.
+pub struct Shown {
+    /// Who.
+    pub caller: Caller,
+    /// The end of their session, where it is one.
+    pub session_ends: Option<Timestamp>,
+}
+
+/// Who sends this request: by its key, or else by its session. Blocks.
+pub fn identify(request: &Request) -> Result<Shown, Problem> {
+    if request.headers.contains_key(header::AUTHORIZATION) {
+        let caller = sign_in(request, bearer(&request.headers)?)?;
+        return Ok(Shown { caller, session_ends: None });
+    }
+    let appliance = request.appliance();
+    let Some(session) = session::of(request)? else { return Err(unauthorized()) };
+    let caller = Caller::of_hash(appliance, session.key_hash)?.ok_or_else(unauthorized)?;
+    session::must_be_meant(request)?;
+    Ok(Shown { caller, session_ends: Some(session.expires_at) })
+}
+
+/// Who has this key. Wrong ones are slowed down. Blocks.
+pub fn sign_in(request: &Request, key: &str) -> Result<Caller, Problem> {
+    let (appliance, sign_ins) = (request.appliance(), &request.context.door.sign_ins);
+    let (hash, origin, now) = (key_hash(key), request.origin(), appliance.clock.steady());
+    let wait = sign_ins.must_wait(origin, &hash, now);
+    if let Some(seconds) = wait.filter(|_| !is_one_of_ours(key)) {
+        return Err(slowed_down(seconds));
+    }
+    if let Some(caller) = Caller::of_hash(appliance, hash)? {
+        if !is_one_of_ours(key) {
+            sign_ins.succeeded(&hash);
+        }
+        return Ok(caller);
+    }
+    match wait.or_else(|| sign_ins.failed(origin, now)) {
+        None => Err(unauthorized()),
+        Some(seconds) => {
+            tracing::warn!(?origin, seconds, "wrong keys from one address are slowed down");
+            Err(slowed_down(seconds))
+        }
+    }
+}
 
 impl Caller {
-    /// Finds out who shows this `Authorization`. Blocks.
-    pub fn of(request: &Request) -> Result<Self, Problem> {
-        let appliance = request.appliance();
-        let key = bearer(&request.headers)?;
+    /// Whose key has this hash: a configured token's, a client's, an operator's.
+    fn of_hash(appliance: &Appliance, hash: KeyHash) -> Result<Option<Self>, StoreError> {
         let access = &appliance.config.access;
-        let is = |token: &Option<Secret>| token.as_ref().is_some_and(|token| same_secret(token, key));
+        let is = |token: &Option<Secret>| token.as_ref().is_some_and(|token| same(&key_hash(token.expose()), &hash));
         if is(&access.operator_token) {
-            return Ok(Self::Operator(ROOT.to_owned()));
+            return Ok(Some(Self::Operator(ROOT.to_owned())));
         }
         if is(&access.dispatch_token) {
-            return Ok(Self::Dispatcher);
+            return Ok(Some(Self::Dispatcher));
         }
-        let client = appliance.store.read(|connection| clients::by_key_hash(connection, key_hash(key)))?;
-        client.map(Self::Client).ok_or_else(unauthorized)
+        let now = appliance.clock.now();
+        appliance.store.read(|connection| {
+            if let Some(client) = clients::by_key_hash(connection, hash, now)? {
+                return Ok(Some(Self::Client(client)));
+            }
+            let operator = operators::by_token_hash(connection, hash)?;
+            Ok(operator.map(|operator| Self::Operator(operator.name)))
+        })
+    }
+
+    /// Whose requests it is that are counted; the clock that triggers dispatch is not held up by a limit.
+    pub(super) fn metered(&self) -> Option<Metered> {
+        match self {
+            Self::Client(client) => Some(Metered::Client(client.client)),
+            Self::Operator(name) => Some(Metered::Operator(name.clone())),
+            Self::Dispatcher => None,
+        }
     }
 
     /// The client, for calls that only a client can make.
@@ -107,15 +168,15 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
     if scheme.eq_ignore_ascii_case("bearer") { Ok(key.trim()) } else { Err(unauthorized()) }
 }
 
-/// Compares hashes, so that neither content nor length of a token shows in the time it takes.
-fn same_secret(token: &Secret, shown: &str) -> bool {
-    same(&key_hash(token.expose()), &key_hash(shown))
+fn slowed_down(seconds: u64) -> Problem {
+    Problem::new(ProblemCode::RateLimited, "Too many wrong keys came from there; wait before the next try.")
+        .retry_after(seconds)
 }
 
-fn unauthorized() -> Problem {
+pub(super) fn unauthorized() -> Problem {
     Problem::new(ProblemCode::Unauthorized, "Send a valid key as `Authorization: Bearer KEY`.")
 }
 
-fn forbidden(detail: &str) -> Problem {
+pub(super) fn forbidden(detail: &str) -> Problem {
     Problem::new(ProblemCode::Forbidden, detail)
 }

@@ -1,12 +1,16 @@
 //! From a handler's result to a response: the request id, the JSON, the log line.
 
-use std::{future::Future, time::Instant};
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
 
 use serde::Serialize;
 use tracing::{Instrument, Span};
 use warp::{
     Rejection,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     reject::{InvalidQuery, MethodNotAllowed, UnsupportedMediaType},
     reply::Response,
 };
@@ -16,6 +20,24 @@ use super::problem::{Problem, ProblemCode};
 /// What a handler gives.
 pub type Answer = Result<Response, Problem>;
 
+/// Headers that go with an answer, whatever becomes of its handler.
+type Headers = Arc<Mutex<HeaderMap>>;
+
+tokio::task_local! {
+    /// Those of the request that is being handled.
+    static BESIDE: Headers;
+}
+
+/// Adds headers to whatever the handler, which this is called from, will answer.
+pub fn beside(add: impl FnOnce(&mut HeaderMap)) {
+    // Outside of a handler there is no answer to add to.
+    let _ = BESIDE.try_with(|headers| add(&mut lock(headers)));
+}
+
+fn lock(headers: &Headers) -> std::sync::MutexGuard<'_, HeaderMap> {
+    headers.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Runs a handler, gives its answer a request id, and logs one line. `route` is the pattern and not the path, which
 /// may hold what does not belong into a log.
 pub async fn answer(route: &'static str, handler: impl Future<Output = Answer>) -> Result<Response, Rejection> {
@@ -23,7 +45,10 @@ pub async fn answer(route: &'static str, handler: impl Future<Output = Answer>) 
     let begun = Instant::now();
     // Whatever is logged meanwhile, on whichever thread, is logged under the request's id.
     let span = tracing::info_span!("request", request_id);
-    let response = handler.instrument(span).await.unwrap_or_else(|problem| problem.into_response(&request_id));
+    let headers = Headers::default();
+    let answered = BESIDE.scope(headers.clone(), handler.instrument(span)).await;
+    let mut response = answered.unwrap_or_else(|problem| problem.into_response(&request_id));
+    response.headers_mut().extend(std::mem::take(&mut *lock(&headers)));
     let (status, duration_ms) = (response.status().as_u16(), begun.elapsed().as_millis() as u64);
     tracing::info!(route, status, duration_ms, request_id, "request");
     Ok(identified(response, &request_id))
@@ -46,8 +71,9 @@ pub fn json(status: StatusCode, value: &impl Serialize) -> Answer {
 pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, Problem> {
-    let span = Span::current();
-    tokio::task::spawn_blocking(move || span.in_scope(work)).await.unwrap_or_else(|error| {
+    let (span, headers) = (Span::current(), BESIDE.try_with(Clone::clone).unwrap_or_default());
+    let there = move || BESIDE.sync_scope(headers, || span.in_scope(work));
+    tokio::task::spawn_blocking(there).await.unwrap_or_else(|error| {
         tracing::error!(%error, "a handler ended abnormally");
         Err(Problem::internal())
     })

@@ -52,7 +52,7 @@ pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
 
 async fn dispatch(request: Request) -> Answer {
     let ran = blocking(move || {
-        match request.caller()? {
+        match request.uncounted_caller()? {
             Caller::Dispatcher => {}
             other => drop(other.operator()?),
         }

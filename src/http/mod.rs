@@ -10,19 +10,25 @@ mod body;
 pub mod deletion;
 pub mod dispatch;
 mod form;
+mod forwarded;
 pub mod health;
 pub mod limits;
 pub mod listen;
+pub mod meter;
 pub mod overview;
 mod page;
 pub mod problem;
 pub mod request;
 pub mod rows;
+mod session;
+pub mod sign_ins;
 mod small_json;
 pub mod upload;
 
 use std::sync::Arc;
 
+use meter::Meter;
+use sign_ins::SignIns;
 use tokio::sync::Semaphore;
 use warp::{Filter, Rejection, filters::BoxedFilter, reply::Response};
 
@@ -37,13 +43,25 @@ pub struct Context {
     pub dispatcher: Arc<Dispatcher>,
     /// Uploads that may still begin.
     pub uploads: Arc<Semaphore>,
+    /// What is remembered of callers.
+    pub door: Arc<Door>,
+}
+
+/// What is remembered of callers, in memory alone.
+pub struct Door {
+    /// Those who showed wrong keys.
+    pub sign_ins: SignIns,
+    /// How much each has asked.
+    pub meter: Meter,
 }
 
 impl Context {
     /// The context of a server.
     pub fn new(appliance: Arc<Appliance>, dispatcher: Arc<Dispatcher>) -> Self {
         let uploads = Arc::new(Semaphore::new(appliance.config.uploads.at_once));
-        Self { appliance, dispatcher, uploads }
+        let meter = Meter::new(appliance.config.limits.requests_per_minute);
+        let door = Arc::new(Door { sign_ins: SignIns::default(), meter });
+        Self { appliance, dispatcher, uploads, door }
     }
 }
 
@@ -62,7 +80,9 @@ pub fn routes(context: Context) -> BoxedFilter<(Response,)> {
         .unify()
         .or(limits::routes(context.clone()))
         .unify()
-        .or(overview::routes(context))
+        .or(overview::routes(context.clone()))
+        .unify()
+        .or(session::routes(context))
         .unify()
         .or(page::routes())
         .unify();

@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     net::{IpAddr, SocketAddr},
+    sync::{Arc, OnceLock},
 };
 
 use serde::de::DeserializeOwned;
@@ -10,7 +11,9 @@ use warp::{Filter, http::HeaderMap};
 
 use super::{
     Context,
-    access::{Caller, Operator},
+    access::{Caller, Operator, identify},
+    answer, forwarded,
+    meter::Reading,
     problem::{Problem, ProblemCode},
 };
 use crate::{appliance::Appliance, store::audit::Deed};
@@ -30,6 +33,8 @@ pub struct Request {
     pub method: warp::http::Method,
     query: String,
     peer: Option<SocketAddr>,
+    /// A request is counted once, however often somebody asks who sends it.
+    counted: Arc<OnceLock<Reading>>,
 }
 
 impl Request {
@@ -38,9 +43,24 @@ impl Request {
         &self.context.appliance
     }
 
-    /// Who sends it. Blocks.
+    /// Who sends it, if they have not sent too many; how many they may still send is told beside the answer. Blocks.
     pub fn caller(&self) -> Result<Caller, Problem> {
-        Caller::of(self)
+        let caller = self.uncounted_caller()?;
+        if let Some(who) = caller.metered() {
+            let now = self.appliance().clock.steady();
+            let reading = *self.counted.get_or_init(|| self.context.door.meter.take(who, now));
+            answer::beside(|headers| reading.tell(headers));
+            if let Some(seconds) = reading.refused_for {
+                let detail = "This is more than one caller may ask in a minute; wait before the next call.";
+                return Err(Problem::new(ProblemCode::RateLimited, detail).retry_after(seconds));
+            }
+        }
+        Ok(caller)
+    }
+
+    /// Who sends it, for the few calls that no limit may hold up. Blocks.
+    pub fn uncounted_caller(&self) -> Result<Caller, Problem> {
+        Ok(identify(self)?.caller)
     }
 
     /// The operator who sends it, for calls that only an operator can make. Blocks.
@@ -76,7 +96,20 @@ impl Request {
 
     /// The address that it comes from; where it comes through a proxy that is believed, the one that the proxy names.
     pub fn origin(&self) -> Option<IpAddr> {
-        self.peer.map(|peer| peer.ip())
+        let trusted = &self.appliance().config.server.trusted_proxies;
+        self.peer.map(|peer| forwarded::origin(peer.ip(), &self.headers, trusted))
+    }
+
+    /// Whether it came over TLS.
+    pub fn is_secure(&self) -> bool {
+        let trusted = &self.appliance().config.server.trusted_proxies;
+        self.peer.is_some_and(|peer| forwarded::is_secure(peer.ip(), &self.headers, trusted))
+    }
+
+    /// The host, with its port where it has one, that it was sent to.
+    pub fn host(&self) -> Option<&str> {
+        let trusted = &self.appliance().config.server.trusted_proxies;
+        forwarded::host(self.peer?.ip(), &self.headers, trusted)
     }
 }
 
@@ -91,6 +124,7 @@ pub fn request(context: &Context) -> impl Filter<Extract = (Request,), Error = I
             method,
             query,
             peer: peer.map(|Peer(address)| address),
+            counted: Arc::default(),
         },
     )
 }

@@ -56,10 +56,90 @@ pub fn list(connection: &Connection) -> Result<Vec<Client>> {
     Ok(statement.query_map([], Client::from_row)?.collect::<rusqlite::Result<_>>()?)
 }
 
-/// The client with this key.
-pub fn by_key_hash(connection: &Connection, key_hash: [u8; 32]) -> Result<Option<Client>> {
-    let mut statement = connection.prepare_cached("SELECT * FROM clients WHERE key_hash = ?")?;
-    Ok(statement.query_row([key_hash], Client::from_row).optional()?)
+/// A page of the clients that were not removed, by name, behind the name `after`.
+pub fn page(connection: &Connection, after: &str, limit: u32) -> Result<Vec<Client>> {
+    let mut statement = connection
+        .prepare_cached("SELECT * FROM clients WHERE key_hash IS NOT NULL AND name > ? ORDER BY name LIMIT ?")?;
+    Ok(statement.query_map(params![after, limit], Client::from_row)?.collect::<rusqlite::Result<_>>()?)
+}
+
+/// The client with this key; also with the one before it, for as long as that is still good.
+pub fn by_key_hash(connection: &Connection, key_hash: [u8; 32], now: Timestamp) -> Result<Option<Client>> {
+    let mut statement = connection
+        .prepare_cached("SELECT * FROM clients WHERE key_hash = ?1 OR (old_key_hash = ?1 AND old_key_until > ?2)")?;
+    Ok(statement.query_row(params![key_hash, now], Client::from_row).optional()?)
+}
+
+/// Gives the client another key; the one it had is good until `old_key_until`. An even older one is good no more.
+/// `false` where there is no such client.
+pub fn rotate_key(tx: &Tx<'_>, name: &str, key_hash: [u8; 32], old_key_until: Timestamp) -> Result<bool> {
+    let changed = tx
+        .connection
+        .prepare_cached(
+            "UPDATE clients SET old_key_hash = key_hash, old_key_until = :until, key_hash = :hash
+             WHERE name = :name AND key_hash IS NOT NULL",
+        )?
+        .execute(named_params! { ":name": name, ":hash": key_hash, ":until": old_key_until })?;
+    Ok(changed == 1)
+}
+
+/// What became of a removal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// Its keys are good no more.
+    Done,
+    /// There is no such client.
+    Unknown,
+    /// It has batches that are not finished, so many. Nothing was changed.
+    Unfinished(u32),
+}
+
+/// Removes a client: its keys and its webhook are gone, its batches stay, under its name. One with work that is not
+/// finished is not removed: whether that work is to be ended is for the operator to say.
+pub fn remove(tx: &Tx<'_>, name: &str) -> Result<Removal> {
+    let Some(client) = by_name(tx.connection, name)? else { return Ok(Removal::Unknown) };
+    let unfinished = work_of(tx.connection, client.client)?.batches;
+    if unfinished > 0 {
+        return Ok(Removal::Unfinished(unfinished));
+    }
+    tx.connection
+        .prepare_cached(
+            "UPDATE clients SET key_hash = NULL, old_key_hash = NULL, old_key_until = NULL WHERE client = ?",
+        )?
+        .execute([client.client])?;
+    tx.connection.prepare_cached("DELETE FROM grants WHERE client = ?")?.execute([client.client])?;
+    tx.connection.prepare_cached("DELETE FROM webhooks WHERE client = ?")?.execute([client.client])?;
+    Ok(Removal::Done)
+}
+
+/// What a client has under way: over its batches that are not finished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct Work {
+    /// Batches that are not finished.
+    pub batches: u32,
+    /// Rows of theirs that wait.
+    pub pending: u64,
+    /// Rows of theirs that are being worked on.
+    pub processing: u64,
+    /// Rows of theirs that failed.
+    pub failed: u64,
+}
+
+/// Adds up the counts of a client's unfinished batches; looks at no row, and at no batch that is finished.
+pub fn work_of(connection: &Connection, client: i64) -> Result<Work> {
+    let mut statement = connection.prepare_cached(
+        "SELECT count(*), coalesce(sum(pending), 0), coalesce(sum(processing), 0), coalesce(sum(failed), 0)
+         FROM batches INDEXED BY batches_unfinished
+         WHERE client = ? AND status IN ('pending', 'processing', 'queued')",
+    )?;
+    Ok(statement.query_row([client], |row| {
+        Ok(Work {
+            batches: row.get(0)?,
+            pending: row.get::<_, i64>(1)? as u64,
+            processing: row.get::<_, i64>(2)? as u64,
+            failed: row.get::<_, i64>(3)? as u64,
+        })
+    })?)
 }
 
 /// Sets how many rows a run grants the client (`None`: `default_rows`), which holds for the run that is under way as
