@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{Arc, PoisonError, RwLock, atomic::AtomicU64},
 };
 
 use crate::{
@@ -34,8 +34,6 @@ pub struct Appliance {
     pub clock: Clock,
     /// The database.
     pub store: Store,
-    /// The keys that wrap the batches' data keys.
-    pub ring: KeyRing,
     /// The secret that idempotency keys are derived with.
     pub identity: MacKey,
     /// The stored files.
@@ -56,6 +54,7 @@ pub struct Appliance {
     pub late_settles: AtomicU64,
     /// Uploads that are still to be cleared away.
     pub given_up: GivenUp,
+    ring: RwLock<Arc<KeyRing>>,
     rules: BTreeMap<String, Rules>,
     open_batches: OpenBatches,
 }
@@ -129,7 +128,6 @@ impl Appliance {
             config,
             clock,
             store,
-            ring,
             identity,
             objects,
             downstream,
@@ -141,6 +139,7 @@ impl Appliance {
             closing: Closing::default(),
             late_settles: AtomicU64::new(0),
             given_up: GivenUp::default(),
+            ring: RwLock::new(Arc::new(ring)),
             open_batches: OpenBatches::default(),
         }))
     }
@@ -150,6 +149,17 @@ impl Appliance {
         self.rules.get(&workflow.name)
     }
 
+    /// The keys that wrap the batches' data keys. Whoever wraps something holds the ring until it is committed.
+    pub fn ring(&self) -> Arc<KeyRing> {
+        self.ring.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts another ring in place, and gives the one that was there.
+    pub fn change_ring(&self, ring: KeyRing) -> Arc<KeyRing> {
+        let mut held = self.ring.write().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut held, Arc::new(ring))
+    }
+
     /// Where large files' unique values are sorted.
     pub fn spool_dir(&self) -> PathBuf {
         self.config.storage.data_dir.join(SPOOL_FOLDER)
@@ -157,7 +167,7 @@ impl Appliance {
 
     /// The batch with this key in the database, with its data key open.
     pub fn open_batch(&self, batch: i64) -> Result<Arc<OpenBatch>, OpenBatchError> {
-        self.open_batches.get(&self.store, &self.ring, batch)
+        self.open_batches.get(&self.store, &self.ring(), batch)
     }
 
     /// Forgets a batch that was deleted.

@@ -145,7 +145,9 @@ impl Received<'_> {
         let details =
             BatchDetails { file_name: meta.file_name, header: self.accepted.header.clone(), context: meta.context };
         let plain = serde_json::to_vec(&details).unwrap_or_default();
-        let wrapped = appliance.ring.wrap(&self.key, id);
+        // Held until the commit: `keys rotate` takes a key out of use only when no such ring is held any more.
+        let ring = appliance.ring();
+        let wrapped = ring.wrap(&self.key, id);
         let new = NewBatch {
             client: meta.client,
             workflow: self.workflow.name.clone(),

@@ -29,6 +29,7 @@ use crate::{
     },
     extract,
     http::{self, Context, listen},
+    keys,
     store::stuck::{self, Lost, ProcessKind},
     upload,
     work::pool::Pool,
@@ -96,6 +97,7 @@ impl Server {
             .block_on(TcpListener::bind(listen))
             .map_err(|error| CliError::Failed(format!("cannot listen on {listen}: {error}")))?;
         clear_away(&appliance)?;
+        keys::note_sealing_key(&appliance)?;
         let mut server = Self {
             dispatcher: Arc::new(Dispatcher::default()),
             appliance,
@@ -152,6 +154,7 @@ impl Server {
         let address = self.address()?;
         tracing::info!(%address, "serving");
         let routes = http::routes(Context::new(self.appliance.clone(), self.dispatcher.clone()));
+        self.runtime.spawn(take_changed_keys(self.appliance.clone()));
         let drain = self.appliance.config.workers.drain;
         let appliance = self.appliance.clone();
         let ended = async move {
@@ -226,6 +229,22 @@ pub(super) fn lock(data_dir: &Path) -> Result<File, CliError> {
         ))
     })?;
     Ok(file)
+}
+
+/// At each SIGHUP.
+async fn take_changed_keys(appliance: Arc<Appliance>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+        tracing::error!("SIGHUP cannot be heard: a changed key file is taken at the next start");
+        return;
+    };
+    while hangup.recv().await.is_some() {
+        let appliance = appliance.clone();
+        let reloaded = tokio::task::spawn_blocking(move || keys::reload(&appliance)).await;
+        if let Ok(Err(error)) = reloaded {
+            tracing::error!(%error, "the changed key ring cannot be used; the one before stays in use");
+        }
+    }
 }
 
 async fn signalled() {

@@ -216,6 +216,12 @@ base_url = "http://{downstream}"
         }
     }
 
+    /// Sends the server a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.server().child);
+        rustix::process::kill_process(pid, signal).expect("signalled");
+    }
+
     /// Ends the server in order, and returns its exit status.
     pub fn terminate(&mut self) -> Option<i32> {
         let mut running = self.server.take().expect("a running server");
