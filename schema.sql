@@ -47,6 +47,7 @@ CREATE TABLE audit (
     origin   TEXT NOT NULL,                                    -- the address it came from, or `command`
     why      TEXT                                              -- in their words
 ) STRICT;
+CREATE INDEX audit_by_time ON audit (at);
 
 -- The Idempotency-Keys of uploads that became a batch, and what they were answered.
 CREATE TABLE upload_keys (

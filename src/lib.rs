@@ -46,6 +46,7 @@
 //! | [`downstream`] | one HTTP call: template, permit, gate, answer |
 //! | [`work`] | a row through its steps |
 //! | [`chores`] | what takes effect at once and is carried out piece by piece |
+//! | [`announce`] | a finished batch to its client's webhook |
 //! | [`appliance`] | what all of these share in one process |
 //! | [`backup`] | the whole of it to another place, and back |
 //! | [`access`], [`http`] | keys and tokens; the API |
@@ -69,6 +70,7 @@
 //!   stands in [`store`] alone, the wall clock in [`clock`], the environment in [`config`]. `tests/house.rs` holds this.
 
 pub mod access;
+pub mod announce;
 pub mod appliance;
 pub mod backup;
 pub mod bell;

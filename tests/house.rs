@@ -24,10 +24,12 @@ const ROOMS: [(&str, &[&str]); 12] = [
         "http",
         &[
             "access",
+            "announce",
             "appliance",
             "config",
             "crypto",
             "dispatch",
+            "downstream",
             "intake",
             "model",
             "objects",
@@ -130,7 +132,7 @@ fn what_has_one_place_is_nowhere_else() {
         ("SQL", &["src/store"], &["SELECT ", "INSERT INTO", "UPDATE ", "DELETE FROM", "rusqlite"]),
         ("the wall clock", &["src/clock.rs"], &["SystemTime", "Timestamp::now", "Zoned::now"]),
         ("the environment", &["src/config", "src/main.rs"], &["std::env::", "env::var"]),
-        ("HTTP calls", &["src/downstream", "src/cli"], &["ureq"]),
+        ("HTTP calls", &["src/announce", "src/downstream", "src/cli"], &["ureq"]),
         ("unwrap", &[], &[".unwrap()", "todo!(", "unimplemented!("]),
     ];
     for (path, text) in sources() {

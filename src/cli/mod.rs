@@ -1,5 +1,6 @@
 //! The command line: one file a command, all of them thin.
 
+pub mod audit;
 pub mod backup;
 pub mod batch;
 pub mod client;
@@ -10,6 +11,7 @@ pub mod error;
 pub mod init;
 pub mod keys;
 mod open;
+pub mod operator;
 mod original;
 mod output;
 pub mod restore;
@@ -65,6 +67,13 @@ enum Command {
     },
     Backup(backup::Backup),
     Restore(restore::Restore),
+    /// Add, list and remove operators by name
+    Operator {
+        #[command(subcommand)]
+        command: operator::OperatorCommand,
+    },
+    /// Tell who did what
+    Audit(audit::Audit),
     /// Make and list encryption keys
     Keys {
         #[command(subcommand)]
@@ -90,6 +99,8 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Client { command } => command.run(config),
         Command::Backup(backup) => backup.run(config),
         Command::Restore(restore) => restore.run(config),
+        Command::Operator { command } => command.run(config),
+        Command::Audit(audit) => audit.run(config),
         Command::Keys { command } => command.run(config),
         Command::Simulator(simulator) => simulator.run(),
         Command::Config => show_config::run(config),

@@ -19,6 +19,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::error::CliError;
 use crate::{
+    announce,
     appliance::Appliance,
     chores,
     clock::Clock,
@@ -128,6 +129,7 @@ impl Server {
         })?;
         self.spawn("extract", extract::runner::run)?;
         self.spawn("chores", |appliance| chores::run(appliance))?;
+        self.spawn("announce", announce::watch)?;
         self.spawn("clear-away", |appliance| upload::clear_away(appliance))?;
         if self.appliance.config.workers.auto_rescue {
             self.spawn("rescue", |appliance| rescue::watch(appliance))?;

@@ -3,17 +3,9 @@
 use std::path::Path;
 
 use clap::Args;
-use serde_json::json;
 
-use super::{error::CliError, open::OpenForCommand, output};
-use crate::{
-    dispatch::rescue,
-    model::RowRef,
-    store::stuck::{self, Lost, StuckBatch, StuckRow},
-};
-
-/// Stuck entries that are listed.
-const LISTED: u32 = 1_000;
+use super::{deed::deed, error::CliError, open::OpenForCommand, output};
+use crate::http::stuck::StuckView;
 
 /// Rows and batches in `processing` whose claim has expired.
 #[derive(Debug, Args)]
@@ -29,46 +21,31 @@ impl Stuck {
     pub(super) fn run(self, config: Option<&Path>) -> Result<(), CliError> {
         let open = OpenForCommand::open(config)?;
         let appliance = &open.appliance;
-        let now = appliance.clock.now();
-        let (rows, batches) = appliance.store.read(|connection| stuck::list(connection, now, LISTED))?;
-        let freed = if self.apply { Some(rescue::free(appliance, Lost::Expired)?) } else { None };
+        let view = match self.apply {
+            true => StuckView::reconcile(appliance, deed("stuck.reconcile", "expired claims", None))?,
+            false => StuckView::read(appliance)?,
+        };
         if self.json {
-            return output::json(&json!({
-                "rows": rows.iter().map(row_json).collect::<Vec<_>>(),
-                "batches": batches.iter().map(batch_json).collect::<Vec<_>>(),
-                "applied": freed.map(|freed| json!({ "rows": freed.rows, "batches": freed.batches })),
-            }));
+            return output::json(&view);
         }
-        for row in &rows {
-            println!("{}  claim expired {}  -> pending, due at once", name(row), row.expired_at);
+        for row in &view.rows {
+            println!("{}  claim expired {}  -> {}", row.row, row.expired_at, row.becomes);
         }
-        for batch in &batches {
+        for batch in &view.batches {
             println!(
-                "{}  claim expired {}  -> pending, extraction goes on behind row {}",
-                batch.batch, batch.expired_at, batch.extracted
+                "{}  claim expired {}  -> {}, {} rows are in the work table",
+                batch.batch, batch.expired_at, batch.becomes, batch.extracted
             );
         }
-        match freed {
+        match view.applied {
             Some(freed) => println!("freed {} rows and {} batches", freed.rows, freed.batches),
-            None if rows.is_empty() && batches.is_empty() => println!("nothing is stuck"),
+            None if view.rows.is_empty() && view.batches.is_empty() => println!("nothing is stuck"),
             None => println!(
                 "{} rows and {} batches are stuck; nothing was changed: `dripfeed stuck --apply` frees them",
-                rows.len(),
-                batches.len()
+                view.rows.len(),
+                view.batches.len()
             ),
         }
         Ok(())
     }
-}
-
-fn name(row: &StuckRow) -> RowRef {
-    RowRef { batch: row.batch, number: row.row.number() }
-}
-
-fn row_json(row: &StuckRow) -> serde_json::Value {
-    json!({ "row": name(row).to_string(), "expired_at": row.expired_at, "becomes": "pending" })
-}
-
-fn batch_json(batch: &StuckBatch) -> serde_json::Value {
-    json!({ "batch": batch.batch, "extracted": batch.extracted, "expired_at": batch.expired_at, "becomes": "pending" })
 }

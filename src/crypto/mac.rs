@@ -66,6 +66,13 @@ impl fmt::Debug for MacKey {
     }
 }
 
+/// Plain HMAC-SHA256, for whoever else has the key and follows a rule that is not ours.
+pub fn hmac_sha256(key: &[u8], message: &[u8]) -> Tag {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
+    mac.update(message);
+    mac.finalize().into_bytes().into()
+}
+
 /// Whether two secrets or fingerprints are equal, in a time that tells nothing about where they differ (it may tell
 /// that their lengths do).
 pub fn same(a: &[u8], b: &[u8]) -> bool {

@@ -54,7 +54,7 @@ mod stream;
 pub use bulk::BulkSealer;
 pub use cipher::{OpenError, SEALED_OVERHEAD};
 pub use data_key::DataKey;
-pub use mac::{MacKey, Tag, same};
+pub use mac::{MacKey, Tag, hmac_sha256, same};
 pub use place::{Place, Purpose};
 pub use ring::{KeyRing, RingError, WrappedKey};
 pub use stream::{CHUNK_BYTES, DamagedStream, OpeningReader, SealingWriter, is_damaged};

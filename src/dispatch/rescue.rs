@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::{
     appliance::Appliance,
     store::{
-        StoreError,
+        StoreError, Tx,
+        audit::{self, Deed},
         stuck::{self, Lost},
     },
 };
@@ -14,7 +15,7 @@ use crate::{
 const EVERY: Duration = Duration::from_secs(5);
 
 /// What was freed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Freed {
     /// Rows that are `pending` again.
     pub rows: usize,
@@ -24,7 +25,22 @@ pub struct Freed {
 
 /// Frees lost claims, in pieces that let other writes in between.
 pub fn free(appliance: &Appliance, lost: Lost) -> Result<Freed, StoreError> {
-    let batches = appliance.store.write(move |tx| stuck::free_batches(tx, lost))?.len();
+    free_noting(appliance, lost, None)
+}
+
+/// Frees expired claims because somebody says so, which is noted with the first piece.
+pub fn reconcile(appliance: &Appliance, deed: Deed) -> Result<Freed, StoreError> {
+    free_noting(appliance, Lost::Expired, Some(deed))
+}
+
+fn free_noting(appliance: &Appliance, lost: Lost, deed: Option<Deed>) -> Result<Freed, StoreError> {
+    let first = move |tx: &Tx<'_>| {
+        if let Some(deed) = &deed {
+            audit::note(tx, deed)?;
+        }
+        stuck::free_batches(tx, lost)
+    };
+    let batches = appliance.store.write(first)?.len();
     let mut freed = Freed { rows: 0, batches };
     loop {
         let rows = appliance.store.write(move |tx| stuck::free_rows(tx, lost))?.len();

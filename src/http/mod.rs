@@ -4,9 +4,12 @@
 //! runs on a blocking thread ([`answer::blocking`]). It sees no SQL and makes no HTTP calls of its own.
 
 pub mod access;
+mod all_batches;
 pub mod answer;
+pub mod audit;
 pub mod batches;
 mod body;
+pub mod clients;
 pub mod deletion;
 pub mod dispatch;
 mod form;
@@ -23,7 +26,9 @@ pub mod rows;
 mod session;
 pub mod sign_ins;
 mod small_json;
+pub mod stuck;
 pub mod upload;
+pub mod webhooks;
 
 use std::sync::Arc;
 
@@ -82,7 +87,17 @@ pub fn routes(context: Context) -> BoxedFilter<(Response,)> {
         .unify()
         .or(overview::routes(context.clone()))
         .unify()
-        .or(session::routes(context))
+        .or(session::routes(context.clone()))
+        .unify()
+        .or(clients::routes(context.clone()))
+        .unify()
+        .or(webhooks::routes(context.clone()))
+        .unify()
+        .or(audit::routes(context.clone()))
+        .unify()
+        .or(stuck::routes(context.clone()))
+        .unify()
+        .or(all_batches::routes(context))
         .unify()
         .or(page::routes())
         .unify();

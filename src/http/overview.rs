@@ -1,20 +1,69 @@
-//! `GET /ops/v1/overview`: how everything is, on one page.
+//! `GET /ops/v1/overview`: how everything is, on one page. Every list on it is bounded.
 
 use std::sync::atomic::Ordering;
 
-use serde_json::json;
+use serde::Serialize;
 use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
 
 use super::{
     Context,
     answer::{Answer, answer, blocking, json},
+    batches::BatchView,
+    clients::ClientView,
     deletion::DeletionView,
     request::{Request, request},
+    stuck::StuckView,
 };
-use crate::store::{deletions, grants};
+use crate::{
+    downstream::DependencyStatus,
+    model::Timestamp,
+    store::{
+        StoreError, all_batches, clients, deletions,
+        grants::{self, DispatchPause, Run},
+        sizes::{self, Sizes},
+    },
+};
 
-/// Deletions under way that are listed at most.
-const DELETIONS_SHOWN: u32 = 100;
+/// Clients that are shown, by name; `GET /ops/v1/clients` shows all.
+const CLIENTS: u32 = 200;
+/// Batches that are shown, those in trouble first; `GET /ops/v1/batches` shows all.
+const BATCHES: u32 = 50;
+/// Deletions under way that are shown, oldest first.
+const DELETIONS: u32 = 100;
+
+/// How everything is.
+#[derive(Serialize)]
+struct Overview {
+    /// The time of all of it.
+    at: Timestamp,
+    dispatch: DispatchView,
+    dependencies: Vec<DependencyStatus>,
+    /// By name.
+    clients: Vec<ClientView>,
+    /// Those in trouble first.
+    batches: Vec<BatchView>,
+    stuck: StuckCounts,
+    /// Deleted batches that are not gone to the last byte.
+    deletions: Vec<DeletionView>,
+    storage: Sizes,
+    /// Outcomes that came after their claim had been taken over, and changed nothing.
+    late_settles: u64,
+}
+
+/// How dispatch is.
+#[derive(Serialize)]
+struct DispatchView {
+    /// Who stopped it, since when, and why.
+    paused: Option<DispatchPause>,
+    last_run: Option<Run>,
+}
+
+/// Claims that have expired, as far as they are listed.
+#[derive(Serialize)]
+struct StuckCounts {
+    rows: usize,
+    batches: usize,
+}
 
 pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
     warp::path!("ops" / "v1" / "overview")
@@ -28,17 +77,32 @@ async fn overview(request: Request) -> Answer {
     let view = blocking(move || {
         let appliance = request.appliance();
         request.caller()?.operator()?;
-        let (paused, last_run, deletions) = appliance.store.read(|connection| {
-            let deletions = deletions::under_way(connection, DELETIONS_SHOWN)?;
-            Ok((grants::pause_of(connection)?, grants::last_run(connection)?, deletions))
+        let (default_rows, now) = (appliance.config.dispatch.rows_per_client_per_run, appliance.clock.now());
+        let (dispatch, clients, batches, deletions) = appliance.store.read(|connection| {
+            let dispatch =
+                DispatchView { paused: grants::pause_of(connection)?, last_run: grants::last_run(connection)? };
+            let of = |client: &clients::Client| {
+                let work = clients::work_of(connection, client.client)?;
+                Ok::<_, StoreError>(ClientView::of(client, work, default_rows, now))
+            };
+            let clients = clients::page(connection, "", CLIENTS)?;
+            let clients = clients.iter().map(of).collect::<Result<Vec<_>, _>>()?;
+            let deletions = deletions::under_way(connection, DELETIONS)?;
+            Ok((dispatch, clients, all_batches::trouble_first(connection, BATCHES)?, deletions))
         })?;
-        let deletions: Vec<_> = deletions.into_iter().map(DeletionView::from).collect();
-        Ok(json!({
-            "dispatch": { "paused": paused, "last_run": last_run },
-            "dependencies": appliance.downstream.status(),
-            "deletions": deletions,
-            "late_settles": appliance.late_settles.load(Ordering::Relaxed),
-        }))
+        let stuck = StuckView::read(appliance)?;
+        let view = |batch| BatchView::of(appliance, batch, true);
+        Ok(Overview {
+            at: now,
+            dispatch,
+            dependencies: appliance.downstream.status(),
+            clients,
+            batches: batches.into_iter().map(view).collect::<Result<_, _>>()?,
+            stuck: StuckCounts { rows: stuck.rows.len(), batches: stuck.batches.len() },
+            deletions: deletions.into_iter().map(DeletionView::from).collect(),
+            storage: sizes::of(&appliance.config.storage.data_dir),
+            late_settles: appliance.late_settles.load(Ordering::Relaxed),
+        })
     });
     json(StatusCode::OK, &view.await?)
 }

@@ -64,6 +64,14 @@ pub fn reason() -> impl Filter<Extract = (Result<Reason, Problem>,), Error = Rej
     })
 }
 
+/// What something was changed to, and why where somebody said so: one text for the audit.
+pub fn because(to: String, reason: Option<String>) -> String {
+    match reason {
+        Some(reason) => format!("{to}: {reason}"),
+        None => to,
+    }
+}
+
 /// The body, for calls that need one.
 pub fn required<T>(told: Told<T>) -> Result<T, Problem> {
     told?.ok_or_else(|| Problem::new(ProblemCode::BadRequest, "This call needs a JSON body."))

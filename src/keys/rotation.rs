@@ -6,6 +6,7 @@
 
 use super::KeysError;
 use crate::{
+    announce,
     crypto::{KeyRing, WrappedKey},
     store::{
         Store, StoreError,
@@ -27,11 +28,6 @@ pub struct Rotated {
     pub secrets: u64,
     /// Keys of the ring under which nothing is: their lines may be removed from the key file.
     pub not_needed: Vec<String>,
-}
-
-/// The name that a webhook's signing secret is sealed under.
-pub fn webhook_secret(client: i64) -> String {
-    format!("webhook-{client}")
 }
 
 /// Rotates. Everybody who seals has to do so under the ring's first key already.
@@ -93,7 +89,7 @@ fn rotate_webhooks(store: &Store, ring: &KeyRing, count: &mut u64) -> Result<(),
         let Some(&(last, _)) = stale.last() else { return Ok(()) };
         after = last;
         for (client, old) in stale {
-            let new = sealed(ring.rewrap_secret(&wrapped(&old), &webhook_secret(client))?);
+            let new = sealed(ring.rewrap_secret(&wrapped(&old), &announce::sealed_as(client))?);
             *count += u64::from(store.write(move |tx| table::change_webhook(tx, client, &old, &new))?);
         }
     }

@@ -1,6 +1,6 @@
 //! Points in time, as the database and the API have them.
 
-use std::{fmt, time::Duration};
+use std::{fmt, str::FromStr, time::Duration};
 
 use jiff::tz::Offset;
 
@@ -48,19 +48,18 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// Reads RFC 3339.
-impl std::str::FromStr for Timestamp {
-    type Err = String;
+impl FromStr for Timestamp {
+    type Err = ();
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let parsed = text.parse::<jiff::Timestamp>();
-        parsed.map(|at| Self(at.as_millisecond())).map_err(|_| "is a time like 2026-08-06T07:06:40Z".to_owned())
+    /// Reads RFC 3339, with any offset.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        text.parse::<jiff::Timestamp>().map(|at| Self(at.as_millisecond())).map_err(drop)
     }
 }
 
 impl<'de> serde::Deserialize<'de> for Timestamp {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(|()| serde::de::Error::custom("is not a time of RFC 3339"))
     }
 }
 
@@ -77,8 +76,12 @@ mod tests {
     #[test]
     fn is_shown_as_rfc_3339_in_utc() {
         assert_eq!(Timestamp(1_786_000_000_123).to_string(), "2026-08-06T07:06:40.123Z");
-        assert_eq!("2026-08-06T07:06:40.123Z".parse(), Ok(Timestamp(1_786_000_000_123)));
-        assert!("yesterday".parse::<Timestamp>().is_err());
+        for text in ["2026-08-06T07:06:40.123Z", "2026-08-06T09:06:40.123+02:00"] {
+            assert_eq!(text.parse(), Ok(Timestamp(1_786_000_000_123)), "{text}");
+        }
+        for wrong in ["", "yesterday", "2026-08-06", "07:06:40"] {
+            assert_eq!(wrong.parse::<Timestamp>(), Err(()), "{wrong}");
+        }
     }
 
     #[test]

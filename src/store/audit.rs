@@ -1,6 +1,8 @@
 //! The table `audit`: who did what, when, from where and why. An entry is written in the transaction of what it tells of.
 
-use rusqlite::{Connection, Row, params};
+use std::{fmt, str::FromStr};
+
+use rusqlite::{Connection, Row, named_params, params};
 
 use super::{Tx, error::Result};
 use crate::model::Timestamp;
@@ -63,10 +65,43 @@ pub fn note(tx: &Tx<'_>, deed: &Deed) -> Result<()> {
     Ok(())
 }
 
-/// Entries before the entry `before` and not older than `since`, newest first.
-pub fn page(connection: &Connection, before: i64, since: Timestamp, limit: u32) -> Result<Vec<Entry>> {
-    let mut statement =
-        connection.prepare_cached("SELECT * FROM audit WHERE entry < ? AND at >= ? ORDER BY entry DESC LIMIT ?")?;
-    let entries = statement.query_map(params![before, since, limit], Entry::from_row)?;
+/// Where a page of the audit begins: behind the entry of this time and number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cursor(Timestamp, i64);
+
+impl Cursor {
+    /// The newest entry is the first.
+    pub const START: Self = Self(Timestamp(i64::MAX), i64::MAX);
+
+    /// Behind this entry.
+    pub fn behind(entry: &Entry) -> Self {
+        Self(entry.at, entry.entry)
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.0.0, self.1)
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = ();
+
+    fn from_str(text: &str) -> std::result::Result<Self, ()> {
+        let (at, entry) = text.split_once('.').ok_or(())?;
+        Ok(Self(Timestamp(at.parse().map_err(drop)?), entry.parse().map_err(drop)?))
+    }
+}
+
+/// Entries behind the cursor that are not older than `since`, newest first.
+pub fn page(connection: &Connection, after: Cursor, since: Timestamp, limit: u32) -> Result<Vec<Entry>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT * FROM audit INDEXED BY audit_by_time
+         WHERE at >= :since AND at <= :at AND (at < :at OR entry < :entry) ORDER BY at DESC, entry DESC LIMIT :limit",
+    )?;
+    let Cursor(at, entry) = after;
+    let parameters = named_params! { ":since": since, ":at": at, ":entry": entry, ":limit": limit };
+    let entries = statement.query_map(parameters, Entry::from_row)?;
     Ok(entries.collect::<rusqlite::Result<_>>()?)
 }

@@ -16,6 +16,8 @@ pub struct Client {
     pub rows_per_run: Option<u32>,
     /// Since when none of its rows are claimed.
     pub paused_at: Option<Timestamp>,
+    /// Until when the key before the last rotation is good; may have passed.
+    pub old_key_until: Option<Timestamp>,
     /// When it was added.
     pub created_at: Timestamp,
 }
@@ -27,6 +29,7 @@ impl Client {
             name: row.get("name")?,
             rows_per_run: row.get("rows_per_run")?,
             paused_at: row.get("paused_at")?,
+            old_key_until: row.get("old_key_until")?,
             created_at: row.get("created_at")?,
         })
     }
@@ -48,6 +51,12 @@ pub fn add(tx: &Tx<'_>, name: &str, key_hash: [u8; 32], rows_per_run: Option<u32
 pub fn by_name(connection: &Connection, name: &str) -> Result<Option<Client>> {
     let mut statement = connection.prepare_cached("SELECT * FROM clients WHERE name = ? AND key_hash IS NOT NULL")?;
     Ok(statement.query_row([name], Client::from_row).optional()?)
+}
+
+/// The key in the database of the client with this name, also of one that was removed.
+pub fn key_of(connection: &Connection, name: &str) -> Result<Option<i64>> {
+    let mut statement = connection.prepare_cached("SELECT client FROM clients WHERE name = ?")?;
+    Ok(statement.query_row([name], |row| row.get(0)).optional()?)
 }
 
 /// Every client that was not removed, by name.

@@ -193,5 +193,9 @@ pub fn fail(tx: &Tx<'_>, batch: i64, owner: ClaimOwner, code: &str, message: &st
             ":failed": BatchStatus::Processing.on(BatchEvent::FailExtraction)?,
             ":batch": batch, ":owner": owner, ":now": tx.now, ":code": code, ":message": message,
         })?;
-    Ok(if failed == 1 { Held::Yes } else { Held::No })
+    if failed == 0 {
+        return Ok(Held::No);
+    }
+    super::deliveries::announce(tx, batch)?;
+    Ok(Held::Yes)
 }

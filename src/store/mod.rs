@@ -4,6 +4,7 @@
 //! over a network or waits for anything but the database. A function that takes a [`Tx`] runs inside a write
 //! transaction; one that takes a [`Connection`] reads, from either.
 
+pub mod all_batches;
 pub mod audit;
 pub mod backups;
 pub mod batches;
@@ -11,6 +12,7 @@ pub mod claims;
 pub mod clients;
 pub mod connection;
 pub mod deletions;
+pub mod deliveries;
 pub mod dependencies;
 pub mod error;
 pub mod extraction;
@@ -23,11 +25,13 @@ pub mod restored;
 pub mod rows;
 pub mod sessions;
 pub mod settle;
+pub mod sizes;
 pub mod skipped;
 pub mod stuck;
 pub mod upkeep;
 pub mod uploads;
 mod values;
+pub mod webhooks;
 mod writer;
 
 use std::{path::Path, sync::Arc, time::Duration};

@@ -178,7 +178,8 @@ pub(super) fn count_ended(tx: &Tx<'_>, batch: i64, to: RowStatus) -> Result<()> 
 /// be unfinished if it lies behind the cursor, waits for another try, or is claimed, and each of the three is one
 /// look-up.
 pub(super) fn end_batch_if_done(tx: &Tx<'_>, batch: i64) -> Result<()> {
-    tx.connection
+    let ended = tx
+        .connection
         .prepare_cached(
             "UPDATE batches SET status = CASE WHEN cancelled_at IS NULL THEN :completed ELSE :cancelled END,
                                 finished_at = :now, next_attempt_at = NULL
@@ -203,7 +204,7 @@ pub(super) fn end_batch_if_done(tx: &Tx<'_>, batch: i64) -> Result<()> {
             ":completed": BatchStatus::Queued.on(BatchEvent::Complete)?,
             ":cancelled": BatchStatus::Queued.on(BatchEvent::Cancel)?,
         })?;
-    Ok(())
+    if ended == 1 { super::deliveries::announce(tx, batch) } else { Ok(()) }
 }
 
 /// Pauses the batch of a row that has just failed at `step`, if too many have ([`FailureLimit`]). Says why, where it did.

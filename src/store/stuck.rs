@@ -63,6 +63,8 @@ pub struct StuckRow {
     pub batch: BatchId,
     /// When its claim expired.
     pub expired_at: Timestamp,
+    /// What it is once it is freed.
+    pub becomes: RowStatus,
 }
 
 /// A batch whose extraction was lost.
@@ -74,6 +76,8 @@ pub struct StuckBatch {
     pub extracted: u32,
     /// When its claim expired.
     pub expired_at: Timestamp,
+    /// What it is once it is freed.
+    pub becomes: BatchStatus,
 }
 
 /// Notes that a process is about to make claims.
@@ -116,19 +120,21 @@ pub fn forget_dead_servers(tx: &Tx<'_>, me: ClaimOwner) -> Result<()> {
 /// Rows and batches whose claim has expired, oldest first, at most `limit` of each.
 pub fn list(connection: &Connection, now: Timestamp, limit: u32) -> Result<(Vec<StuckRow>, Vec<StuckBatch>)> {
     let mut rows = connection.prepare_cached(
-        "SELECT row, id, rows.claim_expires_at FROM rows INDEXED BY rows_claimed JOIN batches ON batch = row >> 24
+        "SELECT row, id, rows.claim_expires_at, cancelled_at IS NOT NULL FROM rows INDEXED BY rows_claimed JOIN batches ON batch = row >> 24
          WHERE rows.status = 'processing' AND rows.claim_expires_at <= ? ORDER BY row LIMIT ?",
     )?;
     let rows = rows.query_map(params![now, limit], |row| {
-        Ok(StuckRow { row: row.get(0)?, batch: row.get(1)?, expired_at: row.get(2)? })
+        let becomes = if row.get(3)? { RowStatus::Cancelled } else { RowStatus::Pending };
+        Ok(StuckRow { row: row.get(0)?, batch: row.get(1)?, expired_at: row.get(2)?, becomes })
     })?;
     let mut batches = connection.prepare_cached(
-        "SELECT id, extracted, claim_expires_at FROM batches INDEXED BY batches_unfinished
+        "SELECT id, extracted, claim_expires_at, cancelled_at IS NOT NULL FROM batches INDEXED BY batches_unfinished
          WHERE status IN ('pending', 'processing', 'queued') AND status = 'processing' AND claim_expires_at <= ?
          ORDER BY batch LIMIT ?",
     )?;
     let batches = batches.query_map(params![now, limit], |row| {
-        Ok(StuckBatch { batch: row.get(0)?, extracted: row.get(1)?, expired_at: row.get(2)? })
+        let becomes = if row.get(3)? { BatchStatus::Cancelled } else { BatchStatus::Pending };
+        Ok(StuckBatch { batch: row.get(0)?, extracted: row.get(1)?, expired_at: row.get(2)?, becomes })
     })?;
     Ok((rows.collect::<rusqlite::Result<_>>()?, batches.collect::<rusqlite::Result<_>>()?))
 }

@@ -1,0 +1,193 @@
+//! Announcements: a client's webhook is told that a batch has finished.
+//!
+//! The outbox is written by the transaction that finishes the batch ([`crate::store::deliveries`]); a thread of the server
+//! sends what is due and notes what came of it. A crash in between repeats an announcement under the same `webhook-id`,
+//! by which a receiver knows it: at least once, as Standard Webhooks has it.
+
+mod post;
+mod signature;
+
+use std::{sync::Arc, time::Duration};
+
+use post::{Refused, agent, post};
+use rand::RngExt;
+pub use signature::new_secret;
+
+use crate::{
+    appliance::Appliance,
+    crypto::{KeyRing, WrappedKey},
+    model::Timestamp,
+    store::{
+        StoreError,
+        deliveries::{self, Attempted, Due},
+        keys::SealedSecret,
+        webhooks,
+    },
+};
+
+/// How often the outbox is looked at: one look into an index. A command may end a batch too, and rings no bell here.
+const EVERY: Duration = Duration::from_secs(1);
+/// Announcements that are under way at once, each to another client's receiver.
+const AT_ONCE: u32 = 8;
+/// The waits after each attempt that was not taken; behind the last one it is given up. Standard Webhooks' schedule, with
+/// two quick ones before it for a receiver that is just being restarted.
+const WAITS: [Duration; 11] = [
+    Duration::from_secs(1),
+    Duration::from_secs(5),
+    Duration::from_secs(30),
+    Duration::from_secs(5 * 60),
+    Duration::from_secs(30 * 60),
+    Duration::from_secs(2 * 60 * 60),
+    Duration::from_secs(5 * 60 * 60),
+    Duration::from_secs(10 * 60 * 60),
+    Duration::from_secs(14 * 60 * 60),
+    Duration::from_secs(20 * 60 * 60),
+    Duration::from_secs(24 * 60 * 60),
+];
+/// Each wait is made longer or shorter by up to this share, so that receivers are not called in step.
+const JITTER: f64 = 0.1;
+/// The longest pause that a receiver can ask for.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long announcements are kept to be looked at, after they were delivered or given up.
+const KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// The longest address of a webhook.
+const LONGEST_URL: usize = 2_000;
+
+/// What a client's signing secret is sealed as.
+pub fn sealed_as(client: i64) -> String {
+    format!("webhook:{client}")
+}
+
+/// Seals a client's signing secret under the ring.
+pub fn seal(ring: &KeyRing, client: i64, secret: &[u8]) -> SealedSecret {
+    let WrappedKey { key_id, sealed } = ring.wrap_secret(&sealed_as(client), secret);
+    SealedSecret { key_id, sealed }
+}
+
+/// Whether a webhook may be there; what would be right, where not. Over TLS, or on this machine: what is announced is
+/// not private, but who reads it on its way could hold it back.
+pub fn check_url(url: &str) -> Result<(), &'static str> {
+    const WRONG: &str = "the URL is https://HOST/PATH, or http:// and a host on this machine; without a name and \
+                         password in it, and without a fragment";
+    let parsed: ureq::http::Uri = url.parse().map_err(|_| WRONG)?;
+    let host = parsed.host().unwrap_or_default();
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let is_here = host == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+    let is_fitting = match parsed.scheme_str() {
+        Some("https") => !host.is_empty(),
+        Some("http") => is_here,
+        _ => false,
+    };
+    let has_user = parsed.authority().is_some_and(|authority| authority.as_str().contains('@'));
+    if is_fitting && !has_user && !url.contains('#') && url.len() <= LONGEST_URL { Ok(()) } else { Err(WRONG) }
+}
+
+/// An address as it may be shown: its query may hold a secret.
+pub fn without_query(url: &str) -> &str {
+    url.split('?').next().unwrap_or_default()
+}
+
+/// Sends what is due until the appliance closes.
+pub fn watch(appliance: &Arc<Appliance>) {
+    let agent = agent();
+    while !appliance.closing.wait(EVERY) {
+        if let Err(error) = round(appliance, &agent) {
+            tracing::error!(%error, "announcements could not be sent or noted; they stay in the outbox");
+        }
+    }
+}
+
+fn round(appliance: &Arc<Appliance>, agent: &ureq::Agent) -> Result<(), StoreError> {
+    let now = appliance.clock.now();
+    let due = appliance.store.read(|connection| deliveries::due(connection, now, AT_ONCE))?;
+    if due.is_empty() {
+        return Ok(());
+    }
+    let noted = std::thread::scope(|scope| {
+        let attempts: Vec<_> = due.iter().map(|due| scope.spawn(move || attempt(appliance, agent, due))).collect();
+        let joined = attempts.into_iter().filter_map(|attempt| attempt.join().ok());
+        joined.collect::<Result<Vec<()>, StoreError>>()
+    });
+    appliance.store.write(move |tx| deliveries::sweep(tx, now.before(KEPT)))?;
+    noted.map(drop)
+}
+
+fn attempt(appliance: &Appliance, agent: &ureq::Agent, due: &Due) -> Result<(), StoreError> {
+    let outcome = send(appliance, agent, due)?;
+    let now = appliance.clock.now();
+    let attempted = match outcome {
+        Ok(status) => Attempted::Delivered(status),
+        Err(refused) => after(due.attempts, refused, now),
+    };
+    tracing::info!(webhook_id = due.id, attempt = due.attempts + 1, outcome = ?attempted, "announcement");
+    let delivery = due.delivery;
+    appliance.store.write(move |tx| deliveries::attempted(tx, delivery, &attempted))
+}
+
+fn send(appliance: &Appliance, agent: &ureq::Agent, due: &Due) -> Result<Result<u16, Refused>, StoreError> {
+    let Some(webhook) = appliance.store.read(|connection| webhooks::find(connection, due.client))? else {
+        return Ok(Err(Refused::for_good("the client has no webhook any more")));
+    };
+    let sealed = WrappedKey { key_id: webhook.secret.key_id, sealed: webhook.secret.sealed };
+    let secret = match appliance.ring().unwrap_secret(&sealed, &sealed_as(due.client)) {
+        Ok(secret) => secret,
+        // The key may be put back into the ring.
+        Err(error) => return Ok(Err(Refused::unanswered(format!("the signing secret cannot be opened: {error}")))),
+    };
+    Ok(post(agent, &webhook.url, &secret, due, appliance.clock.now()))
+}
+
+/// What follows from an attempt that was not taken, after `before` others.
+fn after(before: u32, refused: Refused, now: Timestamp) -> Attempted {
+    let wait = WAITS.get(before as usize).filter(|_| !refused.for_good);
+    let Some(wait) = wait else { return Attempted::GivenUp(refused.trouble) };
+    let spread = wait.mul_f64(rand::rng().random_range(1.0 - JITTER..=1.0 + JITTER));
+    let asked = refused.retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER);
+    Attempted::Again(now.after(spread.max(asked)), refused.trouble)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn webhooks_are_over_tls_or_on_this_machine() {
+        for url in ["https://hooks.example/a?token=b", "http://127.0.0.1:9000/", "http://[::1]/x", "http://localhost"] {
+            assert_eq!(check_url(url), Ok(()), "{url}");
+        }
+        let long = format!("https://hooks.example/{}", "x".repeat(LONGEST_URL));
+        for url in [
+            "",
+            "hooks.example",
+            "ftp://h/",
+            "http://hooks.example/",
+            "https://",
+            "https://a:b@h/",
+            "https://h/#x",
+            &long,
+        ] {
+            assert!(check_url(url).is_err(), "{url}");
+        }
+        assert_eq!(without_query("https://hooks.example/a?token=b"), "https://hooks.example/a");
+    }
+
+    #[test]
+    fn tries_wait_longer_and_longer_and_end() {
+        let now = Timestamp(0);
+        let again = |before, retry_after| {
+            let refused = Refused { retry_after, ..Refused::unanswered("no answer in time") };
+            match after(before, refused, now) {
+                Attempted::Again(at, _) => Some(at.since(now)),
+                _ => None,
+            }
+        };
+        for (before, wait) in WAITS.iter().enumerate() {
+            let waited = again(before as u32, None).expect("another try");
+            assert!(waited >= wait.mul_f64(0.89) && waited <= wait.mul_f64(1.11), "{waited:?} for {wait:?}");
+        }
+        assert_eq!(again(WAITS.len() as u32, None), None, "given up");
+        assert_eq!(again(0, Some(Duration::from_secs(600))), Some(Duration::from_secs(600)));
+        assert_eq!(again(0, Some(Duration::from_secs(u64::MAX))), Some(LONGEST_RETRY_AFTER));
+        assert!(matches!(after(0, Refused::for_good("gone"), now), Attempted::GivenUp(_)));
+    }
+}
