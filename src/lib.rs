@@ -47,6 +47,7 @@
 //! | [`work`] | a row through its steps |
 //! | [`chores`] | what takes effect at once and is carried out piece by piece |
 //! | [`announce`] | a finished batch to its client's webhook |
+//! | [`retention`] | what goes by itself when it is old |
 //! | [`appliance`] | what all of these share in one process |
 //! | [`backup`] | the whole of it to another place, and back |
 //! | [`access`], [`http`] | keys and tokens; the API |
@@ -89,6 +90,7 @@ pub mod intake;
 pub mod keys;
 pub mod model;
 pub mod objects;
+pub mod retention;
 pub mod simulator;
 pub mod store;
 pub mod template;

@@ -14,6 +14,7 @@ mod open;
 pub mod operator;
 mod original;
 mod output;
+pub mod purge;
 pub mod restore;
 pub mod row;
 pub mod serve;
@@ -67,6 +68,7 @@ enum Command {
     },
     Backup(backup::Backup),
     Restore(restore::Restore),
+    Purge(purge::Purge),
     /// Add, list and remove operators by name
     Operator {
         #[command(subcommand)]
@@ -99,6 +101,7 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Client { command } => command.run(config),
         Command::Backup(backup) => backup.run(config),
         Command::Restore(restore) => restore.run(config),
+        Command::Purge(purge) => purge.run(config),
         Command::Operator { command } => command.run(config),
         Command::Audit(audit) => audit.run(config),
         Command::Keys { command } => command.run(config),

@@ -30,7 +30,7 @@ use crate::{
     },
     extract,
     http::{self, Context, listen},
-    keys,
+    keys, retention,
     store::stuck::{self, Lost, ProcessKind},
     upload,
     work::pool::Pool,
@@ -130,6 +130,7 @@ impl Server {
         self.spawn("extract", extract::runner::run)?;
         self.spawn("chores", |appliance| chores::run(appliance))?;
         self.spawn("announce", announce::watch)?;
+        self.spawn("retention", |appliance| retention::watch(appliance))?;
         self.spawn("clear-away", |appliance| upload::clear_away(appliance))?;
         if self.appliance.config.workers.auto_rescue {
             self.spawn("rescue", |appliance| rescue::watch(appliance))?;

@@ -22,6 +22,7 @@ pub mod keys;
 mod migrate;
 pub mod operators;
 pub mod restored;
+pub mod retention;
 pub mod rows;
 pub mod sessions;
 pub mod settle;
