@@ -64,7 +64,7 @@ pub fn read_ring(config: &Config) -> Result<KeyRing, KeysError> {
 /// Holds the ring against the proofs in the database, adds one for the key that seals from now on, and opens the
 /// appliance's secret (or makes it, in a new database).
 pub fn unlock(store: &Store, ring: &KeyRing) -> Result<MacKey, KeysError> {
-    fit(store, ring)?;
+    fit(store.read(table::proofs)?, ring)?;
     let proof = ring.first_proof();
     let fresh = ring.wrap_secret(IDENTITY, MacKey::generate().as_bytes());
     let kept = store.write(move |tx| {
@@ -75,9 +75,9 @@ pub fn unlock(store: &Store, ring: &KeyRing) -> Result<MacKey, KeysError> {
     MacKey::from_bytes(&opened).ok_or(KeysError::Secret(OpenError::DoesNotOpen))
 }
 
-/// Whether every key that sealed something here is in the ring, and is the same.
-pub fn fit(store: &Store, ring: &KeyRing) -> Result<(), KeysError> {
-    for known in store.read(table::proofs)? {
+/// Whether every key that sealed something is in the ring, and is the same.
+pub fn fit(proofs: Vec<KeyProof>, ring: &KeyRing) -> Result<(), KeysError> {
+    for known in proofs {
         let proof = WrappedKey { key_id: known.key_id, sealed: known.proof };
         match ring.verify_proof(&proof) {
             Ok(()) => {}

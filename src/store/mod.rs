@@ -17,6 +17,7 @@ pub mod dependencies;
 pub mod error;
 pub mod extraction;
 pub mod grants;
+pub mod inspection;
 pub mod integrity;
 pub mod keys;
 mod migrate;
