@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use support::{Server, median, setting};
+use support::{POLL, Server, median, setting};
 
 const ROWS: u32 = 1_000_000;
 const PAIRS: u32 = 5;
@@ -71,7 +71,7 @@ fn ingest(folder: &Path, csv: &Path) -> Ingest {
     let begun = Instant::now();
     let batch = server.upload(csv);
     let answered = begun.elapsed();
-    server.until_status(&batch, "queued");
+    server.until_status(&batch, "queued", POLL);
     Ingest { answered, queued: begun.elapsed(), peak_kib: server.peak_kib() }
 }
 

@@ -22,7 +22,7 @@ use crate::{
         dependencies::StoredLedger,
         stuck::{self, ProcessKind},
     },
-    upload::GivenUp,
+    upload::{GivenUp, once::KeysInUse},
     work::open_batch::{OpenBatch, OpenBatchError, OpenBatches},
 };
 
@@ -55,6 +55,8 @@ pub struct Appliance {
     /// Uploads that are still to be cleared away.
     pub given_up: GivenUp,
     ring: RwLock<Arc<KeyRing>>,
+    /// `Idempotency-Key`s of uploads under way.
+    pub keys_in_use: KeysInUse,
     rules: BTreeMap<String, Rules>,
     open_batches: OpenBatches,
 }
@@ -140,6 +142,7 @@ impl Appliance {
             late_settles: AtomicU64::new(0),
             given_up: GivenUp::default(),
             ring: RwLock::new(Arc::new(ring)),
+            keys_in_use: KeysInUse::default(),
             open_batches: OpenBatches::default(),
         }))
     }

@@ -14,8 +14,11 @@ impl Bell {
     /// Wakes whoever waits, or the next to do so.
     pub fn ring(&self) {
         let (rung, condition) = &*self.0;
-        *rung.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        condition.notify_one();
+        // Waking costs a call of the kernel, even where nobody waits: who rang first has done it for all.
+        let was_rung = std::mem::replace(&mut *rung.lock().unwrap_or_else(PoisonError::into_inner), true);
+        if !was_rung {
+            condition.notify_one();
+        }
     }
 
     /// Returns when the bell was rung since the last wait, and after `longest` at the latest.

@@ -23,10 +23,11 @@
 //!    [`crypto`] seals the bytes into [`objects`]. Only a file that is whole, valid and stored becomes a batch: `pending`.
 //! 2. [`extract`] claims the batch (`processing`), reads the stored file, seals each record under the batch's data key
 //!    and writes `pending` rows; with the last one the batch is `queued`.
-//! 3. A [`dispatch`] run grants every client its rows. The feeder claims them (`pending` -> `processing`) as workers are
-//!    idle and dependencies can take calls, in turn over clients, oldest batch first.
+//! 3. A [`dispatch`] run grants every client its rows. The feeder claims them (`pending` -> `processing`) as workers and
+//!    dependencies can take them, in turn over clients, oldest batch first.
 //! 4. [`work`] walks the row through the steps of its workflow. [`downstream`] gives a permit for each request, makes it
 //!    and says what the answer means. The claim ends in one settle: `completed`, `failed`, or `pending` for later.
+//!    The workers leave the settles to one thread, which writes many in a transaction; till then a row is under way.
 //! 5. The transaction that ends a batch's last unfinished row makes the batch `completed`.
 //!
 //! # The map, in reading order
@@ -49,6 +50,7 @@
 //! | [`announce`] | a finished batch to its client's webhook |
 //! | [`retention`] | what goes by itself when it is old |
 //! | [`appliance`] | what all of these share in one process |
+//! | [`results`] | a batch as a CSV again |
 //! | [`backup`] | the whole of it to another place, and back |
 //! | [`access`], [`http`] | keys and tokens; the API |
 //! | [`cli`] | one file a command |
@@ -61,6 +63,7 @@
 //! - Every change of a status goes through its transition function, is guarded in its `WHERE`, and the rows that it
 //!   changed are checked.
 //! - A claim belongs to a random owner per start of a process, and every write that ends it asks for that owner.
+//! - Rows under way, from the claim until the settle is on disk, are never more than a small number for each worker.
 //! - Before a request leaves that is not safe to repeat, everything it was built from is on disk.
 //! - Every request takes a permit: a slot of the rate, a place among those under way, an open gate; all or none.
 //! - Counts are for showing. That a batch is completed is decided from its rows.
@@ -90,6 +93,7 @@ pub mod intake;
 pub mod keys;
 pub mod model;
 pub mod objects;
+pub mod results;
 pub mod retention;
 pub mod simulator;
 pub mod store;

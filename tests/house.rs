@@ -33,6 +33,7 @@ const ROOMS: [(&str, &[&str]); 12] = [
             "intake",
             "model",
             "objects",
+            "results",
             "store",
             "upload",
             "work",

@@ -158,7 +158,7 @@ fn a_clients_limit_holds_in_the_run_that_is_under_way() {
     };
     completed(5);
     let waiting = app.batch(&id)["waiting_for"].as_str().expect("a sentence").to_owned();
-    assert!(waiting.starts_with("client limit: the 5 rows of this run are used up, next run "), "{waiting}");
+    assert!(waiting.starts_with("client limit: 5 rows a run, next run "), "{waiting}");
     let limit = |rows: Value| app.patch_json(OPERATOR, "/ops/v1/clients/acme", &json!({ "rows_per_run": rows }));
     let (status, client) = limit(json!(12));
     assert_eq!((status, &client["rows_per_run"]), (200, &json!(12)));
@@ -204,9 +204,9 @@ fn a_dead_api_costs_a_handful_of_calls_and_no_row_its_attempts() {
     app.serve();
     let id = app.accepted(people(200));
     let waiting = app.until("the batch says why", || {
-        app.batch(&id)["waiting_for"].as_str().filter(|why| why.contains("all failed")).map(str::to_owned)
+        app.batch(&id)["waiting_for"].as_str().filter(|why| why.contains("fails at every request")).map(str::to_owned)
     });
-    assert!(waiting.starts_with("addresses: its last requests all failed, next try "), "{waiting}");
+    assert!(waiting.starts_with("addresses fails at every request, next try "), "{waiting}");
     app.until("a second probe has failed", || (app.log().matches("gate closed").count() >= 3).then_some(()));
     let calls = app.stats().calls.total();
     assert!(calls <= 8, "three failures, one more under way, and the probes: {calls}");

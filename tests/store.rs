@@ -13,7 +13,7 @@ use dripfeed::{
         extraction::{self, NewRow},
         grants::{self, RunOutcome},
         rows::{self, Filter},
-        settle::{self, Ending, Failure, Standing},
+        settle::{self, Ending, Failure, Settle, Standing},
         stuck::{self, Lost, ProcessKind},
         uploads,
     },
@@ -43,7 +43,7 @@ impl World {
         let owned = name.to_owned();
         let hash = [name.len() as u8 ^ name.as_bytes()[name.len() - 1]; 32];
         assert!(self.store.write(move |tx| clients::add(tx, &owned, hash, Some(rows_per_run))).expect("added"));
-        self.store.read(|c| clients::by_key_hash(c, hash)).expect("read").expect("just added").client
+        self.store.read(|c| clients::by_key_hash(c, hash, Timestamp(0))).expect("read").expect("just added").client
     }
 
     fn batch(&self, client: i64, rows: u32) -> Batch {
@@ -116,7 +116,8 @@ impl World {
     fn settle(&self, claimed: &ClaimedRow, ending: Ending, spent: bool) -> Held {
         let (row, owner) = (claimed.row, claimed.owner);
         let standing = Standing { progress: Some(vec![9]), ..Standing::default() };
-        self.store.write(move |tx| settle::settle(tx, row, owner, &standing, &ending, spent)).expect("settled")
+        let settle = Settle { row, owner, standing, ending, spent };
+        self.store.write(move |tx| settle::settle_all(tx, [&settle])).expect("settled")[0]
     }
 
     fn complete(&self, claimed: &ClaimedRow) -> Held {
@@ -218,6 +219,32 @@ fn claims_go_in_turn_over_clients_and_oldest_batch_first() {
     let of = |batch| claimed.iter().filter(|row| row.row.batch() == batch).count();
     assert_eq!((of(first), of(second), of(other)), (8, 0, 4), "what b leaves goes to a, whose older batch comes first");
     assert_eq!(world.claim(30).iter().filter(|row| row.row.batch() == second).count(), 8);
+}
+
+#[test]
+fn settles_of_several_batches_in_one_go_are_counted_by_batch_and_fenced_one_by_one() {
+    let world = World::new();
+    let client = world.client("a", 500);
+    let (first, second) = (world.queued(client, 3).batch, world.queued(client, 2).batch);
+    world.dispatch();
+    let claimed = world.claim(10);
+    let failure = Failure { code: FailureCode::Rejected, http_status: Some(422), sealed: vec![1] };
+    let settle = |(place, claimed): (usize, &ClaimedRow)| Settle {
+        row: claimed.row,
+        owner: if place == 1 { ClaimOwner::random() } else { claimed.owner },
+        standing: Standing { progress: Some(vec![9]), ..Standing::default() },
+        ending: if place == 0 { Ending::Failed(failure.clone()) } else { Ending::Completed },
+        spent: true,
+    };
+    let settles: Vec<Settle> = claimed.iter().enumerate().map(settle).collect();
+    let held = world.store.write(move |tx| settle::settle_all(tx, &settles)).expect("settled");
+    assert_eq!(held, [Held::Yes, Held::No, Held::Yes, Held::Yes, Held::Yes]);
+    let state = |batch| {
+        let batch = world.store.read(|connection| batches::by_key(connection, batch)).expect("a batch");
+        (batch.status, batch.counts.completed, batch.counts.failed, batch.counts.processing)
+    };
+    assert_eq!(state(first), (BatchStatus::Queued, 1, 1, 1), "one claim is somebody else's, and goes on");
+    assert_eq!(state(second), (BatchStatus::Completed, 2, 0, 0));
 }
 
 #[test]
@@ -408,7 +435,7 @@ fn a_cancelled_batch_ends_when_what_was_in_flight_has_settled() {
     assert_eq!(ended.status, BatchStatus::Cancelled);
     assert_eq!((ended.counts.completed, ended.counts.failed, ended.counts.cancelled), (1, 1, 8));
     let page = world.store.read(|c| {
-        let filter = Filter { status: Some(RowStatus::Cancelled), code: None };
+        let filter = Filter { status: Some(RowStatus::Cancelled), ..Filter::default() };
         rows::page(c, &world.get(key), filter, 0, 100)
     });
     let page = page.expect("a page");

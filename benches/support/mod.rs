@@ -12,7 +12,8 @@ use serde_json::Value;
 
 /// Nothing that a benchmark waits for takes longer.
 const DEADLINE: Duration = Duration::from_secs(300);
-const POLL: Duration = Duration::from_millis(5);
+/// How often something is looked for where looking takes nothing from what is measured.
+pub const POLL: Duration = Duration::from_millis(5);
 pub const OPERATOR: &str = "operator-token-of-the-benchmark";
 
 /// A server with a folder and a client of its own. Dropped, it is killed and its folder removed.
@@ -47,7 +48,7 @@ impl Server {
         let added: Value = serde_json::from_slice(&added.stdout).expect("JSON");
         let key = added["key"].as_str().expect("a key").to_owned();
         let child = binary(&["serve"]).stdout(Stdio::null()).spawn().expect("the binary");
-        until(|| agent().get(format!("http://{address}/livez")).call().ok().map(drop));
+        until(POLL, || agent().get(format!("http://{address}/livez")).call().ok().map(drop));
         Self { home, address, child, key }
     }
 
@@ -62,11 +63,16 @@ impl Server {
         format!("http://{}/v2/batches/{}", self.address, batch["id"].as_str().expect("an id"))
     }
 
-    /// Waits for a batch to have this status.
-    pub fn until_status(&self, batch: &str, status: &str) -> Value {
-        until(|| {
+    /// Waits for a batch to have this status, and looks so often.
+    pub fn until_status(&self, batch: &str, status: &str, every: Duration) -> Value {
+        self.until(batch, every, |batch| batch["status"] == status)
+    }
+
+    /// Waits until this holds of a batch, and looks so often.
+    pub fn until(&self, batch: &str, every: Duration, holds: impl Fn(&Value) -> bool) -> Value {
+        until(every, || {
             let answer = agent().get(batch).header("Authorization", format!("Bearer {}", self.key)).call();
-            Some(read(answer.expect("an answer"))).filter(|batch| batch["status"] == status)
+            Some(read(answer.expect("an answer"))).filter(&holds)
         })
     }
 
@@ -75,6 +81,14 @@ impl Server {
         let url = format!("http://{}/ops/v1/dispatch", self.address);
         let run = agent().post(url).header("Authorization", format!("Bearer {OPERATOR}")).send_empty();
         assert_eq!(read(run.expect("an answer"))["outcome"], "granted");
+    }
+
+    /// The processor time that the server has taken, in seconds: Linux counts it in hundredths (proc(5)).
+    pub fn cpu_seconds(&self) -> f64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("a process");
+        let after_name = stat.rsplit(')').next().expect("fields");
+        let ticks = after_name.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<f64>().expect("a number"));
+        ticks.sum::<f64>() / 100.0
     }
 
     /// The server's peak resident memory, as Linux tells it.
@@ -112,14 +126,14 @@ fn read(mut answer: ureq::http::Response<ureq::Body>) -> Value {
     serde_json::from_str(&answer.body_mut().read_to_string().expect("a body")).expect("JSON")
 }
 
-/// Looks again and again until there is something to see.
-pub fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
+/// Looks again and again, so often, until there is something to see.
+pub fn until<T>(every: Duration, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + DEADLINE;
     loop {
         if let Some(found) = look() {
             return found;
         }
         assert!(Instant::now() < deadline, "it never came to this");
-        std::thread::sleep(POLL);
+        std::thread::sleep(every);
     }
 }

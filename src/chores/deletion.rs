@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{AT_ONCE, Memory};
+use super::{AT_ONCE, Memory, retry};
 use crate::{
     appliance::Appliance,
     crash_point::crash_point,
@@ -53,6 +53,8 @@ fn remove_rows(appliance: &Appliance, deletion: &Deletion) -> Result<bool, Store
             return Ok(true);
         }
         crash_point("deletion.between_pieces");
+        // What somebody waits for goes before what nobody can see.
+        retry::carry_on(appliance)?;
     }
     Ok(false)
 }

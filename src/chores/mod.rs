@@ -4,6 +4,7 @@
 //! off goes on at the next start, and what a command asked for is found by the next look.
 
 mod deletion;
+mod retry;
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -51,5 +52,6 @@ pub fn finish_deletions(appliance: &Appliance) -> Result<bool, StoreError> {
 }
 
 fn look(appliance: &Appliance, memory: &mut Memory) -> Result<(), StoreError> {
+    retry::carry_on(appliance)?;
     deletion::carry_on(appliance, memory)
 }

@@ -13,11 +13,12 @@ use super::{
 };
 use crate::{
     extract::{self, Extracted},
-    model::{BatchId, BatchStatus},
+    model::{BatchId, BatchStatus, FailureCode},
     store::{
         Store, audit,
         batches::{self, Batch},
         extraction,
+        retries::{self, Asked, Which},
     },
 };
 
@@ -54,6 +55,18 @@ pub enum BatchCommand {
     },
     /// Claim its rows again
     Resume { id: BatchId },
+    /// Try its failed rows again, in place, with what they had saved
+    Retry {
+        id: BatchId,
+        /// Only those that failed with this code; without it, rows with `outcome_unknown` are left alone
+        #[arg(long)]
+        code: Option<String>,
+        /// Only those that failed at this step
+        #[arg(long)]
+        step: Option<String>,
+        #[arg(long)]
+        json: bool,
+    },
     /// End it: what is under way finishes, the rest is never worked
     Cancel { id: BatchId },
 }
@@ -80,6 +93,7 @@ impl BatchCommand {
                     batches::resume(tx, batch)
                 })?)
             }
+            Self::Retry { id, code, step, json } => retry(config, id, code.as_deref(), step.as_deref(), json),
             Self::Cancel { id } => {
                 let store = open_store(config)?.1;
                 let found = find(&store, id)?;
@@ -168,6 +182,64 @@ fn as_json(batch: &Batch) -> serde_json::Value {
         "finished_at": batch.finished_at,
         "error": batch.error.as_ref().map(|(code, message)| json!({ "code": code, "message": message })),
     })
+}
+
+/// Puts the batch's failed rows back, all of them before it returns; a server beside it works them as they come.
+fn retry(
+    config: Option<&Path>,
+    id: BatchId,
+    code: Option<&str>,
+    step: Option<&str>,
+    json: bool,
+) -> Result<(), CliError> {
+    let (config, store) = open_store(config)?;
+    let batch = find(&store, id)?;
+    let steps = config.workflows.get(&batch.workflow).map_or(&[][..], |workflow| &workflow.steps);
+    let position = |name: &str| steps.iter().position(|step| step.name == name).map(|index| index as u32);
+    let which = Which {
+        code: code
+            .map(str::parse)
+            .transpose()
+            .map_err(|()| wrong("--code", &FailureCode::ALL.map(|it| it.as_str())))?,
+        step: match step {
+            None => None,
+            Some(name) => {
+                let names: Vec<_> = steps.iter().map(|step| step.name.as_str()).collect();
+                Some(position(name).ok_or_else(|| wrong("--step", &names))?)
+            }
+        },
+    };
+    let mut retried = match store.write(move |tx| retries::begin(tx, id, which))? {
+        Asked::Retried(retried) => retried,
+        Asked::Missing => return Err(CliError::Failed(format!("{id} was deleted meanwhile"))),
+        Asked::Ended(status) => {
+            return Err(CliError::Failed(format!("{id} is {}; nothing of it can be tried again", status.as_str())));
+        }
+    };
+    while retried.under_way {
+        let piece = store.write(move |tx| retries::carry_on_batch(tx, batch.batch))?;
+        retried.rows += piece.rows;
+        retried.under_way = !piece.was_last;
+    }
+    if json {
+        return output::json(&json!({
+            "batch": as_json(&find(&store, id)?),
+            "retried": { "rows": retried.rows, "left_alone_outcome_unknown": retried.left_alone },
+        }));
+    }
+    println!("{id}: {} rows are tried again", retried.rows);
+    if retried.left_alone > 0 {
+        println!(
+            "{} rows were left alone because their outcome is unknown: find out at the downstream what became of them, \
+             then `dripfeed batch retry {id} --code outcome_unknown`",
+            retried.left_alone
+        );
+    }
+    Ok(())
+}
+
+fn wrong(option: &str, words: &[&str]) -> CliError {
+    CliError::Unusable(format!("{option} is one of {}", words.join(", ")))
 }
 
 /// Extracts a batch in this process. On one that is extracted it changes nothing, and is fine.

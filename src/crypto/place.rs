@@ -22,6 +22,10 @@ pub enum Purpose {
     Secret = 7,
     /// Nothing, under a ring key: shows later that the key still is the same.
     Proof = 8,
+    /// What an upload was answered, to be answered again.
+    Answer = 9,
+    /// Findings that lie aside while a file is checked.
+    Findings = 10,
 }
 
 /// Where sealed bytes belong. They open there and nowhere else.

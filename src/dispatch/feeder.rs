@@ -1,9 +1,12 @@
-//! The feeder: claims rows just in time, as many as workers are idle and dependencies can take.
+//! The feeder: claims rows just in time, as many as workers and dependencies can take.
 //!
-//! Nothing is claimed ahead. A row is `processing` only while a worker has it, so what a pause or a crash finds under
-//! way is never more than there are workers.
+//! Where rows flow fast some are claimed ahead, so that no worker waits for a claim's commit: no more than end within
+//! [`AHEAD`], and what a pause or a crash finds under way is never more than [`ROWS_PER_THREAD`] for each worker.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use crate::{
     appliance::Appliance,
@@ -14,22 +17,26 @@ use crate::{
         StoreError,
         claims::{self, Claimant, ClaimedRow, Openings},
     },
-    work::pool::{Job, Pool},
+    work::pool::{Job, Pool, ROWS_PER_THREAD},
 };
 
 /// How long the feeder sleeps when nobody rings: retries that fall due and changes made by commands ring no bell.
 const LONGEST_SLEEP: Duration = Duration::from_millis(250);
 /// And how long at least after it found nothing: every call that leaves rings, and each look costs a transaction.
-const SHORTEST_SLEEP: Duration = Duration::from_millis(2);
+const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
 /// The pause after a fault of the database.
 const PAUSE_AFTER_FAULT: Duration = Duration::from_secs(1);
+
+/// As many rows are claimed ahead of the workers as were settled in so long before.
+const AHEAD: Duration = Duration::from_millis(100);
 
 /// Claims and hands out rows until the appliance closes.
 pub fn feed(appliance: &Arc<Appliance>, pool: &Pool) {
     let mut last_client = 0;
+    let mut flow = Flow::new();
     while !appliance.closing.is_closed() {
-        let idle = pool.idle();
-        let claimed = if idle == 0 { Ok(0) } else { claim(appliance, pool, idle, &mut last_client) };
+        let room = room(pool, flow.ahead(pool.ended()));
+        let claimed = if room == 0 { Ok(0) } else { claim(appliance, pool, room, &mut last_client) };
         match claimed {
             Ok(0) => {
                 appliance.closing.wait(SHORTEST_SLEEP);
@@ -41,6 +48,38 @@ pub fn feed(appliance: &Arc<Appliance>, pool: &Pool) {
                 appliance.closing.wait(PAUSE_AFTER_FAULT);
             }
         }
+    }
+}
+
+/// How many rows to claim. While some wait for a worker there is no haste, and a claim that takes few costs nearly what
+/// one does that takes many.
+fn room(pool: &Pool, ahead: usize) -> usize {
+    let most = pool.threads() + ahead.min(pool.threads() * (ROWS_PER_THREAD - 1));
+    let room = most.saturating_sub(pool.under_way());
+    let is_worth_it = pool.waiting() == 0 || room >= pool.threads();
+    if is_worth_it { room } else { 0 }
+}
+
+/// How fast rows end. Where the calls take long nothing is claimed ahead: a row that waits for a worker would do so for
+/// long, and a pause would find it under way.
+struct Flow {
+    since: Instant,
+    ended: usize,
+    ahead: usize,
+}
+
+impl Flow {
+    fn new() -> Self {
+        Self { since: Instant::now(), ended: 0, ahead: 0 }
+    }
+
+    /// How many rows may be under way besides those that workers have in hand, where so many have ended by now.
+    fn ahead(&mut self, ended: usize) -> usize {
+        let tenths = self.since.elapsed().as_millis() / AHEAD.as_millis();
+        if let Some(tenths) = usize::try_from(tenths).ok().filter(|tenths| *tenths > 0) {
+            *self = Self { since: Instant::now(), ended, ahead: (ended - self.ended) / tenths };
+        }
+        self.ahead
     }
 }
 

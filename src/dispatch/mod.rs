@@ -1,6 +1,8 @@
 //! Who may be worked, and when: dispatch runs grant, the feeder claims just in time, rescue frees lost claims.
 
+pub mod estimate;
 pub mod feeder;
+pub mod outlook;
 pub mod rescue;
 pub mod run;
 pub mod waiting;

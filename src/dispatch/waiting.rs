@@ -3,17 +3,29 @@
 //! The order is that in which claims are refused: somebody's pause, the client's grant, a gate or a rate. What it costs
 //! does not depend on how many rows the batch has.
 
+use std::time::Duration;
+
+use super::estimate;
 use crate::{
     appliance::Appliance,
-    downstream::{Wait, WaitReason},
+    downstream::{GateReason, Wait, WaitReason},
     model::{BatchStatus, RowStatus, Timestamp},
     store::{
         StoreError,
         batches::{self, Batch},
-        claims, grants,
+        claims,
+        grants::{self, Grant},
         rows::StoredRow,
     },
 };
+
+/// So many runs that did not come are no chance any more.
+const MISSING_RUNS: u32 = 3;
+/// Nor is a silence of less than this an alarm, however short the time between runs.
+const SHORTEST_ALARM: Duration = Duration::from_secs(10);
+
+/// What every batch waits for at first.
+pub(super) const EXTRACTION: &str = "its turn to be extracted";
 
 /// What a batch waits for; `None` where it moves, or is finished.
 pub fn of_batch(appliance: &Appliance, batch: &Batch) -> Result<Option<String>, StoreError> {
@@ -37,7 +49,7 @@ pub fn of_row(row: &StoredRow, of_batch: Option<&str>, now: Timestamp) -> Option
 fn extraction(batch: &Batch, now: Timestamp) -> String {
     match batch.next_attempt_at.filter(|at| *at > now) {
         Some(at) => format!("its stored file could not be read, the next try is due at {}", at.told(now)),
-        None => "its turn to be extracted".to_owned(),
+        None => EXTRACTION.to_owned(),
     }
 }
 
@@ -80,7 +92,7 @@ fn because(reason: Option<&str>) -> String {
 }
 
 /// Where the batch's next row would start.
-enum Next {
+pub(super) enum Next {
     /// At this step, as soon as it is claimed.
     At(usize),
     /// All that are left wait for another try, the first until then.
@@ -89,7 +101,7 @@ enum Next {
     Nothing,
 }
 
-fn next_step(appliance: &Appliance, batch: &Batch, now: Timestamp) -> Result<Next, StoreError> {
+pub(super) fn next_step(appliance: &Appliance, batch: &Batch, now: Timestamp) -> Result<Next, StoreError> {
     let steps = appliance.config.workflows.get(&batch.workflow).map_or(0, |workflow| workflow.steps.len());
     let mut first = None;
     for step in (0..steps).rev() {
@@ -109,25 +121,120 @@ fn next_step(appliance: &Appliance, batch: &Batch, now: Timestamp) -> Result<Nex
 
 /// Why the client may not claim, where that is so.
 fn grant(appliance: &Appliance, batch: &Batch, now: Timestamp) -> Result<Option<String>, StoreError> {
-    let (grant, last) = appliance
-        .store
-        .read(|connection| Ok((grants::of_client(connection, batch.client)?, grants::last_run(connection)?)))?;
+    let (grant, limit, last) = appliance.store.read(|connection| {
+        let client = batch.client;
+        let (grant, limit) = (grants::of_client(connection, client)?, grants::limit_of(connection, client)?);
+        Ok((grant, limit, grants::last_run(connection)?))
+    })?;
     let settings = &appliance.config.dispatch;
-    let every = settings.every.unwrap_or(settings.expect_every);
-    let next = last.map_or(now, |run| run.at.after(every)).max(now).told(now);
-    Ok(match grant {
-        Some(grant) if grant.remaining > 0 => None,
-        Some(grant) => {
-            Some(format!("client limit: the {} rows of this run are used up, next run {next}", grant.granted))
+    let clock = Runs { last: last.map(|run| run.at), every: settings.every.unwrap_or(settings.expect_every) };
+    Ok(without_grant(grant, limit.unwrap_or(settings.rows_per_client_per_run), clock, now))
+}
+
+/// When dispatch runs come.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Runs {
+    /// The last one.
+    pub last: Option<Timestamp>,
+    /// Between two of them.
+    pub every: Duration,
+}
+
+impl Runs {
+    /// Since when no run came, where so many are missing that it cannot be chance.
+    pub(super) fn missing_since(self, now: Timestamp) -> Option<Timestamp> {
+        self.last.filter(|last| now.since(*last) > self.every.saturating_mul(MISSING_RUNS).max(SHORTEST_ALARM))
+    }
+
+    fn next(self, now: Timestamp) -> String {
+        let due = self.last.map(|last| last.after(self.every)).filter(|at| *at > now);
+        due.map_or_else(|| "is due now".to_owned(), |at| at.told(now))
+    }
+}
+
+fn without_grant(grant: Option<Grant>, limit: u32, runs: Runs, now: Timestamp) -> Option<String> {
+    if grant.is_some_and(|grant| grant.remaining > 0) {
+        return None;
+    }
+    if limit == 0 {
+        return Some("client limit: no row a run, until an operator grants some".to_owned());
+    }
+    if let Some(since) = runs.missing_since(now) {
+        let every = estimate::told(runs.every);
+        return Some(format!("no dispatch run came since {}, and one is due every {every}", since.told(now)));
+    }
+    let next = runs.next(now);
+    Some(match grant {
+        Some(grant) if grant.granted < limit => {
+            format!("the {} rows that its client was granted are used up, next run {next}", grant.granted)
         }
-        None => Some(format!("no dispatch run has granted its client rows yet, next run {next}")),
+        Some(_) => format!("client limit: {limit} rows a run, next run {next}"),
+        None => format!("no dispatch run has granted its client rows yet, next run {next}"),
     })
 }
 
 fn obstacle(dependency: &str, wait: Wait, now: Timestamp) -> String {
     let until = wait.until.max(now).told(now);
     match wait.why {
-        WaitReason::Gate(reason) => format!("{dependency}: {reason}, next try {until}"),
+        WaitReason::Gate(reason) => format!("{dependency} {}, next try {until}", shuts(reason)),
         why => format!("{dependency}: {why}, next call {until}"),
+    }
+}
+
+/// What a dependency does that its gate is closed for, behind its name.
+pub(super) fn shuts(reason: GateReason) -> &'static str {
+    match reason {
+        GateReason::RateLimited => "answers 429",
+        GateReason::Unavailable => "answers 503",
+        GateReason::Failing => "fails at every request",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_786_000_000_000);
+
+    fn ago(seconds: u64) -> Timestamp {
+        NOW.before(Duration::from_secs(seconds))
+    }
+
+    fn says(grant: Option<(u32, u32)>, limit: u32, last: Option<u64>) -> Option<String> {
+        let runs = Runs { last: last.map(ago), every: Duration::from_secs(60) };
+        without_grant(grant.map(|(granted, remaining)| Grant { granted, remaining }), limit, runs, NOW)
+    }
+
+    #[test]
+    fn a_client_without_a_grant_hears_of_its_limit_and_the_next_run() {
+        assert_eq!(says(Some((500, 1)), 500, Some(10)), None);
+        let limited = says(Some((500, 0)), 500, Some(10)).expect("a sentence");
+        assert_eq!(limited, "client limit: 500 rows a run, next run 07:07:30 UTC");
+        let small = says(Some((20, 0)), 500, Some(10)).expect("a sentence");
+        assert_eq!(small, "the 20 rows that its client was granted are used up, next run 07:07:30 UTC");
+        let none = says(None, 500, None).expect("a sentence");
+        assert_eq!(none, "no dispatch run has granted its client rows yet, next run is due now");
+        let zero = says(None, 0, Some(10)).expect("a sentence");
+        assert_eq!(zero, "client limit: no row a run, until an operator grants some");
+    }
+
+    #[test]
+    fn runs_that_do_not_come_are_told() {
+        assert!(says(Some((500, 0)), 500, Some(180)).expect("a sentence").ends_with("next run is due now"));
+        let missing = says(Some((500, 0)), 500, Some(181)).expect("a sentence");
+        assert_eq!(missing, "no dispatch run came since 07:03:39 UTC, and one is due every 60 s");
+    }
+
+    #[test]
+    fn a_dependency_that_is_shut_is_named_with_its_next_try() {
+        let wait = |why| Wait { until: NOW.after(Duration::from_secs(10)), why };
+        for (why, told) in [
+            (WaitReason::Gate(GateReason::RateLimited), "addresses answers 429, next try 07:06:50 UTC"),
+            (WaitReason::Gate(GateReason::Unavailable), "addresses answers 503, next try 07:06:50 UTC"),
+            (WaitReason::Gate(GateReason::Failing), "addresses fails at every request, next try 07:06:50 UTC"),
+            (WaitReason::Rate, "addresses: its rate limit, next call 07:06:50 UTC"),
+        ] {
+            assert_eq!(obstacle("addresses", wait(why), NOW), told);
+        }
     }
 }

@@ -11,7 +11,7 @@
 //!
 //! In reading order: `request` fills a step's templates; `rate` is the arithmetic of slots, `gate` the state machine
 //! of trust, `lane` puts both behind one lock for each dependency; `permit` waits there, `admission` looks ahead for
-//! the feeder; `client` (over `resolver`) sends, `classify` judges; `bookkeeper` keeps what must be durable.
+//! the feeder; `client` (over `resolver` and `gathering`) sends, `classify` judges; `bookkeeper` keeps what must be durable.
 //!
 //! Knows nothing of batches, rows or the store: what must be durable goes through the trait [`Ledger`].
 
@@ -22,6 +22,7 @@ mod calls;
 mod classify;
 mod client;
 pub mod gate;
+mod gathering;
 mod lane;
 pub mod ledger;
 pub mod permit;
@@ -220,7 +221,12 @@ impl Downstream {
 
     /// Until when a dependency's gate is closed; `None` where it is open.
     pub fn gate_opens_at(&self, dependency: &str) -> Option<Timestamp> {
-        self.lanes.get(dependency).and_then(|lane| lane.lock().gate.state().closed).map(|closed| closed.until)
+        self.gate(dependency).map(|closed| closed.until)
+    }
+
+    /// Until when a dependency's gate is closed, and why; `None` where it is open.
+    pub fn gate(&self, dependency: &str) -> Option<Closed> {
+        self.lanes.get(dependency).and_then(|lane| lane.lock().gate.state().closed)
     }
 
     /// What keeps rows from starting at a workflow's step, counted from 0: the dependency, and the wait for it.

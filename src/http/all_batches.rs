@@ -6,7 +6,8 @@ use warp::{Filter as _, filters::BoxedFilter, http::StatusCode, reply::Response}
 use super::{
     Context,
     answer::{Answer, answer, blocking, json},
-    batches::{BatchView, Paging},
+    batch_view::BatchView,
+    batches::Paging,
     problem::{Problem, ProblemCode},
     request::{Request, request},
 };
@@ -65,8 +66,7 @@ async fn list(request: Request) -> Answer {
             }
         })?;
         let page = page.ok_or_else(|| Problem::not_found("client"))?;
-        let view = |batch| BatchView::of(appliance, batch, true);
-        Ok(AllBatches { batches: page.batches.into_iter().map(view).collect::<Result<_, _>>()?, next: page.next })
+        Ok(AllBatches { batches: BatchView::all(appliance, page.batches, true)?, next: page.next })
     });
     json(StatusCode::OK, &list.await?)
 }

@@ -10,12 +10,17 @@ use serde::Serialize;
 use tracing::{Instrument, Span};
 use warp::{
     Rejection,
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     reject::{InvalidQuery, MethodNotAllowed, UnsupportedMediaType},
     reply::Response,
 };
 
-use super::problem::{Problem, ProblemCode};
+use super::{
+    problem::{Problem, ProblemCode},
+    request::Known,
+};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What a handler gives.
 pub type Answer = Result<Response, Problem>;
@@ -81,6 +86,9 @@ pub async fn blocking<T: Send + 'static>(
 
 /// Requests that no route takes.
 pub fn rejected(rejection: &Rejection) -> Response {
+    if rejection.find::<Known>().is_some() {
+        return Response::default();
+    }
     // The route that understood most says most: others may have refused the same request for its method.
     let problem = if rejection.find::<InvalidQuery>().is_some() {
         Problem::new(ProblemCode::BadRequest, "The query is not understood.")
@@ -94,7 +102,23 @@ pub fn rejected(rejection: &Rejection) -> Response {
         Problem::new(ProblemCode::BadRequest, "The request is not understood: check its query and body.")
     };
     let request_id = new_request_id();
-    identified(problem.into_response(&request_id), &request_id)
+    let response = problem.into_response(&request_id);
+    tracing::info!(route = "none", status = response.status().as_u16(), request_id, "request");
+    identified(response, &request_id)
+}
+
+/// What every answer has, whichever route gave it: an id, and headers that keep browsers from making more of it than it
+/// is (OWASP, REST Security).
+pub fn finished(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    let mut unless_there = |name: HeaderName, value: &'static str| {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    };
+    unless_there(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    unless_there(header::REFERRER_POLICY, "no-referrer");
+    unless_there(header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'");
+    unless_there(header::CACHE_CONTROL, "no-store");
+    if headers.contains_key(REQUEST_ID) { response } else { identified(response, &new_request_id()) }
 }
 
 fn new_request_id() -> String {
@@ -103,7 +127,7 @@ fn new_request_id() -> String {
 
 fn identified(mut response: Response, request_id: &str) -> Response {
     if let Ok(id) = HeaderValue::from_str(request_id) {
-        response.headers_mut().insert("x-request-id", id);
+        response.headers_mut().insert(REQUEST_ID, id);
     }
     response
 }

@@ -6,98 +6,20 @@ use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
 use super::{
     Context,
     answer::{Answer, answer, blocking, json},
+    batch_view::BatchView,
     problem::{Problem, ProblemCode},
     request::{Request, request},
     small_json::{Reason, reason},
 };
 use crate::{
-    appliance::Appliance,
-    dispatch::waiting,
-    model::{BatchId, BatchStatus, Counts, Timestamp},
-    store::{StoreError, Tx, audit, batches, batches::Batch, error},
+    model::{BatchId, BatchStatus},
+    store::{Tx, audit, batches, error},
 };
 
 /// Entries of a page where the caller does not say, and at most.
 pub const DEFAULT_LIMIT: u32 = 100;
 /// The largest page.
 pub const LARGEST_LIMIT: u32 = 1_000;
-
-/// A batch, as the API shows it.
-#[derive(Debug, Serialize)]
-pub struct BatchView {
-    id: BatchId,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    client: Option<String>,
-    workflow: String,
-    status: &'static str,
-    paused: bool,
-    counts: Counts,
-    skipped: u32,
-    file: FileView,
-    created_at: Timestamp,
-    extracted_at: Option<Timestamp>,
-    finished_at: Option<Timestamp>,
-    waiting_for: Option<String>,
-    error: Option<BatchErrorView>,
-    links: Links,
-}
-
-#[derive(Debug, Serialize)]
-struct FileView {
-    name: Option<String>,
-    bytes: u64,
-    sha256: String,
-}
-
-#[derive(Debug, Serialize)]
-struct BatchErrorView {
-    code: String,
-    message: String,
-}
-
-#[derive(Debug, Serialize)]
-struct Links {
-    #[serde(rename = "self")]
-    this: String,
-    rows: String,
-}
-
-impl BatchView {
-    /// Opens what is private of a batch (its file's name), for somebody who may see it. Blocks.
-    pub fn of(appliance: &Appliance, batch: Batch, for_operator: bool) -> Result<Self, StoreError> {
-        let waiting_for = waiting::of_batch(appliance, &batch)?;
-        // A batch whose key is lost is still worth showing.
-        let file_name = appliance.open_batch(batch.batch).ok().and_then(|open| open.details.file_name.clone());
-        let this = format!("/v2/batches/{}", batch.id);
-        Ok(Self {
-            id: batch.id,
-            client: for_operator.then_some(batch.client_name),
-            workflow: batch.workflow,
-            status: batch.status.as_str(),
-            paused: batch.paused_at.is_some(),
-            counts: batch.counts,
-            skipped: batch.skipped,
-            file: FileView { name: file_name, bytes: batch.file_bytes, sha256: hex(&batch.file_sha256) },
-            created_at: batch.created_at,
-            extracted_at: batch.extracted_at,
-            finished_at: batch.finished_at,
-            waiting_for,
-            error: batch.error.map(|(code, message)| BatchErrorView { code, message }),
-            links: Links { rows: format!("{this}/rows"), this },
-        })
-    }
-}
-
-impl BatchView {
-    /// The batch's own path.
-    pub fn address(&self) -> &str {
-        &self.links.this
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
 
 #[derive(Serialize)]
 struct BatchList {
@@ -155,8 +77,7 @@ async fn list(request: Request) -> Answer {
         let (whose, limit, after) = (caller.sees()?, paging.limit()?, paging.after()?);
         let page = appliance.store.read(|connection| batches::page(connection, whose, after, limit))?;
         let next = (page.len() == limit as usize).then(|| page.last().map(|batch| batch.id)).flatten();
-        let view = |batch| BatchView::of(appliance, batch, whose.is_none());
-        Ok(BatchList { batches: page.into_iter().map(view).collect::<Result<_, _>>()?, next })
+        Ok(BatchList { batches: BatchView::all(appliance, page, whose.is_none())?, next })
     });
     json(StatusCode::OK, &list.await?)
 }

@@ -3,8 +3,10 @@
 //! warp's own server has no timeout for slow request headers and no deadline for its graceful end, so its service is
 //! run on hyper's connection builder here.
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
+use bytes::Bytes;
+use http_body_util::Empty;
 use hyper::service::{Service, service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -12,9 +14,13 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{net::TcpListener, sync::Semaphore};
-use warp::{filters::BoxedFilter, reply::Response};
+use warp::{
+    filters::BoxedFilter,
+    http::{HeaderValue, Method, StatusCode, header},
+    reply::Response,
+};
 
-use super::request::Peer;
+use super::request::{Peer, Probe};
 
 /// Connections that may be open at once; more have to wait to be accepted.
 const CONNECTIONS: usize = 1_024;
@@ -24,6 +30,26 @@ const HEADER_BYTES: usize = 64 * 1024;
 const HEADERS: usize = 100;
 /// The pause after the system refuses a connection (too many open files).
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+/// The methods that calls have.
+const METHODS: [Method; 5] = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+
+/// The methods that a path knows, as `Allow` tells them (RFC 9110): the routes themselves are asked, so that no list has
+/// to be kept beside them.
+async fn methods<S>(routes: &S, path: &str) -> Option<HeaderValue>
+where
+    S: Service<hyper::Request<Empty<Bytes>>, Response = Response, Error = Infallible>,
+{
+    let mut known = Vec::new();
+    for method in METHODS {
+        let asked = hyper::Request::builder().method(&method).uri(path).extension(Probe).body(Empty::<Bytes>::new());
+        let Ok(answer) = routes.call(asked.ok()?).await;
+        if answer.status().is_success() {
+            known.push(method.to_string());
+        }
+    }
+    HeaderValue::from_str(&known.join(", ")).ok()
+}
 
 /// Serves until `end` comes; requests under way then get `drain` to finish. Returns what they left of it.
 pub async fn serve(
@@ -60,7 +86,15 @@ pub async fn serve(
         let service = service.clone();
         let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
             request.extensions_mut().insert(Peer(address));
-            service.call(request)
+            let (service, path) = (service.clone(), request.uri().path().to_owned());
+            async move {
+                let mut response = service.call(request).await?;
+                if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+                    let allowed = methods(&service, &path).await;
+                    response.headers_mut().extend(allowed.map(|allowed| (header::ALLOW, allowed)));
+                }
+                Ok::<_, Infallible>(response)
+            }
         });
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         let connection = graceful.watch(connection.into_owned());

@@ -3,15 +3,19 @@
 //! A handler parses what came, makes one call into the rest of the house, and shows the result; everything that blocks
 //! runs on a blocking thread ([`answer::blocking`]). It sees no SQL and makes no HTTP calls of its own.
 
+mod accept;
 pub mod access;
 mod all_batches;
 pub mod answer;
 pub mod audit;
+pub mod batch_view;
 pub mod batches;
 mod body;
 pub mod clients;
 pub mod deletion;
 pub mod dispatch;
+pub mod errors;
+mod events;
 mod form;
 mod forwarded;
 pub mod health;
@@ -22,6 +26,8 @@ pub mod overview;
 mod page;
 pub mod problem;
 pub mod request;
+pub mod results;
+pub mod retry;
 pub mod rows;
 mod session;
 pub mod sign_ins;
@@ -29,6 +35,7 @@ mod small_json;
 pub mod stuck;
 pub mod upload;
 pub mod webhooks;
+pub mod workflows;
 
 use std::sync::Arc;
 
@@ -48,6 +55,10 @@ pub struct Context {
     pub dispatcher: Arc<Dispatcher>,
     /// Uploads that may still begin.
     pub uploads: Arc<Semaphore>,
+    /// Files of errors that may still be sent.
+    pub error_files: Arc<Semaphore>,
+    /// Streams of events that are open.
+    pub streams: events::Streams,
     /// What is remembered of callers.
     pub door: Arc<Door>,
 }
@@ -60,50 +71,49 @@ pub struct Door {
     pub meter: Meter,
 }
 
+/// Files of errors that are sent at once: each lies on the disk until its caller has taken it.
+const ERROR_FILES_AT_ONCE: usize = 16;
+
 impl Context {
     /// The context of a server.
     pub fn new(appliance: Arc<Appliance>, dispatcher: Arc<Dispatcher>) -> Self {
         let uploads = Arc::new(Semaphore::new(appliance.config.uploads.at_once));
+        let error_files = Arc::new(Semaphore::new(ERROR_FILES_AT_ONCE));
         let meter = Meter::new(appliance.config.limits.requests_per_minute);
         let door = Arc::new(Door { sign_ins: SignIns::default(), meter });
-        Self { appliance, dispatcher, uploads, door }
+        Self { appliance, dispatcher, uploads, error_files, streams: events::Streams::default(), door }
     }
 }
 
 /// Everything that the server answers, problems included.
 pub fn routes(context: Context) -> BoxedFilter<(Response,)> {
-    let areas = health::routes(context.clone())
-        .or(upload::routes(context.clone()))
-        .unify()
-        .or(batches::routes(context.clone()))
-        .unify()
-        .or(rows::routes(context.clone()))
-        .unify()
-        .or(deletion::routes(context.clone()))
-        .unify()
-        .or(dispatch::routes(context.clone()))
-        .unify()
-        .or(limits::routes(context.clone()))
-        .unify()
-        .or(overview::routes(context.clone()))
-        .unify()
-        .or(session::routes(context.clone()))
-        .unify()
-        .or(clients::routes(context.clone()))
-        .unify()
-        .or(webhooks::routes(context.clone()))
-        .unify()
-        .or(audit::routes(context.clone()))
-        .unify()
-        .or(stuck::routes(context.clone()))
-        .unify()
-        .or(all_batches::routes(context))
-        .unify()
-        .or(page::routes())
-        .unify();
-    areas
+    let areas: [fn(Context) -> BoxedFilter<(Response,)>; 19] = [
+        health::routes,
+        upload::routes,
+        batches::routes,
+        rows::routes,
+        deletion::routes,
+        retry::routes,
+        errors::routes,
+        results::routes,
+        events::routes,
+        workflows::routes,
+        dispatch::routes,
+        limits::routes,
+        overview::routes,
+        session::routes,
+        clients::routes,
+        webhooks::routes,
+        audit::routes,
+        stuck::routes,
+        all_batches::routes,
+    ];
+    let answered =
+        areas.into_iter().fold(page::routes(), |others, area| area(context.clone()).or(others).unify().boxed());
+    answered
         .recover(|rejection: Rejection| async move { Ok::<_, Rejection>(answer::rejected(&rejection)) })
         .unify()
+        .map(answer::finished)
         .boxed()
 }
 

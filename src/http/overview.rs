@@ -8,7 +8,7 @@ use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
 use super::{
     Context,
     answer::{Answer, answer, blocking, json},
-    batches::BatchView,
+    batch_view::BatchView,
     clients::ClientView,
     deletion::DeletionView,
     request::{Request, request},
@@ -28,7 +28,8 @@ use crate::{
 const CLIENTS: u32 = 200;
 /// Batches that are shown, those in trouble first; `GET /ops/v1/batches` shows all.
 const BATCHES: u32 = 50;
-/// Deletions under way that are shown, oldest first.
+
+/// Deletions under way that are shown.
 const DELETIONS: u32 = 100;
 
 /// How everything is.
@@ -43,7 +44,7 @@ struct Overview {
     /// Those in trouble first.
     batches: Vec<BatchView>,
     stuck: StuckCounts,
-    /// Deleted batches that are not gone to the last byte.
+    /// What is deleted already, and cleared away piece by piece.
     deletions: Vec<DeletionView>,
     storage: Sizes,
     /// Outcomes that came after their claim had been taken over, and changed nothing.
@@ -91,13 +92,12 @@ async fn overview(request: Request) -> Answer {
             Ok((dispatch, clients, all_batches::trouble_first(connection, BATCHES)?, deletions))
         })?;
         let stuck = StuckView::read(appliance)?;
-        let view = |batch| BatchView::of(appliance, batch, true);
         Ok(Overview {
             at: now,
             dispatch,
             dependencies: appliance.downstream.status(),
             clients,
-            batches: batches.into_iter().map(view).collect::<Result<_, _>>()?,
+            batches: BatchView::all(appliance, batches, true)?,
             stuck: StuckCounts { rows: stuck.rows.len(), batches: stuck.batches.len() },
             deletions: deletions.into_iter().map(DeletionView::from).collect(),
             storage: sizes::of(&appliance.config.storage.data_dir),

@@ -1,13 +1,12 @@
 //! A request as handlers get it: what it says of itself, who sends it, and what every handler has at hand.
 
 use std::{
-    convert::Infallible,
     net::{IpAddr, SocketAddr},
     sync::{Arc, OnceLock},
 };
 
 use serde::de::DeserializeOwned;
-use warp::{Filter, http::HeaderMap};
+use warp::{Filter, Rejection, http::HeaderMap, reject};
 
 use super::{
     Context,
@@ -21,6 +20,16 @@ use crate::{appliance::Appliance, store::audit::Deed};
 /// The other end of a connection. The listener puts it beside every request.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub SocketAddr);
+
+/// Stands beside a request that only asks whether its path knows its method: no handler gets to see it.
+#[derive(Debug, Clone, Copy)]
+pub struct Probe;
+
+/// The path of a [`Probe`] knows its method.
+#[derive(Debug)]
+pub struct Known;
+
+impl reject::Reject for Known {}
 
 /// A request without its path and body: a route's filter takes those apart.
 #[derive(Clone)]
@@ -46,6 +55,12 @@ impl Request {
     /// Who sends it, if they have not sent too many; how many they may still send is told beside the answer. Blocks.
     pub fn caller(&self) -> Result<Caller, Problem> {
         let caller = self.uncounted_caller()?;
+        self.count(&caller)?;
+        Ok(caller)
+    }
+
+    /// Counts this request as the caller's.
+    pub(super) fn count(&self, caller: &Caller) -> Result<(), Problem> {
         if let Some(who) = caller.metered() {
             let now = self.appliance().clock.steady();
             let reading = *self.counted.get_or_init(|| self.context.door.meter.take(who, now));
@@ -55,7 +70,7 @@ impl Request {
                 return Err(Problem::new(ProblemCode::RateLimited, detail).retry_after(seconds));
             }
         }
-        Ok(caller)
+        Ok(())
     }
 
     /// Who sends it, for the few calls that no limit may hold up. Blocks.
@@ -114,17 +129,22 @@ impl Request {
 }
 
 /// Takes a request apart for a handler, all but its path and body.
-pub fn request(context: &Context) -> impl Filter<Extract = (Request,), Error = Infallible> + Clone + use<> {
+pub fn request(context: &Context) -> impl Filter<Extract = (Request,), Error = Rejection> + Clone + use<> {
     let context = context.clone();
     let query = warp::query::raw().or(warp::any().map(String::new)).unify();
-    warp::method().and(warp::header::headers_cloned()).and(query).and(warp::ext::optional::<Peer>()).map(
-        move |method, headers, query, peer: Option<Peer>| Request {
-            context: context.clone(),
-            headers,
-            method,
-            query,
-            peer: peer.map(|Peer(address)| address),
-            counted: Arc::default(),
-        },
-    )
+    let meant = warp::ext::optional::<Probe>().and_then(|probe: Option<Probe>| async move {
+        match probe {
+            None => Ok(()),
+            Some(Probe) => Err(reject::custom(Known)),
+        }
+    });
+    let parts = warp::method().and(warp::header::headers_cloned()).and(query).and(warp::ext::optional::<Peer>());
+    meant.untuple_one().and(parts).map(move |method, headers, query, peer: Option<Peer>| Request {
+        context: context.clone(),
+        headers,
+        method,
+        query,
+        peer: peer.map(|Peer(address)| address),
+        counted: Arc::default(),
+    })
 }

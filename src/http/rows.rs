@@ -1,6 +1,6 @@
 //! Rows of a batch: a page of them, or one with its steps.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -15,19 +15,17 @@ use super::{
 };
 use crate::{
     appliance::Appliance,
-    crypto::Purpose,
     dispatch::waiting,
-    model::{BatchId, FailureCode, RowId, RowStatus, Timestamp, record::Record},
+    model::{BatchId, FailureCode, RowId, RowStatus, Timestamp},
+    results::MASK,
     store::{
+        audit,
         batches::Batch,
         rows::{self, Filter as RowFilter, StoredRow},
         skipped::{self, Skipped},
     },
-    work::{error_payload::ErrorPayload, open_batch::OpenBatch, progress::Progress},
+    work::{open_batch::OpenBatch, open_row::OpenRow},
 };
-
-/// What an operator sees in place of a value.
-const MASK: &str = "•••";
 
 /// A row, as the API shows it.
 #[derive(Debug, Serialize)]
@@ -74,15 +72,8 @@ impl RowView {
         masked: bool,
         batch_waits_for: Option<&str>,
     ) -> Self {
-        let number = row.row.number();
         let show = |value: Value| if masked { Value::from(MASK) } else { value };
-        let data = open.key.open(open.place(Purpose::Row, number), &row.data).ok();
-        let cells = data.and_then(|bytes| Record::decode(&bytes)).map(|record| record.cells).unwrap_or_default();
-        let progress = row.progress.as_ref().and_then(|sealed| {
-            let opened = open.key.open(open.place(Purpose::Progress, number), sealed).ok()?;
-            serde_json::from_slice::<Progress>(&opened).ok()
-        });
-        let progress = progress.unwrap_or_default();
+        let OpenRow { record, progress, error } = OpenRow::of(open, row);
         let steps = appliance.config.workflows.get(&open.workflow).map_or(&[][..], |workflow| &workflow.steps);
         let step_views = steps.iter().enumerate().map(|(index, step)| {
             let history = progress.steps.get(index).cloned().unwrap_or_default();
@@ -96,18 +87,15 @@ impl RowView {
                 saved: history.saved.unwrap_or_default().into_iter().map(|(name, value)| (name, show(value))).collect(),
             }
         });
-        let error = row.error.as_ref().map(|last| {
-            let payload = ErrorPayload::open(open, number, last);
-            RowErrorView {
-                step: steps.get(row.step as usize).map(|step| step.name.clone()),
-                code: last.code.as_str(),
-                http_status: last.http_status,
-                message: payload.message,
-                body: payload.body.map(|body| if masked { MASK.to_owned() } else { body }),
-            }
+        let error = row.error.as_ref().zip(error).map(|(last, payload)| RowErrorView {
+            step: steps.get(row.step as usize).map(|step| step.name.clone()),
+            code: last.code.as_str(),
+            http_status: last.http_status,
+            message: payload.message,
+            body: payload.body.map(|body| if masked { MASK.to_owned() } else { body }),
         });
         Self {
-            row: number,
+            row: row.row.number(),
             line: row.line,
             status: row.status.as_str(),
             attempts: row.attempts,
@@ -115,7 +103,7 @@ impl RowView {
             waiting_for: waiting::of_row(row, batch_waits_for, appliance.clock.now()),
             check_id: progress.result.clone(),
             error,
-            data: open.named_cells(cells).map(|(name, cell)| (name, show(cell.into()))).collect(),
+            data: open.named_cells(record.cells).map(|(name, cell)| (name, show(cell.into()))).collect(),
             steps: step_views.collect(),
         }
     }
@@ -143,6 +131,15 @@ struct Query {
     code: Option<String>,
     limit: Option<u32>,
     after: Option<String>,
+    #[serde(default)]
+    reveal: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Reveal {
+    #[serde(default)]
+    reveal: bool,
 }
 
 impl Query {
@@ -151,16 +148,25 @@ impl Query {
     }
 
     fn filter(&self) -> Result<RowFilter, Problem> {
-        let status = self.status.as_deref().map(str::parse::<RowStatus>).transpose();
-        let code = self.code.as_deref().map(str::parse::<FailureCode>).transpose();
-        match (status, code) {
-            (Ok(status), Ok(code)) => Ok(RowFilter { status, code }),
-            (Err(()), _) => Err(Problem::new(
-                ProblemCode::BadRequest,
-                "`status` is pending, processing, completed, failed or cancelled.",
-            )),
-            (_, Err(())) => Err(Problem::new(ProblemCode::BadRequest, "`code` is the code of a failed row.")),
-        }
+        let (status, code) = kind_of(self.status.as_deref(), self.code.as_deref())?;
+        Ok(RowFilter { status, code, without: None })
+    }
+}
+
+/// `?status=&code=`, understood.
+pub(super) fn kind_of(
+    status: Option<&str>,
+    code: Option<&str>,
+) -> Result<(Option<RowStatus>, Option<FailureCode>), Problem> {
+    let status = status.map(str::parse).transpose();
+    let code = code.map(str::parse).transpose();
+    match (status, code) {
+        (Ok(status), Ok(code)) => Ok((status, code)),
+        (Err(()), _) => Err(Problem::new(
+            ProblemCode::BadRequest,
+            "`status` is pending, processing, completed, failed or cancelled.",
+        )),
+        (_, Err(())) => Err(Problem::new(ProblemCode::BadRequest, "`code` is the code of a failed row.")),
     }
 }
 
@@ -180,23 +186,40 @@ pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
     list.or(show).unify().or(skipped).unify().boxed()
 }
 
-/// A batch that the caller may see, opened, and whether its values are masked.
-fn opened(request: &Request, id: BatchId) -> Result<(Batch, std::sync::Arc<OpenBatch>, bool), Problem> {
+/// How somebody wants to look at values, and how that is noted where it has to be.
+pub(super) struct Sight {
+    /// Whether an operator wants to see them. A client sees its own anyway.
+    pub(super) reveal: bool,
+    /// What it is called in the audit.
+    pub(super) action: &'static str,
+    /// What is looked at.
+    pub(super) target: String,
+}
+
+/// A batch that the caller may see, opened, and whether its values are masked. A reveal is on disk before anything is
+/// shown.
+pub(super) fn opened(request: &Request, id: BatchId, sight: Sight) -> Result<(Batch, Arc<OpenBatch>, bool), Problem> {
     let caller = request.caller()?;
     let batch = caller.batch(request.appliance(), id)?;
     let open = request.appliance().open_batch(batch.batch).map_err(|error| {
         tracing::error!(batch = %id, %error, "a batch cannot be opened");
         Problem::internal()
     })?;
-    Ok((batch, open, caller.sees()?.is_none()))
+    let is_operator = caller.sees()?.is_none();
+    if is_operator && sight.reveal {
+        let deed = request.operator()?.deed(sight.action, sight.target, None);
+        request.appliance().store.write(move |tx| audit::note(tx, &deed))?;
+    }
+    Ok((batch, open, is_operator && !sight.reveal))
 }
 
 async fn list(id: BatchId, request: Request) -> Answer {
     let list = blocking(move || {
         let (appliance, query) = (request.appliance(), request.query::<Query>()?);
-        let (batch, open, masked) = opened(&request, id)?;
         let (filter, paging) = (query.filter()?, query.paging());
-        let (limit, after) = (paging.limit()?, paging.after()?.unwrap_or(0));
+        let (limit, after) = (paging.limit()?, paging.after()?.unwrap_or(0).min(RowId::MAX_NUMBER));
+        let sight = Sight { reveal: query.reveal, action: "batch.reveal", target: id.to_string() };
+        let (batch, open, masked) = opened(&request, id, sight)?;
         let page = appliance.store.read(|connection| rows::page(connection, &batch, filter, after, limit))?;
         let waits_for = waiting::of_batch(appliance, &batch)?;
         let view = |row| RowView::of(appliance, &open, row, masked, waits_for.as_deref());
@@ -230,8 +253,9 @@ async fn skipped_lines(id: BatchId, request: Request) -> Answer {
 
 async fn show(id: BatchId, number: u32, request: Request) -> Answer {
     let view = blocking(move || {
-        let appliance = request.appliance();
-        let (batch, open, masked) = opened(&request, id)?;
+        let (appliance, query) = (request.appliance(), request.query::<Reveal>()?);
+        let sight = Sight { reveal: query.reveal, action: "row.reveal", target: format!("{id}/{number}") };
+        let (batch, open, masked) = opened(&request, id, sight)?;
         let known = (1..=RowId::MAX_NUMBER).contains(&number);
         let row = if known { appliance.store.read(|connection| rows::find(connection, &batch, number))? } else { None };
         let row = row.ok_or_else(|| Problem::not_found("row"))?;

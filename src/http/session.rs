@@ -75,6 +75,7 @@ async fn open(request: Request, told: Told<SignIn>) -> Answer {
         }
         let key = required(told)?.key;
         let caller = sign_in(&request, &key)?;
+        request.count(&caller)?;
         if let Caller::Dispatcher = caller {
             return Err(forbidden("The dispatch token can only start dispatch runs."));
         }
@@ -92,6 +93,7 @@ async fn open(request: Request, told: Told<SignIn>) -> Answer {
 async fn show(request: Request) -> Answer {
     let view = blocking(move || {
         let shown = identify(&request)?;
+        request.count(&shown.caller)?;
         Ok(SessionView::of(shown.caller, shown.session_ends))
     });
     json(StatusCode::OK, &view.await?)

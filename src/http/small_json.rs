@@ -46,9 +46,10 @@ pub fn small_json<T: DeserializeOwned + Send>(
             let detail = "Send the body as `Content-Type: application/json`.";
             return Err(Problem::new(ProblemCode::UnsupportedMediaType, detail));
         }
-        serde_json::from_slice(&text)
-            .map(Some)
-            .map_err(|_| Problem::new(ProblemCode::BadRequest, format!("The body is {shape}.")))
+        // Where fields are awaited, serde takes a list of their values too; here a body is an object.
+        let is_object = text.trim_ascii_start().starts_with(b"{");
+        let parsed = serde_json::from_slice(&text).ok().filter(|_| is_object);
+        parsed.map(Some).ok_or_else(|| Problem::new(ProblemCode::BadRequest, format!("The body is {shape}.")))
     })
 }
 

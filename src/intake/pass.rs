@@ -110,6 +110,18 @@ pub fn run(
     }
 }
 
+/// The SHA-256 of an upload's inflated bytes, read to its end with nothing of it checked or stored.
+pub fn sha256(input: impl Read, rules: &Rules, gzip: bool) -> Result<[u8; 32], Refused> {
+    let mut decoder = Decoder::new(input, gzip, rules.max_bytes, io::sink());
+    match io::copy(&mut decoder, &mut io::sink()) {
+        Ok(_) => Ok(decoder.finish().1),
+        Err(error) => Err(match Stop::broken(error, 1) {
+            Stop::Refused(refused) => refused,
+            Stop::Invalid(findings) => Refused::Invalid(Report { count: findings.len() as u64, findings }),
+        }),
+    }
+}
+
 /// Why a pass ends early.
 enum Stop {
     /// With these findings, besides those made before.

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
-use super::{Tx, error::Result, settle::end_batch_if_done, uploads::Upload, values::digest};
+use super::{Tx, error::Result, retries, settle::end_batch_if_done, uploads::Upload, values::digest};
 use crate::model::{BatchEvent, BatchId, BatchStatus, Counts, Timestamp};
 
 /// A batch as it is stored.
@@ -159,13 +159,19 @@ pub fn create(tx: &Tx<'_>, upload: Upload, new: &NewBatch) -> Result<Batch> {
 
 /// The client's last batch of the same file and workflow that was made at `since` or later, and was not cancelled and
 /// did not fail.
-pub fn same_file(connection: &Connection, new: &NewBatch, since: Timestamp) -> Result<Option<BatchId>> {
+pub fn same_file(
+    connection: &Connection,
+    client: i64,
+    workflow: &str,
+    sha256: &[u8; 32],
+    since: Timestamp,
+) -> Result<Option<BatchId>> {
     let mut statement = connection.prepare_cached(
         "SELECT id FROM batches WHERE client = ? AND file_sha256 = ? AND workflow = ? AND created_at >= ?
            AND cancelled_at IS NULL AND status <> 'failed'
          ORDER BY batch DESC LIMIT 1",
     )?;
-    let found = statement.query_row(params![new.client, new.file_sha256, new.workflow, since], |row| row.get(0));
+    let found = statement.query_row(params![client, sha256, workflow, since], |row| row.get(0));
     Ok(found.optional()?)
 }
 
@@ -257,6 +263,7 @@ pub fn cancel(tx: &Tx<'_>, batch: i64) -> Result<bool> {
              WHERE batch = :batch AND cancelled_at IS NULL AND status IN ('pending', 'processing', 'queued')",
         )?
         .execute(named_params! { ":batch": batch, ":now": tx.now })?;
+    retries::end(tx, batch)?;
     end_batch_if_done(tx, batch)?;
     Ok(true)
 }

@@ -102,6 +102,12 @@ pub fn of_client(connection: &Connection, client: i64) -> Result<Option<Grant>> 
     Ok(grant.optional()?)
 }
 
+/// What a run grants this client, where it has a number of its own.
+pub fn limit_of(connection: &Connection, client: i64) -> Result<Option<u32>> {
+    let mut statement = connection.prepare_cached("SELECT rows_per_run FROM clients WHERE client = ?")?;
+    Ok(statement.query_row([client], |row| row.get(0))?)
+}
+
 /// Another limit for the client holds at once, in the run that is under way too: what it has claimed of its grant counts
 /// against the new limit, and a higher one grants no more rows than it has pending.
 pub(super) fn change_limit(tx: &Tx<'_>, client: i64, limit: u32) -> Result<()> {

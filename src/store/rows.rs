@@ -36,8 +36,10 @@ pub struct StoredRow {
 pub struct Filter {
     /// Only those with this status.
     pub status: Option<RowStatus>,
-    /// Only those whose last failure has this code.
+    /// Only those whose last failure has this code; without a status, only those that stand failed with it.
     pub code: Option<FailureCode>,
+    /// Of failed rows, not those with this code.
+    pub without: Option<FailureCode>,
 }
 
 /// A page of rows.
@@ -84,8 +86,20 @@ pub fn find(connection: &Connection, batch: &Batch, number: u32) -> Result<Optio
 }
 
 /// Up to `limit` rows behind the number `after`. What it costs depends on the page and not on the batch: it looks
-/// through at most [`ROWS_PER_LOOK`] rows.
+/// through at most [`ROWS_PER_LOOK`] rows, and for those that failed or are being worked on through an index of them.
 pub fn page(connection: &Connection, batch: &Batch, filter: Filter, after: u32, limit: u32) -> Result<Page> {
+    match filter {
+        Filter { status: Some(RowStatus::Failed), .. } | Filter { status: None, code: Some(_), .. } => {
+            page_of_failed(connection, batch, filter, after, limit)
+        }
+        Filter { status: Some(RowStatus::Processing), .. } => {
+            page_of_processing(connection, batch, filter, after, limit)
+        }
+        _ => page_of_all(connection, batch, filter, after, limit),
+    }
+}
+
+fn page_of_all(connection: &Connection, batch: &Batch, filter: Filter, after: u32, limit: u32) -> Result<Page> {
     let last = after.saturating_add(ROWS_PER_LOOK).min(RowId::MAX_NUMBER);
     let mut statement = connection.prepare_cached(
         "SELECT * FROM rows
@@ -109,4 +123,48 @@ pub fn page(connection: &Connection, batch: &Batch, filter: Filter, after: u32, 
     let full = rows.len() == limit as usize;
     let seen = if full { rows.last().map_or(last, |row| row.row.number()) } else { last };
     Ok(Page { next: (seen < batch.extracted).then_some(seen), rows })
+}
+
+/// Through the index of failed rows: what it costs does not depend on how many others there are between.
+fn page_of_failed(connection: &Connection, batch: &Batch, filter: Filter, after: u32, limit: u32) -> Result<Page> {
+    let mut statement = connection.prepare_cached(
+        "SELECT row, error_code FROM rows INDEXED BY rows_failed
+         WHERE status = 'failed' AND row > ? AND row < ? ORDER BY row",
+    )?;
+    let mut failed = statement.query([RowId::new(batch.batch, after), RowId::new(batch.batch + 1, 0)])?;
+    let (mut numbers, mut seen, mut looked) = (Vec::new(), after, 0);
+    let next = loop {
+        let Some(found) = failed.next()? else { break None };
+        if numbers.len() == limit as usize || looked == ROWS_PER_LOOK {
+            break Some(seen);
+        }
+        let (row, code): (RowId, FailureCode) = (found.get(0)?, found.get(1)?);
+        (seen, looked) = (row.number(), looked + 1);
+        if filter.code.is_none_or(|wanted| wanted == code) && filter.without != Some(code) {
+            numbers.push(row.number());
+        }
+    };
+    let rows = numbers.into_iter().filter_map(|number| find(connection, batch, number).transpose());
+    Ok(Page { rows: rows.collect::<Result<_>>()?, next })
+}
+
+/// Through the index of claimed rows: there are never more of them than workers.
+fn page_of_processing(connection: &Connection, batch: &Batch, filter: Filter, after: u32, limit: u32) -> Result<Page> {
+    let mut statement = connection.prepare_cached(
+        "SELECT * FROM rows INDEXED BY rows_claimed
+         WHERE status = 'processing' AND row > :after AND row < :end AND (:code IS NULL OR error_code = :code)
+         ORDER BY row LIMIT :limit",
+    )?;
+    let rows = statement.query_map(
+        named_params! {
+            ":after": RowId::new(batch.batch, after),
+            ":end": RowId::new(batch.batch + 1, 0),
+            ":code": filter.code,
+            ":limit": limit,
+        },
+        |row| from_row(row, batch),
+    )?;
+    let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    let next = rows.last().filter(|_| rows.len() == limit as usize).map(|row| row.row.number());
+    Ok(Page { rows, next })
 }

@@ -4,7 +4,11 @@
 
 use rusqlite::{OptionalExtension, named_params, params};
 
-use super::{Held, Tx, error::Result};
+use super::{
+    Held, Tx,
+    error::Result,
+    failures::{self, Kind},
+};
 use crate::model::{
     BatchEvent, BatchStatus, ClaimOwner, FailureCode, RowEvent, RowId, RowStatus, Timestamp, workflow::FailureLimit,
 };
@@ -88,24 +92,67 @@ pub fn renew(tx: &Tx<'_>, row: RowId, owner: ClaimOwner, expires_at: Timestamp) 
     Ok(if renewed == 1 { Held::Yes } else { Held::No })
 }
 
-/// Ends a claim. `spent` says whether an attempt was counted while it lasted; if none was, the client's grant has it
-/// back. The row that was the batch's last unfinished one ends the batch in this same transaction.
-pub fn settle(
-    tx: &Tx<'_>,
-    row: RowId,
-    owner: ClaimOwner,
-    standing: &Standing,
-    ending: &Ending,
-    spent: bool,
-) -> Result<Held> {
-    let batch = row.batch();
-    let found: Option<(i64, bool)> = tx
-        .connection
-        .prepare_cached("SELECT client, cancelled_at IS NOT NULL FROM batches WHERE batch = ?")?
-        .query_row([batch], |found| Ok((found.get(0)?, found.get(1)?)))
-        .optional()?;
-    // Its claim was lost, and the batch since ended and deleted.
-    let Some((client, cancelled)) = found else { return Ok(Held::No) };
+/// The end of one claim.
+#[derive(Debug, Clone)]
+pub struct Settle {
+    /// The claimed row.
+    pub row: RowId,
+    /// Whose claim it is.
+    pub owner: ClaimOwner,
+    /// Where the row stands.
+    pub standing: Standing,
+    /// How the claim ended.
+    pub ending: Ending,
+    /// Whether an attempt was counted while it lasted; if none was, the client's grant has it back.
+    pub spent: bool,
+}
+
+/// Ends claims, and says of each whether it was still held. The row that was a batch's last unfinished one ends the
+/// batch in this same transaction. Rows of one batch that follow each other share what is written of the batch.
+pub fn settle_all<'s>(tx: &Tx<'_>, settles: impl IntoIterator<Item = &'s Settle>) -> Result<Vec<Held>> {
+    let settles: Vec<&Settle> = settles.into_iter().collect();
+    let mut held = Vec::with_capacity(settles.len());
+    for of_batch in settles.chunk_by(|one, next| one.row.batch() == next.row.batch()) {
+        let batch = of_batch[0].row.batch();
+        let found: Option<(i64, bool)> = tx
+            .connection
+            .prepare_cached("SELECT client, cancelled_at IS NOT NULL FROM batches WHERE batch = ?")?
+            .query_row([batch], |found| Ok((found.get(0)?, found.get(1)?)))
+            .optional()?;
+        let Some((client, cancelled)) = found else {
+            // Their claims were lost, and the batch since ended and deleted.
+            held.extend(of_batch.iter().map(|_| Held::No));
+            continue;
+        };
+        let mut ended: Vec<(RowStatus, u32)> = Vec::new();
+        for settle in of_batch {
+            let Some((to, run)) = end_claim(tx, settle, cancelled)? else {
+                held.push(Held::No);
+                continue;
+            };
+            held.push(Held::Yes);
+            if let (false, Some(run)) = (settle.spent, run) {
+                give_back(tx, client, run)?;
+            }
+            match ended.iter_mut().find(|(status, _)| *status == to) {
+                Some((_, rows)) => *rows += 1,
+                None => ended.push((to, 1)),
+            }
+        }
+        for (to, rows) in &ended {
+            count_ended(tx, batch, *to, *rows)?;
+        }
+        if !ended.is_empty() {
+            end_batch_if_done(tx, batch)?;
+        }
+    }
+    Ok(held)
+}
+
+/// Moves a claimed row on. Says to which status, and whose run's grant the claim had spent; nothing where the claim is
+/// not held any more.
+fn end_claim(tx: &Tx<'_>, settle: &Settle, cancelled: bool) -> Result<Option<(RowStatus, Option<i64>)>> {
+    let Settle { row, owner, standing, ending, .. } = settle;
     let (event, failure, next_attempt_at) = match ending {
         Ending::Completed => (RowEvent::Complete, None, None),
         Ending::Failed(failure) => (RowEvent::Fail, Some(failure), None),
@@ -144,13 +191,11 @@ pub fn settle(
             |found| found.get(0),
         )
         .optional()?;
-    let Some(run) = run else { return Ok(Held::No) };
-    if !spent && let Some(run) = run {
-        give_back(tx, client, run)?;
+    if let (Some(_), RowStatus::Failed, Some(failure)) = (run, to, failure) {
+        let kind = Kind { step: standing.step, code: failure.code, http_status: failure.http_status };
+        failures::count(tx, *row, kind)?;
     }
-    count_ended(tx, batch, to)?;
-    end_batch_if_done(tx, batch)?;
-    Ok(Held::Yes)
+    Ok(run.map(|run| (to, run)))
 }
 
 /// One row more for the client, if the run that granted it is still the last one.
@@ -163,20 +208,20 @@ pub(super) fn give_back(tx: &Tx<'_>, client: i64, run: i64) -> Result<()> {
     Ok(())
 }
 
-/// Moves one row of the batch from `processing` to another of the five counts.
-pub(super) fn count_ended(tx: &Tx<'_>, batch: i64, to: RowStatus) -> Result<()> {
+/// Moves rows of the batch from `processing` to another of the five counts.
+pub(super) fn count_ended(tx: &Tx<'_>, batch: i64, to: RowStatus, rows: u32) -> Result<()> {
     let column = to.as_str();
     tx.connection
         .prepare_cached(&format!(
-            "UPDATE batches SET processing = processing - 1, {column} = {column} + 1 WHERE batch = ?"
+            "UPDATE batches SET processing = processing - ?1, {column} = {column} + ?1 WHERE batch = ?2"
         ))?
-        .execute([batch])?;
+        .execute(params![rows, batch])?;
     Ok(())
 }
 
 /// Ends the batch if no unfinished row is left. Decided from the rows, and cheap whatever their number: a row can only
 /// be unfinished if it lies behind the cursor, waits for another try, or is claimed, and each of the three is one
-/// look-up.
+/// look-up. While a retry is under way, rows that stand failed may be put back yet.
 pub(super) fn end_batch_if_done(tx: &Tx<'_>, batch: i64) -> Result<()> {
     let ended = tx
         .connection
@@ -190,6 +235,7 @@ pub(super) fn end_batch_if_done(tx: &Tx<'_>, batch: i64) -> Result<()> {
                     AND NOT EXISTS (SELECT 1 FROM rows
                                     WHERE row >= (:batch << 24) + next_row AND row <= (:batch << 24) + total
                                       AND rows.status = 'pending')
+                    AND NOT EXISTS (SELECT 1 FROM retries WHERE retries.batch = :batch)
                     AND NOT EXISTS (SELECT 1 FROM rows INDEXED BY rows_waiting
                                     WHERE row >> 24 = :batch AND rows.status = 'pending'
                                       AND rows.next_attempt_at IS NOT NULL)
@@ -236,30 +282,58 @@ pub fn pause_if_failing(
     Ok(Some(reason))
 }
 
-/// `failed` -> `pending`, for a person's retry. A request that was rejected gets a new idempotency key; one whose
-/// outcome is unknown may be sent again on that person's word.
+/// `failed` -> `pending`, for a row that a person asks for by name.
 pub(super) fn reopen(tx: &Tx<'_>, row: RowId) -> Result<()> {
-    tx.connection
+    let kind = tx
+        .connection
+        .prepare_cached("SELECT step, error_code, error_status FROM rows WHERE row = ? AND status = 'failed'")?
+        .query_row([row], |found| Ok(Kind { step: found.get(0)?, code: found.get(1)?, http_status: found.get(2)? }))?;
+    if put_back(tx, row, tx.now)? {
+        failures::uncount(tx, row.batch(), kind, 1)?;
+        reopen_batch(tx, row.batch(), 1)?;
+    }
+    Ok(())
+}
+
+/// Puts a row back that had failed by then: whether it did. It goes on at the step that failed, with what it had saved
+/// and its attempts forgotten.
+///
+/// A request that was rejected gets a new idempotency key. One whose outcome is unknown may be sent again, with the key
+/// that it had: that is what its person says. Any other request that left and got no answer stays noted, so that it is
+/// repeated only while the downstream still knows its key; the time after which the row gives up begins anew for all.
+pub(super) fn put_back(tx: &Tx<'_>, row: RowId, failed_by: Timestamp) -> Result<bool> {
+    let back = tx
+        .connection
         .prepare_cached(
-            "UPDATE rows SET status = :pending, attempts = 0, sent_at = NULL, first_request_at = NULL,
-                             next_attempt_at = :now, finished_at = NULL, retries = retries + (error_code = :rejected)
-             WHERE row = :row AND status = 'failed'",
+            "UPDATE rows SET status = :pending, attempts = 0, next_attempt_at = :now, finished_at = NULL,
+                             retries = retries + (error_code = :rejected),
+                             sent_at = CASE WHEN error_code <> :unknown THEN sent_at END,
+                             first_request_at = CASE WHEN error_code <> :unknown AND sent_at IS NOT NULL THEN :now END
+             WHERE row = :row AND status = 'failed' AND finished_at <= :failed_by",
         )?
         .execute(named_params! {
             ":pending": RowStatus::Failed.on(RowEvent::Retry)?,
             ":now": tx.now,
             ":row": row,
+            ":failed_by": failed_by,
             ":rejected": FailureCode::Rejected,
+            ":unknown": FailureCode::OutcomeUnknown,
         })?;
+    Ok(back == 1)
+}
+
+/// Counts rows of the batch that were put back. A completed batch is `queued` again.
+pub(super) fn reopen_batch(tx: &Tx<'_>, batch: i64, rows: u32) -> Result<()> {
     tx.connection
         .prepare_cached(
-            "UPDATE batches SET failed = failed - 1, pending = pending + 1, finished_at = NULL,
-                                judged_failed = min(judged_failed, failed - 1),
+            "UPDATE batches SET failed = failed - :rows, pending = pending + :rows, finished_at = NULL,
+                                judged_failed = min(judged_failed, failed - :rows),
                                 status = CASE status WHEN 'completed' THEN :queued ELSE status END
              WHERE batch = :batch",
         )?
         .execute(named_params! {
-            ":batch": row.batch(),
+            ":batch": batch,
+            ":rows": rows,
             ":queued": BatchStatus::Completed.on(BatchEvent::Reopen)?,
         })?;
     Ok(())

@@ -170,7 +170,7 @@ pub fn free_rows(tx: &Tx<'_>, lost: Lost) -> Result<Vec<RowId>> {
         if let Some(run) = run {
             give_back(tx, client, run)?;
         }
-        count_ended(tx, row.batch(), status)?;
+        count_ended(tx, row.batch(), status, 1)?;
         end_batch_if_done(tx, row.batch())?;
     }
     Ok(rows.into_iter().map(|(row, ..)| row).collect())

@@ -11,9 +11,10 @@
 use std::time::Duration;
 
 use super::{
-    ending::{End, Ended, Stop, settle_unopened},
+    ending::{self, End, Ended, Stop},
     error_payload::ErrorPayload,
     idempotency,
+    settling::{self, Settling},
     worker::{Patience, Worker},
 };
 use crate::{
@@ -40,19 +41,37 @@ const LONGEST_RELEASE: Duration = Duration::from_secs(5);
 /// Somebody who waits without limit renews the claim at least this often.
 const LONGEST_WAIT_BETWEEN_RENEWALS: Duration = Duration::from_secs(5);
 
-/// Works a claimed row until its claim ends.
+/// Works a claimed row until its claim has ended.
 pub fn work(
     appliance: &Appliance,
     claimed: &ClaimedRow,
     reservation: &mut Reservation,
     patience: Patience,
 ) -> Result<Ended, StoreError> {
+    match walk(appliance, claimed, reservation, patience)? {
+        Some(settling) => settling.write_until_taken(appliance),
+        None => Ok(Ended::TakenOver),
+    }
+}
+
+/// Works a claimed row until it is clear how its claim ends, which is still to be written; nothing where it was taken
+/// over.
+pub(super) fn walk(
+    appliance: &Appliance,
+    claimed: &ClaimedRow,
+    reservation: &mut Reservation,
+    patience: Patience,
+) -> Result<Option<Settling>, StoreError> {
     match Worker::open(appliance, claimed, patience) {
         Ok(mut worker) => {
             let stopped = worker.walk(reservation);
-            worker.settle(stopped)
+            let settling = worker.ending(stopped);
+            if settling.is_none() {
+                settling::taken_over(appliance, worker.batch.id, claimed.row.number());
+            }
+            Ok(settling)
         }
-        Err(unopened) => settle_unopened(appliance, claimed, unopened),
+        Err(unopened) => ending::of_unopened(appliance, claimed, unopened).map(Some),
     }
 }
 

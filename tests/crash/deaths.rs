@@ -11,7 +11,7 @@ use crate::{
 
 /// The named points, and how often at most each is passed before it kills. A round's own file passes an upload's and an
 /// extraction's point once; its hundred rows pass the others at least so often.
-const POINTS: [(&str, u32); 10] = [
+const POINTS: [(&str, u32); 11] = [
     ("upload.stored", 0),
     ("upload.committed", 0),
     ("extract.claimed", 0),
@@ -20,6 +20,7 @@ const POINTS: [(&str, u32); 10] = [
     ("rows.claimed", 5),
     ("request.leaving", 60),
     ("request.ended", 60),
+    ("rows.settling", 5),
     ("writer.written", 30),
     ("writer.committed", 30),
 ];

@@ -26,6 +26,10 @@ const KEY_LINE: &str = "test:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 pub struct Setup {
     /// More sections, or more of `[workflows.invite]`, as TOML.
     pub more: String,
+    /// More of `[server]`.
+    pub server: String,
+    /// More of `[access]`.
+    pub access: String,
     /// `[dispatch]`.
     pub dispatch: String,
     /// `[workers]`.
@@ -43,6 +47,8 @@ impl Default for Setup {
     fn default() -> Self {
         Self {
             more: String::new(),
+            server: String::new(),
+            access: String::new(),
             dispatch: "every = \"1s\"\nmin_interval = \"0s\"".into(),
             workers: "threads = 8".into(),
             dependency: "rate_per_second = 2000\nburst = 50\nconcurrency = 16\ntimeout = \"5s\"".into(),
@@ -82,12 +88,13 @@ impl App {
         let simulator = Simulator::start(setup.simulator).expect("a simulator");
         std::fs::write(folder.path().join("keys"), KEY_LINE).expect("a key file");
         let at = folder.path().display();
-        let Setup { more, dispatch, workers, dependency, .. } = setup;
+        let Setup { more, server, access, dispatch, workers, dependency, .. } = setup;
         let downstream = setup.downstream.unwrap_or_else(|| simulator.address());
         let config = format!(
             r#"
 [server]
 listen = "127.0.0.1:0"
+{server}
 [storage]
 data_dir = "{at}/data"
 [encryption]
@@ -95,6 +102,7 @@ key_file = "{at}/keys"
 [access]
 operator_token = "{OPERATOR}"
 dispatch_token = "{DISPATCH}"
+{access}
 [dispatch]
 {dispatch}
 [workers]

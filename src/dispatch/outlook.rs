@@ -1,0 +1,141 @@
+//! What a batch can expect: why it does not move, and when it will be done. Gathers what both are told from; what it
+//! costs does not depend on how many rows there are.
+
+use std::collections::BTreeMap;
+
+use super::{
+    estimate::{Estimate, Pace, Queued, Scene},
+    waiting::{self, Next, Runs},
+};
+use crate::{
+    appliance::Appliance,
+    model::{BatchStatus, Timestamp, Workflow},
+    store::{
+        StoreError,
+        batches::Batch,
+        clients::Client,
+        grants,
+        queue::{self, Unfinished},
+    },
+};
+
+/// The answers to "why not?" and "when?".
+#[derive(Debug, Clone, Default)]
+pub struct Outlook {
+    /// Why nothing moves, where nothing does.
+    pub waiting_for: Option<String>,
+    /// When the batch will be done, where that can be said.
+    pub estimate: Option<Estimate>,
+}
+
+/// One look at everything that waits, for the outlooks of any number of batches.
+pub struct Look {
+    scene: Scene,
+    default_limit: u32,
+    is_paused: bool,
+    runs_are_missing: bool,
+}
+
+impl Outlook {
+    /// What this batch can expect.
+    pub fn of(appliance: &Appliance, batch: &Batch) -> Result<Self, StoreError> {
+        if batch.status.is_finished() { Ok(Self::default()) } else { Look::at(appliance)?.of(appliance, batch) }
+    }
+
+    /// What a batch can expect that is about to be made of so many rows.
+    pub fn of_new(appliance: &Appliance, client: &Client, workflow: &Workflow, rows: u32) -> Result<Self, StoreError> {
+        let grant = appliance.store.read(|connection| grants::of_client(connection, client.client))?;
+        let look = Look::at(appliance)?;
+        let batch = Queued {
+            batch: i64::MAX,
+            client: client.client,
+            workflow: workflow.name.clone(),
+            pending: rows.into(),
+            processing: 0,
+            unextracted: rows.into(),
+            is_paused: client.paused_at.is_some(),
+            limit: client.rows_per_run.unwrap_or(look.default_limit),
+            granted: grant.map_or(0, |grant| grant.remaining),
+        };
+        Ok(Self { waiting_for: Some(waiting::EXTRACTION.to_owned()), estimate: look.estimate(&batch, None) })
+    }
+}
+
+impl Look {
+    /// Looks now.
+    pub fn at(appliance: &Appliance) -> Result<Self, StoreError> {
+        let settings = &appliance.config.dispatch;
+        let (queue, pause, last_run) = appliance.store.read(|connection| {
+            Ok((queue::look(connection)?, grants::pause_of(connection)?, grants::last_run(connection)?))
+        })?;
+        let now = appliance.clock.now();
+        let runs = Runs { last: last_run.map(|run| run.at), every: settings.every.unwrap_or(settings.expect_every) };
+        let default_limit = settings.rows_per_client_per_run;
+        let scene = Scene {
+            now,
+            every: runs.every,
+            last_run: runs.last,
+            dependencies: paces(appliance),
+            calls: appliance.config.workflows.values().map(|it| (it.name.clone(), calls(it))).collect(),
+            queue: queue.into_iter().map(|batch| queued(batch, default_limit)).collect(),
+        };
+        let (is_paused, runs_are_missing) = (pause.is_some(), runs.missing_since(now).is_some());
+        Ok(Self { scene, default_limit, is_paused, runs_are_missing })
+    }
+
+    /// What one of these batches can expect.
+    pub fn of(&self, appliance: &Appliance, batch: &Batch) -> Result<Outlook, StoreError> {
+        let waiting_for = waiting::of_batch(appliance, batch)?;
+        let Some(queued) = self.scene.queue.iter().find(|queued| queued.batch == batch.batch) else {
+            return Ok(Outlook { waiting_for, estimate: None });
+        };
+        Ok(Outlook { waiting_for, estimate: self.estimate(queued, not_before(appliance, batch, self.scene.now)?) })
+    }
+
+    fn estimate(&self, batch: &Queued, not_before: Option<Timestamp>) -> Option<Estimate> {
+        let waits_for_runs = self.runs_are_missing && batch.pending > batch.granted.into();
+        if self.is_paused || waits_for_runs { None } else { self.scene.estimate(batch, not_before) }
+    }
+}
+
+/// When the first row of a batch moves of which every row waits for another try.
+fn not_before(appliance: &Appliance, batch: &Batch, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+    if batch.status != BatchStatus::Queued || batch.next_row <= batch.counts.total || batch.counts.processing > 0 {
+        return Ok(batch.next_attempt_at.filter(|_| batch.status == BatchStatus::Pending));
+    }
+    Ok(match waiting::next_step(appliance, batch, now)? {
+        Next::Later(at) => Some(at),
+        Next::At(_) | Next::Nothing => None,
+    })
+}
+
+fn queued(batch: Unfinished, default_limit: u32) -> Queued {
+    Queued {
+        batch: batch.batch,
+        client: batch.client,
+        workflow: batch.workflow,
+        pending: batch.pending.into(),
+        processing: batch.processing.into(),
+        unextracted: batch.unextracted.into(),
+        is_paused: batch.is_paused,
+        limit: batch.rows_per_run.unwrap_or(default_limit),
+        granted: batch.granted,
+    }
+}
+
+fn paces(appliance: &Appliance) -> BTreeMap<String, Pace> {
+    let paces = appliance.downstream.status().into_iter().map(|status| {
+        let closed = appliance.downstream.gate(&status.name).map(|closed| (closed.until, closed.reason));
+        (status.name, Pace { per_second: status.rate_per_second, closed })
+    });
+    paces.collect()
+}
+
+/// How often one row of a workflow calls each dependency.
+fn calls(workflow: &Workflow) -> BTreeMap<String, u32> {
+    let mut calls = BTreeMap::new();
+    for step in &workflow.steps {
+        *calls.entry(step.dependency.clone()).or_default() += 1;
+    }
+    calls
+}

@@ -1,0 +1,59 @@
+//! `GET /v2/batches/ID/errors`: what went wrong with how many rows.
+
+use serde::Serialize;
+use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
+
+use super::{
+    Context,
+    answer::{Answer, answer, blocking, json},
+    request::{Request, request},
+};
+use crate::{model::BatchId, store::failures};
+
+/// The failed rows of a batch, by what went wrong.
+#[derive(Debug, Serialize)]
+pub struct ErrorGroups {
+    /// The largest group first.
+    groups: Vec<ErrorGroup>,
+}
+
+/// Rows that failed alike.
+#[derive(Debug, Serialize)]
+pub struct ErrorGroup {
+    /// The step at which they failed; null where the workflow does not have it any more.
+    step: Option<String>,
+    /// The code of their error.
+    code: &'static str,
+    /// The status of the answer; null where none came.
+    http_status: Option<u16>,
+    /// How many rows stand failed so.
+    count: u32,
+    /// The number of one of them.
+    example_row: Option<u32>,
+}
+
+pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
+    warp::path!("v2" / "batches" / BatchId / "errors")
+        .and(warp::get())
+        .and(request(&context))
+        .and_then(|id, request| answer("/v2/batches/ID/errors", errors(id, request)))
+        .boxed()
+}
+
+async fn errors(id: BatchId, request: Request) -> Answer {
+    let groups = blocking(move || {
+        let appliance = request.appliance();
+        let batch = request.caller()?.batch(appliance, id)?;
+        let steps = appliance.config.workflows.get(&batch.workflow).map_or(&[][..], |workflow| &workflow.steps);
+        let groups = appliance.store.read(|connection| failures::groups(connection, batch.batch))?;
+        let view = |group: failures::Group| ErrorGroup {
+            step: steps.get(group.kind.step as usize).map(|step| step.name.clone()),
+            code: group.kind.code.as_str(),
+            http_status: group.kind.http_status,
+            count: group.failed,
+            example_row: group.example_row,
+        };
+        Ok(ErrorGroups { groups: groups.into_iter().map(view).collect() })
+    });
+    json(StatusCode::OK, &groups.await?)
+}

@@ -1,0 +1,116 @@
+//! `POST /v2/batches/ID/retry`: failed rows are tried again, in place.
+
+use serde::{Deserialize, Serialize};
+use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
+
+use super::{
+    Context,
+    access::Caller,
+    answer::{Answer, answer, blocking, json},
+    batch_view::BatchView,
+    problem::{Problem, ProblemCode},
+    request::{Request, request},
+};
+use crate::{
+    appliance::Appliance,
+    model::BatchId,
+    store::{
+        audit, batches,
+        batches::Batch,
+        retries::{self, Asked, Retried, Which},
+    },
+};
+
+/// Which failed rows are meant; all but those whose outcome is unknown, where nothing is said.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Query {
+    code: Option<String>,
+    step: Option<String>,
+}
+
+impl Query {
+    fn which(&self, appliance: &Appliance, batch: &Batch) -> Result<Which, Problem> {
+        let code = self.code.as_deref().map(str::parse).transpose();
+        let code = code.map_err(|()| bad("`code` is the code of a failed row."))?;
+        let steps = appliance.config.workflows.get(&batch.workflow).map_or(&[][..], |workflow| &workflow.steps);
+        let position = |name: &str| steps.iter().position(|step| step.name == name).map(|index| index as u32);
+        let step = match self.step.as_deref() {
+            None => None,
+            Some(name) => Some(position(name).ok_or_else(|| bad("`step` is the name of a step of its workflow."))?),
+        };
+        Ok(Which { step, code })
+    }
+}
+
+fn bad(detail: &str) -> Problem {
+    Problem::new(ProblemCode::BadRequest, detail)
+}
+
+/// A batch whose failed rows are tried again.
+#[derive(Debug, Serialize)]
+pub struct RetriedBatch {
+    #[serde(flatten)]
+    batch: BatchView,
+    /// What the retry has come to.
+    retried: RetriedView,
+}
+
+/// What a retry has come to by the time of the answer.
+#[derive(Debug, Serialize)]
+pub struct RetriedView {
+    /// Rows that are `pending` again already.
+    pub rows: u32,
+    /// Whether more may follow by themselves; the batch's counts show how far it is.
+    pub under_way: bool,
+    /// Rows that were left alone because their outcome is unknown: `code=outcome_unknown` retries those.
+    pub left_alone_outcome_unknown: u32,
+}
+
+impl From<Retried> for RetriedView {
+    fn from(retried: Retried) -> Self {
+        let Retried { rows, under_way, left_alone } = retried;
+        Self { rows, under_way, left_alone_outcome_unknown: left_alone }
+    }
+}
+
+pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
+    warp::path!("v2" / "batches" / BatchId / "retry")
+        .and(warp::post())
+        .and(request(&context))
+        .and_then(|id, request| answer("/v2/batches/ID/retry", retry(id, request)))
+        .boxed()
+}
+
+async fn retry(id: BatchId, request: Request) -> Answer {
+    let view = blocking(move || {
+        let (appliance, caller) = (request.appliance(), request.caller()?);
+        let batch = caller.batch(appliance, id)?;
+        let which = request.query::<Query>()?.which(appliance, &batch)?;
+        let deed = match caller {
+            Caller::Operator(_) => Some(request.operator()?.deed("batch.retry", id.to_string(), None)),
+            Caller::Client(_) | Caller::Dispatcher => None,
+        };
+        let (asked, batch) = appliance.store.write(move |tx| {
+            let asked = retries::begin(tx, id, which)?;
+            if let (Some(deed), Asked::Retried(_)) = (&deed, &asked) {
+                audit::note(tx, deed)?;
+            }
+            Ok((asked, batches::find(tx.connection, id)?))
+        })?;
+        let retried = match asked {
+            Asked::Retried(retried) => retried,
+            Asked::Missing => return Err(Problem::not_found("batch")),
+            Asked::Ended(status) => {
+                let detail = format!("The batch is {}; nothing of it can be tried again.", status.as_str());
+                return Err(Problem::new(ProblemCode::Conflict, detail));
+            }
+        };
+        appliance.work_bell.ring();
+        appliance.chores_bell.ring();
+        let batch = batch.ok_or_else(|| Problem::not_found("batch"))?;
+        let batch = BatchView::of(appliance, batch, caller.sees()?.is_none())?;
+        Ok(RetriedBatch { batch, retried: retried.into() })
+    });
+    json(StatusCode::OK, &view.await?)
+}

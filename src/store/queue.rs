@@ -1,0 +1,56 @@
+//! Everything that waits to be worked, in one look: what an estimate is made from. Reads batches, never rows.
+
+use rusqlite::{Connection, named_params};
+
+use super::error::Result;
+
+/// The most unfinished batches that one look takes in; those beyond are not seen.
+pub const LONGEST_LOOK: u32 = 10_000;
+
+/// An unfinished batch that was not cancelled, and what its client may claim.
+#[derive(Debug, Clone)]
+pub struct Unfinished {
+    /// Its key in the database.
+    pub batch: i64,
+    /// Its client.
+    pub client: i64,
+    /// The workflow's name.
+    pub workflow: String,
+    /// Rows that nobody has claimed.
+    pub pending: u32,
+    /// Rows under way.
+    pub processing: u32,
+    /// Rows that are not in the work table yet.
+    pub unextracted: u32,
+    /// Whether it or its client is paused.
+    pub is_paused: bool,
+    /// The client's own grant per run; `None`: the configured default.
+    pub rows_per_run: Option<u32>,
+    /// What is left of the client's last grant.
+    pub granted: u32,
+}
+
+/// The unfinished batches, by client and age.
+pub fn look(connection: &Connection) -> Result<Vec<Unfinished>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT batch, client, workflow, pending, processing, total - extracted,
+                batches.paused_at IS NOT NULL OR clients.paused_at IS NOT NULL, rows_per_run, coalesce(remaining, 0)
+         FROM batches INDEXED BY batches_unfinished JOIN clients USING (client) LEFT JOIN grants USING (client)
+         WHERE status IN ('pending', 'processing', 'queued') AND cancelled_at IS NULL
+         ORDER BY client, batch LIMIT :limit",
+    )?;
+    let found = statement.query_map(named_params! { ":limit": LONGEST_LOOK }, |row| {
+        Ok(Unfinished {
+            batch: row.get(0)?,
+            client: row.get(1)?,
+            workflow: row.get(2)?,
+            pending: row.get(3)?,
+            processing: row.get(4)?,
+            unextracted: row.get(5)?,
+            is_paused: row.get(6)?,
+            rows_per_run: row.get(7)?,
+            granted: row.get(8)?,
+        })
+    })?;
+    Ok(found.collect::<rusqlite::Result<_>>()?)
+}

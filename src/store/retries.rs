@@ -1,0 +1,233 @@
+//! The table `retries`: failed rows go back to `pending`, in place, with what they had saved.
+//!
+//! A retry takes effect at once, and its first rows are put back in the transaction that asks for it. Where there are
+//! more, the rest follows piece by piece, by a cursor over the rows that stand failed; the batch cannot complete before.
+
+use std::collections::HashMap;
+
+use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
+
+use super::{
+    Tx,
+    error::Result,
+    failures::{self, Kind},
+    settle::{end_batch_if_done, put_back, reopen_batch},
+};
+use crate::model::{BatchId, BatchStatus, FailureCode, RowId, Timestamp};
+
+/// Rows that one transaction puts back, and failed rows that it looks through for them.
+pub const PUT_BACK_AT_ONCE: usize = 1_000;
+const ROWS_PER_LOOK: usize = 20_000;
+
+/// Which failed rows are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Which {
+    /// Only those that failed at this step: so many were done.
+    pub step: Option<u32>,
+    /// Only those that failed with this code; `None`: all but those whose outcome is unknown.
+    pub code: Option<FailureCode>,
+}
+
+impl Which {
+    fn means(self, kind: Kind) -> bool {
+        self.step.is_none_or(|step| step == kind.step)
+            && match self.code {
+                Some(code) => code == kind.code,
+                None => kind.code != FailureCode::OutcomeUnknown,
+            }
+    }
+}
+
+/// What became of asking for a retry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked {
+    /// It is done, or under way.
+    Retried(Retried),
+    /// There is no such batch (any more).
+    Missing,
+    /// It was cancelled, or cannot be extracted: nothing was changed.
+    Ended(BatchStatus),
+}
+
+/// What a retry has come to so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retried {
+    /// Rows that are `pending` again already.
+    pub rows: u32,
+    /// Whether more may follow.
+    pub under_way: bool,
+    /// Rows that it leaves alone because their outcome is unknown.
+    pub left_alone: u32,
+}
+
+/// A retry that is not carried out to the end.
+#[derive(Debug, Clone, Copy)]
+pub struct Retry {
+    retry: i64,
+    batch: i64,
+    which: Which,
+    next_row: u32,
+    requested_at: Timestamp,
+}
+
+impl Retry {
+    fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            retry: row.get("retry")?,
+            batch: row.get("batch")?,
+            which: Which { step: row.get("step")?, code: row.get("code")? },
+            next_row: row.get("next_row")?,
+            requested_at: row.get("requested_at")?,
+        })
+    }
+}
+
+/// Asks for a retry, and puts the first rows back. A completed batch is `queued` again.
+pub fn begin(tx: &Tx<'_>, id: BatchId, which: Which) -> Result<Asked> {
+    let Some(batch) = super::batches::find(tx.connection, id)? else { return Ok(Asked::Missing) };
+    if batch.cancelled_at.is_some() || batch.status == BatchStatus::Failed {
+        let ended = if batch.status.is_finished() { batch.status } else { BatchStatus::Cancelled };
+        return Ok(Asked::Ended(ended));
+    }
+    let left_alone = match which.code {
+        None => failures::with_code(tx.connection, batch.batch, FailureCode::OutcomeUnknown, which.step)?,
+        Some(_) => 0,
+    };
+    let retry = note(tx, batch.batch, which)?;
+    let piece = carry_on(tx, retry)?;
+    let (rows, under_way) = (piece.rows, !piece.was_last);
+    Ok(Asked::Retried(Retried { rows, under_way, left_alone }))
+}
+
+/// The same retry again, while the first one is under way, begins it anew: what failed since is meant too.
+fn note(tx: &Tx<'_>, batch: i64, which: Which) -> Result<Retry> {
+    let again = tx
+        .connection
+        .prepare_cached(
+            "UPDATE retries SET next_row = 1, requested_at = :now
+             WHERE batch = :batch AND step IS :step AND code IS :code RETURNING *",
+        )?
+        .query_row(
+            named_params! { ":batch": batch, ":step": which.step, ":code": which.code, ":now": tx.now },
+            Retry::from_row,
+        )
+        .optional()?;
+    if let Some(retry) = again {
+        return Ok(retry);
+    }
+    let retry = tx
+        .connection
+        .prepare_cached("INSERT INTO retries (batch, step, code, requested_at) VALUES (?, ?, ?, ?) RETURNING *")?
+        .query_row(params![batch, which.step, which.code, tx.now], Retry::from_row)?;
+    Ok(retry)
+}
+
+/// Retries that are under way, oldest first, at most `limit`.
+pub fn under_way(connection: &Connection, limit: u32) -> Result<Vec<i64>> {
+    let mut statement = connection.prepare_cached("SELECT retry FROM retries ORDER BY retry LIMIT ?")?;
+    let retries = statement.query_map([limit], |row| row.get(0))?;
+    Ok(retries.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Rows of the batch that retries under way have put back so far; `None` where none is under way.
+pub fn put_back_so_far(connection: &Connection, batch: i64) -> Result<Option<u32>> {
+    let mut statement = connection.prepare_cached("SELECT sum(rows) FROM retries WHERE batch = ?")?;
+    Ok(statement.query_row([batch], |row| row.get(0))?)
+}
+
+/// One piece of a retry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece {
+    /// Rows that it put back.
+    pub rows: u32,
+    /// Whether nothing is left of the retry.
+    pub was_last: bool,
+}
+
+/// Carries the retry with this number on by one piece. One that was ended meanwhile has nothing left.
+pub fn carry_on_by_number(tx: &Tx<'_>, retry: i64) -> Result<Piece> {
+    let found = tx
+        .connection
+        .prepare_cached("SELECT * FROM retries WHERE retry = ?")?
+        .query_row([retry], Retry::from_row)
+        .optional()?;
+    found.map_or(Ok(Piece { rows: 0, was_last: true }), |retry| carry_on(tx, retry))
+}
+
+/// Carries the batch's oldest retry on by one piece.
+pub fn carry_on_batch(tx: &Tx<'_>, batch: i64) -> Result<Piece> {
+    let found = tx
+        .connection
+        .prepare_cached("SELECT * FROM retries WHERE batch = ? ORDER BY retry LIMIT 1")?
+        .query_row([batch], Retry::from_row)
+        .optional()?;
+    let Some(retry) = found else { return Ok(Piece { rows: 0, was_last: true }) };
+    let piece = carry_on(tx, retry)?;
+    Ok(Piece { was_last: put_back_so_far(tx.connection, batch)?.is_none(), ..piece })
+}
+
+fn carry_on(tx: &Tx<'_>, retry: Retry) -> Result<Piece> {
+    let look = look(tx.connection, retry)?;
+    let mut put_back_rows: HashMap<Kind, u32> = HashMap::new();
+    for &(row, kind) in &look.meant {
+        if put_back(tx, row, retry.requested_at)? {
+            *put_back_rows.entry(kind).or_default() += 1;
+        }
+    }
+    let mut rows = 0;
+    for (kind, count) in put_back_rows {
+        failures::uncount(tx, retry.batch, kind, count)?;
+        rows += count;
+    }
+    if rows > 0 || !look.was_last {
+        reopen_batch(tx, retry.batch, rows)?;
+    }
+    if look.was_last {
+        tx.connection.prepare_cached("DELETE FROM retries WHERE retry = ?")?.execute([retry.retry])?;
+        end_batch_if_done(tx, retry.batch)?;
+    } else {
+        tx.connection
+            .prepare_cached("UPDATE retries SET next_row = ?, rows = rows + ? WHERE retry = ?")?
+            .execute(params![look.next_row, rows, retry.retry])?;
+    }
+    Ok(Piece { rows, was_last: look.was_last })
+}
+
+/// What one piece found.
+struct Look {
+    meant: Vec<(RowId, Kind)>,
+    next_row: u32,
+    was_last: bool,
+}
+
+/// Looks through failed rows from the cursor on, until it has enough of those that are meant.
+fn look(connection: &Connection, retry: Retry) -> Result<Look> {
+    let mut statement = connection.prepare_cached(
+        "SELECT row, step, error_code, error_status FROM rows INDEXED BY rows_failed
+         WHERE status = 'failed' AND row >= ? AND row < ? ORDER BY row",
+    )?;
+    let mut rows = statement.query([RowId::new(retry.batch, retry.next_row), RowId::new(retry.batch + 1, 0)])?;
+    let mut look = Look { meant: Vec::new(), next_row: retry.next_row, was_last: false };
+    for _ in 0..ROWS_PER_LOOK {
+        let Some(found) = rows.next()? else {
+            look.was_last = true;
+            break;
+        };
+        let row: RowId = found.get(0)?;
+        let kind = Kind { step: found.get(1)?, code: found.get(2)?, http_status: found.get(3)? };
+        look.next_row = row.number() + 1;
+        if retry.which.means(kind) {
+            look.meant.push((row, kind));
+        }
+        if look.meant.len() == PUT_BACK_AT_ONCE {
+            break;
+        }
+    }
+    Ok(look)
+}
+
+/// Ends every retry of a batch that is being ended.
+pub(super) fn end(tx: &Tx<'_>, batch: i64) -> Result<()> {
+    tx.connection.prepare_cached("DELETE FROM retries WHERE batch = ?")?.execute([batch])?;
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! The settler: one thread that writes down how claims ended, many in one transaction, while the workers are at their
+//! next rows.
+//!
+//! A row that waits here is still claimed and counts as under way; it is over when its settle is on disk, and not
+//! before. Should the process die first, whoever claims the row next repeats its last request by the rules of its step,
+//! just as if the process had died a moment earlier, between the answer and the settle.
+
+use std::{
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use super::settling::{self, SETTLE_AGAIN, Settling};
+use crate::{appliance::Appliance, crash_point::crash_point};
+
+/// The most settles of one transaction.
+const GROUP: usize = 256;
+/// How long the first of a group waits for others: no worker waits for it, and a group costs little more than one row.
+const GATHER: Duration = Duration::from_millis(2);
+
+/// A running settler.
+pub(super) struct Settler(JoinHandle<()>);
+
+impl Settler {
+    /// Starts it. It tells `settled` how many claims have ended, and ends itself with the last of the senders. They are
+    /// not blocked: the pool bounds how many rows are under way.
+    pub(super) fn start(
+        appliance: &Arc<Appliance>,
+        settled: impl Fn(usize) + Send + 'static,
+    ) -> std::io::Result<(Self, Sender<Arc<Settling>>)> {
+        let (queue, ended) = channel();
+        let appliance = appliance.clone();
+        let thread = std::thread::Builder::new()
+            .name("settler".into())
+            .spawn(move || settle_until_closed(&appliance, &ended, &settled))?;
+        Ok((Self(thread), queue))
+    }
+
+    /// Waits until everything is settled that was handed over.
+    pub(super) fn join(self) {
+        let _ = self.0.join();
+    }
+}
+
+fn settle_until_closed(appliance: &Appliance, queue: &Receiver<Arc<Settling>>, settled: &impl Fn(usize)) {
+    // What the database refused. It is tried again beside what comes new, so that no row waits for another one's luck.
+    let mut refused = Vec::new();
+    let mut again_at = Instant::now();
+    loop {
+        let next = match refused.is_empty() {
+            true => queue.recv().map_err(RecvTimeoutError::from),
+            false => queue.recv_timeout(again_at.saturating_duration_since(Instant::now())),
+        };
+        let mut group: Vec<Arc<Settling>> = match next {
+            Ok(first) => {
+                appliance.closing.wait(GATHER);
+                std::iter::once(first).chain(queue.try_iter()).take(GROUP).collect()
+            }
+            Err(RecvTimeoutError::Disconnected) if refused.is_empty() => return,
+            Err(RecvTimeoutError::Disconnected) => {
+                std::thread::sleep(again_at.saturating_duration_since(Instant::now()));
+                Vec::new()
+            }
+            Err(RecvTimeoutError::Timeout) => Vec::new(),
+        };
+        if again_at <= Instant::now() {
+            group.append(&mut refused);
+        }
+        let size = group.len();
+        crash_point("rows.settling");
+        let left = write(appliance, group);
+        settled(size - left.len());
+        if !left.is_empty() {
+            again_at = Instant::now() + SETTLE_AGAIN;
+            refused.extend(left);
+        }
+    }
+}
+
+/// Writes them together or, where that fails, one by one, so that one that cannot be written takes no other with it.
+/// Returns those that are to be tried again.
+fn write(appliance: &Appliance, mut group: Vec<Arc<Settling>>) -> Vec<Arc<Settling>> {
+    // Neighbours in the table share its pages, and rows of one batch what is written of the batch.
+    group.sort_by_key(|settling| settling.row());
+    if group.is_empty() || settling::write(appliance, &group).is_ok() {
+        return Vec::new();
+    }
+    group.retain(|alone| match settling::write(appliance, std::slice::from_ref(alone)) {
+        Ok(_) => false,
+        Err(error) => alone.is_worth_another_try(appliance, &error),
+    });
+    group
+}

@@ -1,0 +1,114 @@
+//! The settle that ends a claim: one row's, or those of many in one transaction.
+//!
+//! The outcome of a request must not be lost to a database that is busy or full for a while, so a settle that is refused
+//! is tried again until it is taken, or the claim is somebody else's: then it changes nothing. Any other fault, and a
+//! server that has to end, get as long as the claim lasts; after that whoever claims the row next repeats the request
+//! by the rules of its step.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use super::ending::Ended;
+use crate::{
+    appliance::Appliance,
+    model::{BatchId, RowId, Timestamp, Workflow, workflow::FailureLimit},
+    store::{
+        Held, StoreError,
+        settle::{self, Ending, Settle},
+    },
+};
+
+/// A settle that the database refuses is tried again after this pause.
+pub(super) const SETTLE_AGAIN: Duration = Duration::from_secs(1);
+
+/// What ends a claim, to be written as often as it takes.
+pub(super) struct Settling {
+    batch: BatchId,
+    settle: Settle,
+    ended: Ended,
+    limit: FailureLimit,
+    /// The name of the step that the row is at.
+    step: String,
+    claim_expires_at: Timestamp,
+}
+
+impl Settling {
+    pub(super) fn new(
+        batch: BatchId,
+        workflow: Option<&Workflow>,
+        settle: Settle,
+        ended: Ended,
+        claim_expires_at: Timestamp,
+    ) -> Self {
+        let step = workflow.and_then(|workflow| workflow.steps.get(settle.standing.step as usize));
+        let limit = workflow.map_or(FailureLimit::DEFAULT, |workflow| workflow.failure_limit);
+        let step = step.map(|step| step.name.clone()).unwrap_or_default();
+        Self { batch, settle, ended, limit, step, claim_expires_at }
+    }
+
+    /// Writes it, however long that takes.
+    pub(super) fn write_until_taken(self, appliance: &Appliance) -> Result<Ended, StoreError> {
+        let alone = [Arc::new(self)];
+        loop {
+            match write(appliance, &alone) {
+                Ok(mut ended) => return ended.pop().ok_or(StoreError::Closed),
+                Err(error) if !alone[0].is_worth_another_try(appliance, &error) => return Err(error),
+                Err(_) => std::thread::sleep(SETTLE_AGAIN),
+            }
+        }
+    }
+
+    /// Whether it may still be written after this error; says so.
+    pub(super) fn is_worth_another_try(&self, appliance: &Appliance, error: &StoreError) -> bool {
+        let (batch, row) = (&self.batch, self.row().number());
+        let has_lapsed = appliance.clock.now() >= self.claim_expires_at;
+        let is_hopeless = has_lapsed && (!error.is_passing() || appliance.closing.is_closed());
+        if is_hopeless || matches!(error, StoreError::Closed) {
+            tracing::error!(%batch, row, %error, "a claim could not be ended; it expires");
+            return false;
+        }
+        tracing::warn!(%batch, row, %error, "a settle was refused; trying again");
+        true
+    }
+
+    /// Whose claim it ends.
+    pub(super) fn row(&self) -> RowId {
+        self.settle.row
+    }
+}
+
+/// Writes settles in one transaction, all or none. With each row that failed goes the look whether too many have, so
+/// that not one claim more is made of a batch that pauses itself.
+pub(super) fn write(appliance: &Appliance, group: &[Arc<Settling>]) -> Result<Vec<Ended>, StoreError> {
+    let ours = group.to_vec();
+    let (held, paused) = appliance.store.write(move |tx| {
+        let held = settle::settle_all(tx, ours.iter().map(|settling| &settling.settle))?;
+        let mut paused = Vec::new();
+        for (settling, held) in ours.iter().zip(&held) {
+            let Settling { settle, limit, step, .. } = &**settling;
+            if let (Held::Yes, Ending::Failed(failure)) = (held, &settle.ending)
+                && let Some(reason) = settle::pause_if_failing(tx, settling.row().batch(), *limit, failure, step)?
+            {
+                paused.push((settling.batch, reason));
+            }
+        }
+        Ok((held, paused))
+    })?;
+    for (batch, reason) in paused {
+        tracing::warn!(%batch, reason, "a batch has paused itself");
+    }
+    let ended = |(settling, held): (&Arc<Settling>, Held)| match held {
+        Held::Yes => settling.ended.clone(),
+        Held::No => taken_over(appliance, settling.batch, settling.row().number()),
+    };
+    Ok(group.iter().zip(held).map(ended).collect())
+}
+
+/// What the fence kept out is counted: it means that claims expire while somebody still works on them.
+pub(super) fn taken_over(appliance: &Appliance, batch: BatchId, row: u32) -> Ended {
+    appliance.late_settles.fetch_add(1, Ordering::Relaxed);
+    tracing::warn!(%batch, row, "the claim was taken over; nothing was changed");
+    Ended::TakenOver
+}
