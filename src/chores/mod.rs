@@ -8,7 +8,10 @@ mod retry;
 
 use std::{collections::BTreeSet, time::Duration};
 
-use crate::{appliance::Appliance, store::StoreError};
+use crate::{
+    appliance::Appliance,
+    store::{StoreError, deletions},
+};
 
 /// How long the thread sleeps when nobody rings: commands ring no bell.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
@@ -30,6 +33,21 @@ pub fn run(appliance: &Appliance) {
             tracing::error!(%error, "a chore could not be carried on; it is tried again by itself");
         }
         appliance.chores_bell.wait(LONGEST_SLEEP);
+    }
+}
+
+/// Carries deletions out to their end, for a command that has the data folder to itself. Whether all are: a stored file
+/// that cannot be reached stays for the next server.
+pub fn finish_deletions(appliance: &Appliance) -> Result<bool, StoreError> {
+    let mut memory = Memory::default();
+    let mut before = None;
+    loop {
+        look(appliance, &mut memory)?;
+        let left = appliance.store.read(deletions::count)?;
+        if left == 0 || before == Some(left) {
+            return Ok(left == 0);
+        }
+        before = Some(left);
     }
 }
 

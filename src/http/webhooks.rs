@@ -66,7 +66,9 @@ impl DeliveryList {
 /// Sets a client's webhook, with a new signing secret. Blocks.
 pub fn set(appliance: &Appliance, client: &Client, url: String, deed: Deed) -> Result<NewWebhook, StoreError> {
     let (secret, told) = announce::new_secret();
-    let sealed = announce::seal(&appliance.ring, client.client, secret.as_bytes());
+    // Held until the commit, as for a batch's key.
+    let ring = appliance.ring();
+    let sealed = announce::seal(&ring, client.client, secret.as_bytes());
     let (of, to) = (client.client, url.clone());
     appliance.store.write(move |tx| {
         audit::note(tx, &deed)?;

@@ -51,6 +51,12 @@ pub enum BatchEvent {
     Reopen,
 }
 
+impl serde::Serialize for BatchStatus {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
 impl BatchStatus {
     /// Every status, in the order of a batch's life.
     pub const ALL: [Self; 6] =
