@@ -115,6 +115,7 @@ def faults(text, ignored_text):
             stage.base == "scratch" or re.search(r":\d[\w.-]+$|@sha256:", stage.base) for stage in dockerfile.stages
         ),
         "its version is the crate's": f"VERSION={cargo['version']}" in image.all("ARG"),
+        "it says what the crate says": cargo["description"] in image.last("LABEL"),
         "its license is the crate's": f'image.licenses="{cargo["license"]}"' in image.last("LABEL"),
         "the user is a number, not root's": re.fullmatch(r"[1-9]\d*:[1-9]\d*", image.last("USER")),
         "the binary is the entry point, without a shell": listed(image.last("ENTRYPOINT")) == ["dripfeed"],

@@ -1,6 +1,8 @@
 """Runs the binary with what the manifests give it: the configurations, the variables, the commands, the probes."""
 
+import contextlib
 import functools
+import http.server
 import json
 import os
 import pathlib
@@ -9,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import tomllib
 import urllib.error
@@ -18,7 +21,7 @@ from dockerfile import Dockerfile, listed
 from manifests import REPOSITORY, read
 from rules import wanted
 
-DEADLINE = 60
+DEADLINE = 30
 
 
 class Fault(Exception):
@@ -100,36 +103,86 @@ def commands_are_there(place, manifests):
 
 
 def the_tick_works(place, manifests):
-    """The server as its pod has it, on a loopback port; its probes; and a tick with nothing but what the CronJob has."""
-    port = free_port()
-    _, server = manifests.server
-    text, toml = manifests.configuration(server)
-    ours = text.replace(toml["server"]["listen"], f"127.0.0.1:{port}")
-    ours = ours.replace(f'"{toml["storage"]["data_dir"]}"', json.dumps(place.data))
-    env = variables(server, toml, place.secrets) | {"DRIPFEED_CONFIG": place.write("dripfeed.toml", ours)}
-    container = server.spec["containers"][0]
-    log = tempfile.TemporaryFile("w+")
-    process = place.start(container["args"], env, stderr=log)
-    try:
-        base = f"http://127.0.0.1:{port}"
-        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
-            path = container[probe]["httpGet"]["path"]
-            until(lambda: status(base + path) == 200, f"the {probe} is answered with 200", process)
+    """A healthy server to the image's health check, and a tick with nothing but what the CronJob has."""
+    with served(place, manifests) as (port, env):
         image = Dockerfile((REPOSITORY / "Dockerfile").read_text()).stages[-1]
         health = place.run(listed(image.last("HEALTHCHECK").partition("CMD ")[2])[1:], env)
         expect(health.returncode == 0, f"the image's health check fails beside a healthy server: {health.stderr}")
         tick(place, manifests, port)
-        process.send_signal(signal.SIGTERM)
-        grace = server.spec["terminationGracePeriodSeconds"]
-        expect(process.wait(timeout=grace) == 0, "a server that is told to end ends well")
-    except subprocess.TimeoutExpired as error:
-        raise Fault("a server that is told to end outlives its grace period") from error
-    except Fault as fault:
-        log.seek(0)
-        raise Fault(f"{fault}\n{log.read()[-2000:]}") from fault
-    finally:
-        process.kill()
-        process.wait()
+
+
+def the_bucket_is_made(place, manifests):
+    """A MinIO that is new has no bucket: a server's first start makes it."""
+    with Bucket() as bucket:
+        endpoint = manifests.configuration(manifests.server[1])[1]["objects"]["endpoint"]
+        with served(place, manifests, {endpoint: bucket.endpoint}):
+            until(lambda: bucket.made == ["/dripfeed"], "the server makes its bucket")
+
+
+@contextlib.contextmanager
+def served(place, manifests, instead=None):
+    """The server as its pod has it, on a loopback port, once its probes are answered; its port, and its variables."""
+    port = free_port()
+    _, server = manifests.server
+    text, toml = manifests.configuration(server)
+    changes = {toml["server"]["listen"]: f"127.0.0.1:{port}", f'"{toml["storage"]["data_dir"]}"': json.dumps(place.data)}
+    for old, new in (changes | (instead or {})).items():
+        text = text.replace(old, new)
+    env = variables(server, toml, place.secrets) | {"DRIPFEED_CONFIG": place.write("dripfeed.toml", text)}
+    container = server.spec["containers"][0]
+    with tempfile.TemporaryFile("w+") as log:
+        process = place.start(container["args"], env, stderr=log)
+        try:
+            for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+                url = f"http://127.0.0.1:{port}{container[probe]['httpGet']['path']}"
+                until(lambda: status(url) == 200, f"the {probe} is answered with 200", process)
+            yield port, env
+            process.send_signal(signal.SIGTERM)
+            grace = server.spec["terminationGracePeriodSeconds"]
+            expect(process.wait(timeout=grace) == 0, "a server that is told to end ends well")
+        except subprocess.TimeoutExpired as error:
+            raise Fault("a server that is told to end outlives its grace period") from error
+        except Fault as fault:
+            log.seek(0)
+            raise Fault(f"{fault}\n{log.read()[-2000:]}") from fault
+        finally:
+            process.kill()
+            process.wait()
+
+
+class Bucket:
+    """An S3 server that has no bucket until one is made."""
+
+    def __enter__(self):
+        self.made = made = []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def answer(self, code):
+                self.send_response(code)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def do_HEAD(self):
+                self.answer(200 if self.path.split("?")[0].rstrip("/") in made else 404)
+
+            def do_PUT(self):
+                self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                made.append(self.path.split("?")[0].rstrip("/"))
+                self.answer(200)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.endpoint = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
 
 
 def tick(place, manifests, port):
@@ -158,10 +211,10 @@ def status(url, token=None):
         return None
 
 
-def until(holds, what, process):
+def until(holds, what, process=None):
     end = time.monotonic() + DEADLINE
     while not holds():
-        expect(process.poll() is None, f"the server ended by itself, before: {what}")
+        expect(process is None or process.poll() is None, f"the server ended by itself, before: {what}")
         expect(time.monotonic() < end, f"never: {what}")
         time.sleep(0.05)
 
@@ -177,6 +230,7 @@ def main(rendered, binary):
     base = all_manifests["k8s/base"]
     checks = [(configurations_are_valid, it) for it in all_manifests.values()]
     checks += [(commands_are_there, base), (the_tick_works, base)]
+    checks += [(the_bucket_is_made, all_manifests["k8s/overlays/minio"])]
     found = []
     for check, manifests in checks:
         with tempfile.TemporaryDirectory(prefix="dripfeed-manifests-") as folder:
