@@ -10,9 +10,8 @@ import tomllib
 
 from manifests import REPOSITORY
 
-KNOWN = {
-    "ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "LABEL", "RUN", "USER", "VOLUME", "WORKDIR",
-}
+KNOWN = set("ARG CMD COPY ENTRYPOINT ENV EXPOSE FROM HEALTHCHECK LABEL RUN USER VOLUME WORKDIR".split())
+FETCHES = re.compile(r"\b(curl|wget|git|rustup|apt-get|pip|npm)\b")
 # What must never reach a builder, wherever it lies.
 PRIVATE = [".git", "target", "data", "data/keys", "keys", "dripfeed.toml", ".env", "secret-key", "k8s", "tests"]
 
@@ -122,10 +121,10 @@ def faults(text, ignored_text):
         "it serves unless told otherwise": listed(image.last("CMD")) == ["serve"],
         "its health is asked of the binary, without a shell": listed(image.last("HEALTHCHECK").partition("CMD ")[2])
         == ["dripfeed", "healthcheck"],
-        "the data have a volume, which is where temporary files go": image.last("VOLUME") == image.last("WORKDIR") == "/data"
-        and "TMPDIR=/data" in image.all("ENV"),
+        "the data have a volume": image.last("VOLUME") == image.last("WORKDIR") == "/data",
+        "temporary files go to the volume": "TMPDIR=/data" in image.all("ENV"),
         "the binary is linked statically": any("+crt-static" in it for it in build.all("ENV")),
-        "nothing is fetched but by cargo": not re.search(r"\b(curl|wget|git|rustup|apt-get|pip|npm)\b", " ".join(build.all("RUN"))),
+        "nothing is fetched but by cargo": not FETCHES.search(" ".join(build.all("RUN"))),
         "builds are locked": all("--locked" in it for it in build.all("RUN") if "cargo build" in it),
     }
     yield from (f"expected: {what}" for what, holds in expect.items() if not holds)
@@ -156,11 +155,11 @@ def copy_faults(dockerfile, ignored):
     for path in sorted(set(included())):
         if not any(path == it or path.startswith(f"{it}/") for it in copied):
             yield f"{path} is compiled in, and not copied"
-    steps = [name if name != "COPY" else f"COPY {arguments}" for name, arguments in build.instructions]
-    if "COPY src src" not in steps or "RUN" not in steps[: steps.index("COPY src src")]:
+    steps = [f"{name} {arguments}" for name, arguments in build.instructions]
+    sources = steps.index("COPY src src") if "COPY src src" in steps else 0
+    if not any("cargo build" in step for step in steps[:sources]):
         yield "dependencies are not built before the sources are copied"
-    after = " ".join(arguments for _, arguments in build.instructions[steps.index("COPY src src") :]) if "COPY src src" in steps else ""
-    if "touch src/main.rs src/lib.rs" not in after:
+    if not any("touch src/main.rs src/lib.rs" in step for step in steps[sources:]):
         yield "sources that are older than the stand-ins would not be built"
 
 

@@ -116,6 +116,12 @@ def the_user_owns_only_data(root, data):
         expect(not owned or str(path) == f"{root}{data}", f"the user may write {path.relative_to(root)}")
 
 
+def the_demo_runs(container):
+    """The whole thing, as somebody who has just built the image tries it."""
+    shown = container.run(["demo", "--rows", "20", "--exit"], {})
+    expect(shown.returncode == 0, f"the demo fails: {shown.stderr}")
+
+
 def main(rendered, folder):
     dockerfile = Dockerfile((REPOSITORY / "Dockerfile").read_text())
     first, last = dockerfile.stages
@@ -129,7 +135,9 @@ def main(rendered, folder):
     try:
         the_image_is_small(root)
         the_user_owns_only_data(root, last.last("VOLUME"))
-        the_tick_works(Container(last, root), read(rendered)["k8s/base"])
+        container = Container(last, root)
+        the_demo_runs(container)
+        the_tick_works(container, read(rendered)["k8s/base"])
     except Fault as fault:
         print(f"FAULT image: {fault}")
         print("image: 0 passed, 1 failed")

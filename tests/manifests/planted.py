@@ -59,6 +59,7 @@ PLANTED = [
     ("secrets_are_explained", "a Secret that nobody told of", lambda it: server(it)["env"].append(secret_variable("OTHER", "dripfeed-other", "token"))),
     ("secrets_are_explained", "a key that nobody told of", lambda it: server(it)["env"].append(secret_variable("OTHER", "dripfeed-operator", "pasword"))),
     ("there_is_one_server", "two replicas", lambda it: it.server[0]["spec"].update(replicas=2)),
+    ("there_is_one_server", "a rollout that waits for ever", lambda it: it.server[0]["spec"].pop("podManagementPolicy")),
     ("there_is_one_server", "a budget that holds nodes up", lambda it: it.all("PodDisruptionBudget")[0]["spec"].update(maxUnavailable=0)),
     ("the_server_is_probed", "the wrong probe", lambda it: server(it)["livenessProbe"]["httpGet"].update(path="/readyz")),
     ("the_server_ends_in_time", "a longer drain", configure('drain = "20s"', 'drain = "1m"')),

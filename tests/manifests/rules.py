@@ -158,12 +158,15 @@ def there_is_one_server(manifests):
     statefulset, pod = manifests.server
     if statefulset["spec"].get("replicas") != 1:
         yield "the server has not exactly one replica"
-    if statefulset["spec"].get("persistentVolumeClaimRetentionPolicy") != {"whenDeleted": "Retain", "whenScaled": "Retain"}:
+    kept = {"whenDeleted": "Retain", "whenScaled": "Retain"}
+    if statefulset["spec"].get("persistentVolumeClaimRetentionPolicy") != kept:
         yield "the volume goes with the StatefulSet"
+    if statefulset["spec"].get("podManagementPolicy") != "Parallel":
+        yield "a pod that never gets ready would not be replaced"
     if len(manifests.pods_with(SERVER)) != 1:
         yield "there is more than one server"
-    budgets = [it["spec"] for it in manifests.all("PodDisruptionBudget") if it["spec"]["selector"]["matchLabels"] == SERVER]
-    if [it.get("maxUnavailable") for it in budgets] != [1]:
+    budgets = [it["spec"] for it in manifests.all("PodDisruptionBudget")]
+    if [(it["selector"]["matchLabels"], it.get("maxUnavailable")) for it in budgets] != [(SERVER, 1)]:
         yield "no budget, or one that stands in the way of a node that is drained"
     limits = pod.spec["containers"][0]["resources"]["limits"]
     if limits["memory"] != "128Mi":
@@ -269,7 +272,7 @@ def the_network_is_closed(manifests):
         selector = spec["podSelector"].get("matchLabels", {})
         if not manifests.pods_with(selector):
             yield f"NetworkPolicy/{name} is about no pod"
-        ports = {port["containerPort"] for pod in manifests.pods_with(selector) for it in pod.containers for port in it.get("ports", [])}
+        ports = listened(manifests.pods_with(selector))
         for rule in spec.get("ingress", []):
             if not rule.get("from") or not rule.get("ports") or not {it["port"] for it in rule["ports"]} <= ports:
                 yield f"NetworkPolicy/{name} lets in anybody, or to a port that is none"
@@ -288,9 +291,13 @@ def open_peer(manifests, name, peer, ports):
     labels = peer.get("podSelector", {}).get("matchLabels")
     if labels and "namespaceSelector" not in peer:
         pods = manifests.pods_with(labels)
-        theirs = {port["containerPort"] for pod in pods for it in pod.containers for port in it.get("ports", [])}
-        if not pods or not {port["port"] for port in ports} <= theirs:
+        if not pods or not {port["port"] for port in ports} <= listened(pods):
             yield f"NetworkPolicy/{name} lets out to a pod or port that is not there"
+
+
+def listened(pods):
+    """The ports of pods, by number."""
+    return {port["containerPort"] for pod in pods for it in pod.containers for port in it.get("ports", [])}
 
 
 def the_bucket_is_reached(manifests):
@@ -303,10 +310,12 @@ def the_bucket_is_reached(manifests):
         yield "the endpoint of the bucket is no Service here"
         return
     minio = service["spec"]["selector"]
+
     def allows(policy, side, whom, other):
         spec = policy["spec"]
         peers = [peer for rule in spec.get(side, []) for peer in rule.get("to", rule.get("from", []))]
         return spec["podSelector"].get("matchLabels") == whom and {"podSelector": {"matchLabels": other}} in peers
+
     policies = manifests.all("NetworkPolicy")
     if not any(allows(it, "egress", SERVER, minio) for it in policies):
         yield "the server is not let out to the bucket"
