@@ -127,6 +127,7 @@ impl Server {
         })?;
         self.spawn("extract", extract::runner::run)?;
         self.spawn("chores", |appliance| chores::run(appliance))?;
+        self.spawn("files", |appliance| chores::remove_files(appliance))?;
         self.spawn("announce", announce::watch)?;
         self.spawn("clear-away", |appliance| upload::clear_away(appliance))?;
         if self.appliance.config.workers.auto_rescue {
