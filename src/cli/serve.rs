@@ -129,6 +129,7 @@ impl Server {
         })?;
         self.spawn("extract", extract::runner::run)?;
         self.spawn("chores", |appliance| chores::run(appliance))?;
+        self.spawn("files", |appliance| chores::remove_files(appliance))?;
         self.spawn("announce", announce::watch)?;
         self.spawn("retention", |appliance| retention::watch(appliance))?;
         self.spawn("clear-away", |appliance| upload::clear_away(appliance))?;

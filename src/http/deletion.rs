@@ -6,7 +6,6 @@ use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
 
 use super::{
     Context,
-    access::Caller,
     answer::{Answer, answer, blocking, json},
     problem::{Problem, ProblemCode},
     request::{Request, request},
@@ -68,10 +67,7 @@ async fn delete(id: BatchId, request: Request) -> Answer {
     let receipt = blocking(move || {
         let (appliance, caller) = (request.appliance(), request.caller()?);
         let batch = caller.batch(appliance, id)?.batch;
-        let deed = match caller {
-            Caller::Operator(_) => Some(request.operator()?.deed("batch.delete", id.to_string(), None)),
-            Caller::Client(_) | Caller::Dispatcher => None,
-        };
+        let deed = request.deed(&caller, "batch.delete", id.to_string(), None);
         let kept = appliance.config.backup.keep;
         let asked = appliance.store.write(move |tx| {
             let asked = deletions::begin(tx, id, kept)?;

@@ -6,7 +6,6 @@ use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
 
 use super::{
     Context,
-    access::Caller,
     answer::{Answer, answer, blocking, json},
     batch_view::BatchView,
     problem::{Problem, ProblemCode},
@@ -91,10 +90,7 @@ async fn retry(id: BatchId, request: Request) -> Answer {
         let (appliance, caller) = (request.appliance(), request.caller()?);
         let batch = caller.batch(appliance, id)?;
         let which = request.query::<Query>()?.which(appliance, &batch)?;
-        let deed = match caller {
-            Caller::Operator(_) => Some(request.operator()?.deed("batch.retry", id.to_string(), None)),
-            Caller::Client(_) | Caller::Dispatcher => None,
-        };
+        let deed = request.deed(&caller, "batch.retry", id.to_string(), None);
         let (asked, batch) = appliance.store.write(move |tx| {
             let asked = retries::begin(tx, id, which)?;
             if let (Some(deed), Asked::Retried(_)) = (&deed, &asked) {
