@@ -69,7 +69,7 @@ fn fill(store: &Store, owner: ClaimOwner, client: u32, rows: u32) {
     store
         .write(move |tx| {
             clients::add(tx, &format!("client-{client}"), [client as u8; 32], None)?;
-            let client = clients::by_key_hash(tx.connection, [client as u8; 32])?.expect("just added").client;
+            let client = clients::by_key_hash(tx.connection, [client as u8; 32], tx.now)?.expect("just added").client;
             let upload = uploads::begin(tx, BatchId::random(), owner)?;
             let new = NewBatch {
                 client,
