@@ -84,7 +84,8 @@ function append(parent, children) {
 
 /**
  * Brings `parent` to these children, with as little change as can be: an element that stays keeps its focus, its
- * scroll and its typed text. Elements with the same `data-key` are the same, wherever they are. What has `data-own`
+ * scroll and its typed text. So the elements that are given may not be those that are shown: whoever needs to keep
+ * hold of them uses `put`. Elements with the same `data-key` are the same, wherever they are. What has `data-own`
  * looks after its own content.
  * @param {Element} parent
  * @param {...Child} children
@@ -93,6 +94,12 @@ export function show(parent, ...children) {
   const wanted = document.createElement("div");
   append(wanted, children);
   morphChildren(parent, wanted);
+}
+
+/** Puts exactly these children into `parent`, for whoever keeps hold of them. @param {Element} parent @param {...Child} children */
+export function put(parent, ...children) {
+  parent.replaceChildren();
+  append(parent, children);
 }
 
 /** @param {Element} parent @param {Element} wanted */

@@ -3,7 +3,7 @@
 
 import { Problem } from "./api.js";
 import { cell, rowsOnLines } from "./csv.js";
-import { el, show } from "./dom.js";
+import { el, put } from "./dom.js";
 import { opened } from "./file_check.js";
 import { count, plural } from "./format.js";
 import { table, td, th } from "./parts.js";
@@ -40,7 +40,7 @@ export async function refusal(root, { problem, file, found, workflow, signal, ag
   const values = await valuesOf(file, found, errors, signal);
   if (signal.aborted) return;
   const heading = el("h3", { tabindex: -1 }, `${file.name} was refused: ${plural(total, "error")}`);
-  show(root,
+  put(root,
     el("div", { class: "note bad" }, heading,
       el("p", {}, "Nothing of it is kept. Correct the file, and upload it again.")),
     advice.length > 0 && el("ul", { class: "advice" }, advice.map((text) => el("li", {}, text))),

@@ -100,8 +100,8 @@ export interface Dependency {
   burst: number;
   concurrency: number;
   calls_last_minute: number;
-  /** Of the last sixty minutes, oldest first. */
-  calls_by_minute?: number[];
+  /** Of the last sixty minutes, oldest first; the last one is not over yet. */
+  calls_by_minute: number[];
   in_flight: number;
   gate: { open: boolean; until: string | null; reason: string | null };
 }
@@ -137,9 +137,11 @@ export interface Overview {
     disk_free_bytes: number | null;
     disk_total_bytes: number | null;
   };
+  keys: string[];
+  last_backup: { at: string; place: string } | null;
   late_settles: number;
   /** Deleted batches of which not everything is cleared away. */
-  deletions?: { id: string; rows: number; rows_left: number }[];
+  deletions: { id: string; rows: number; rows_left: number }[];
 }
 
 export interface Stuck {

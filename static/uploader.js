@@ -2,7 +2,7 @@
 // The way of a file: chosen, looked at, sent, and accepted or refused.
 
 import { Problem } from "./api.js";
-import { el, show } from "./dom.js";
+import { el, put } from "./dom.js";
 import { bytes, count, duration, plural, share } from "./format.js";
 import { look } from "./file_check.js";
 import { faultNote, link, table, td, th } from "./parts.js";
@@ -17,7 +17,7 @@ import { newKey, send } from "./upload.js";
 /** @param {HTMLElement} root @param {Workflow[]} workflows @param {AbortSignal} signal */
 export function uploader(root, workflows, signal) {
   let workflow = workflows[0];
-  if (!workflow) return show(root, el("p", {}, "No workflow takes files here. The operator can set one up."));
+  if (!workflow) return put(root, el("p", {}, "No workflow takes files here. The operator can set one up."));
   const input = el("input", { type: "file", id: "file", accept: ".csv,.tsv,.txt,.gz,text/csv", class: "unseen" });
   const under = el("div", { id: "verdict", "data-own": true });
   input.addEventListener("change", () => {
@@ -25,7 +25,7 @@ export function uploader(root, workflows, signal) {
     input.value = "";
     if (file) choose(file);
   });
-  const frame = () => show(root,
+  const frame = () => put(root,
     el("h2", { id: "upload-title" }, "Upload a CSV"),
     workflows.length > 1 && el("label", {}, "What the rows are for", el("select", {
       onchange: (/** @type {any} */ event) => {
@@ -67,7 +67,7 @@ export function uploader(root, workflows, signal) {
     const found = await look(file, workflow);
     if (signal.aborted) return;
     if ("fatal" in found) {
-      return show(under, faultNote(`${file.name}: ${found.fatal}`), el("p", {}, found.advice));
+      return put(under, faultNote(`${file.name}: ${found.fatal}`), el("p", {}, found.advice));
     }
     showLook(file, found);
   }
@@ -77,7 +77,7 @@ export function uploader(root, workflows, signal) {
     const isGood = found.faults.length === 0;
     const upload = el("button", { type: "button", class: isGood ? "main" : "", onclick: () => transfer(file, found, newKey()) },
       isGood ? `Upload ${file.name}` : "Send it anyway");
-    show(under,
+    put(under,
       el("h3", {}, file.name, " ", el("small", { class: "soft" }, `${bytes(file.size)}, separated by ${found.delimiterName}${found.isGzip ? ", gzip" : ""}`)),
       isGood
         ? el("p", { class: "note good" }, "The header and the first rows look right. The whole file is checked when it is sent.")
@@ -85,7 +85,7 @@ export function uploader(root, workflows, signal) {
             el("p", {}, "This file would be refused:"), el("ul", {}, found.faults.map((fault) => el("li", {}, fault)))),
       preview(found),
       el("div", { class: "actions" },
-        el("button", { type: "button", onclick: () => { show(under); input.focus(); } }, "Another file"), upload));
+        el("button", { type: "button", onclick: () => { put(under); input.focus(); } }, "Another file"), upload));
     (isGood ? upload : under.querySelector("button"))?.focus();
     if (isGood) speak("The file looks right.");
   }
@@ -97,7 +97,7 @@ export function uploader(root, workflows, signal) {
     const told = el("p", { class: "soft" }, "Starting…");
     const progress = el("progress", { max: file.size, value: 0, "aria-label": `Upload of ${file.name}` });
     const cancel = el("button", { type: "button", onclick: () => stop.abort() }, "Cancel the upload");
-    show(under, el("h3", {}, `Uploading ${file.name}`), progress, told, el("div", { class: "actions" }, cancel));
+    put(under, el("h3", {}, `Uploading ${file.name}`), progress, told, el("div", { class: "actions" }, cancel));
     cancel.focus();
     try {
       const batch = await send(workflow.upload_path, file, {
@@ -127,11 +127,11 @@ export function uploader(root, workflows, signal) {
 
   /** @param {Problem} problem @param {File} file @param {Look} found @param {string} key */
   function failed(problem, file, found, key) {
-    if (problem.code === "invalid_file") return refusal(under, { problem, file, found, workflow, signal, again: () => { show(under); input.focus(); } });
+    if (problem.code === "invalid_file") return refusal(under, { problem, file, found, workflow, signal, again: () => { put(under); input.focus(); } });
     const batch = problem.body.batch;
     const id = typeof batch === "string" ? batch : batch?.id;
     const isSame = problem.code === "duplicate_file";
-    show(under,
+    put(under,
       faultNote(isSame ? "This very file was uploaded already." : problem.message),
       el("div", { class: "actions" },
         isSame && id && link(address(`/batches/${id}`), "See what became of it"),

@@ -69,7 +69,7 @@ function head(batch) {
       batch.client && [el("strong", {}, batch.client), " · "],
       plural(batch.counts.total, "row"), " · ", bytes(batch.file.bytes), " · uploaded ", ago(batch.created_at),
       batch.finished_at && [" · finished ", ago(batch.finished_at)],
-      " · ", el("code", { class: "id" }, batch.id)));
+      batch.file.name && [" · ", el("code", { class: "id" }, batch.id)]));
 }
 
 /** @param {Batch} batch @param {Pace} pace */

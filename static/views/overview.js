@@ -51,7 +51,7 @@ export function view({ root, signal }) {
       section("Clients", clientsTable(overview.clients, changed)),
       section("Stuck", stuck.draw(overview.stuck)),
       section("Last runs", lastRuns(runs)),
-      section("Storage", storageFacts(overview)),
+      section("Storage, keys, backup", storageFacts(overview)),
       section("Audit", [auditTable(entries), el("p", {}, link("#/audit", "The whole audit"))]),
       el("p", { class: "soft" }, "As of ", time(overview.at)));
   };

@@ -2,7 +2,7 @@
 // The way in. The key is sent once, and kept nowhere: what stays is a cookie that scripts cannot read.
 
 import { Problem, post } from "../api.js";
-import { el, show } from "../dom.js";
+import { el, put } from "../dom.js";
 
 /** @import { Visit } from "../main.js" */
 
@@ -14,7 +14,7 @@ export function view({ root, signedIn, hasExpired }) {
     "aria-describedby": "key-hint",
   });
   const button = el("button", { class: "main" }, "Sign in");
-  show(root,
+  put(root,
     el("section", { class: "card narrow" },
       el("h1", { tabindex: -1 }, "Sign in"),
       hasExpired && el("p", { class: "note" }, "Your session has ended. Sign in again to go on where you were."),

@@ -111,6 +111,14 @@ ${this.setup.more ?? ""}
     return this.call("POST", "/v2/client/users/batch/invite", { key, body: csv, type: "text/csv" });
   }
 
+  /** The same with a file's name. @param {string} name @param {string} csv @param {string} [key] */
+  async uploadFile(name, csv, key = this.key) {
+    const body = new FormData();
+    body.append("file", new Blob([csv], { type: "text/csv" }), name);
+    const answer = await fetch(`${this.url}/v2/client/users/batch/invite`, { method: "POST", headers: { Authorization: `Bearer ${key}` }, body });
+    return answer.json();
+  }
+
   /** @param {string} id @param {(batch: any) => boolean} isSo */
   batch(id, isSo) {
     return until(`the batch ${id}`, async () => {

@@ -6,7 +6,6 @@ import { createRequire } from "node:module";
 import { chromium } from "playwright-core";
 import { DEADLINE_MS, OPERATOR } from "./app.js";
 
-/** @import { App } from "./app.js" */
 /** @import { Browser, BrowserContextOptions, Page } from "playwright-core" */
 
 const AXE = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
@@ -22,7 +21,7 @@ export const launch = () => chromium.launch({ executablePath: PATH, headless: tr
 /**
  * A page of its own profile. It fails its test when a script of the page throws, when the policy refuses something, or
  * when anything is asked of another host.
- * @param {Browser} browser @param {App} app @param {BrowserContextOptions & { watch?: (page: Page) => void }} [options]
+ * @param {Browser} browser @param {{ url: string }} app @param {BrowserContextOptions & { watch?: (page: Page) => void }} [options]
  */
 export async function visit(browser, app, { watch, ...options } = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 860 }, locale: "en-GB", timezoneId: "Europe/Berlin", ...options });
@@ -45,7 +44,7 @@ export async function visit(browser, app, { watch, ...options } = {}) {
 
 /**
  * The page's files as they are on disk, so that a change of the page is seen without a build of the binary.
- * @param {import("playwright-core").BrowserContext} context @param {App} app
+ * @param {import("playwright-core").BrowserContext} context @param {{ url: string }} app
  */
 async function fromDisk(context, app) {
   const folder = new URL("../../static/", import.meta.url).pathname;
@@ -96,7 +95,8 @@ export async function downloaded(page, act) {
 export async function seriousFaults(page) {
   // Evaluated by the debugger, which the page's policy does not bind.
   await page.evaluate(`(async () => { if (!window.axe) { ${await source()} } })()`);
-  const { violations } = await page.evaluate("axe.run(document, { resultTypes: ['violations'] })");
+  const { violations, passes } = await page.evaluate("axe.run(document, { resultTypes: ['violations', 'passes'] })");
+  assert.ok(passes.length > 10, "axe looked at the page");
   return violations
     .filter((/** @type {any} */ it) => it.impact === "serious" || it.impact === "critical")
     .map((/** @type {any} */ it) => `${it.id}: ${it.nodes.map((/** @type {any} */ node) => `${node.target} ${node.failureSummary}`).join(" | ")}`);

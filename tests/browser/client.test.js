@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { App, HEADER, csv, until } from "./app.js";
 import { agree, choose, downloaded, launch, signIn, visit } from "./browser.js";
+import { SlowLine } from "./slow_line.js";
 
 describe("somebody with a spreadsheet", () => {
   /** @type {App} */ let app;
@@ -169,14 +170,39 @@ describe("somebody with a spreadsheet", () => {
     assert.equal(await page.getByText(/1 request · HTTP 20[01]/).count(), 3);
   }));
 
-  it("can be cancelled while it is being sent", () => asClient(async (page) => {
-    await page.route("**/v2/client/users/batch/invite", () => { /* an upload that never ends */ });
-    await choose(page, "slow.csv", csv(3));
+  it("tells how far an upload is, how fast and for how long, and can be cancelled", async () => {
+    const slow = await SlowLine.to(app.port);
+    const { page, close } = await visit(browser, slow);
+    await signIn(page, app.key);
+    await choose(page, "slow.csv", csv(400_000));
     await page.getByRole("button", { name: "Upload slow.csv" }).click();
-    await page.getByRole("progressbar").waitFor();
+    await page.getByText(/^\d+% · [\d.,]+ .?B of [\d.,]+ MB · [\d.,]+ .?B\/s · \d+ (s|min) left$/).waitFor();
+    assert.ok(await page.getByRole("progressbar").evaluate((bar) => /** @type {HTMLProgressElement} */ (bar).position > 0));
     await page.getByRole("button", { name: "Cancel the upload" }).click();
     await page.getByText("The upload was cancelled.").waitFor();
     await page.getByRole("button", { name: "Upload slow.csv" }).waitFor();
-    await page.unroute("**/v2/client/users/batch/invite");
-  }));
+    await close();
+    await slow.stop();
+    assert.ok(!(await app.call("GET", "/v2/batches")).batches.some((/** @type {any} */ it) => it.file.name === "slow.csv"));
+  });
+
+  it("is told by events, and asks where none come", async () => {
+    for (const hasEvents of [true, false]) {
+      app.command("client", "pause", "acme");
+      const { id } = await app.upload(csv(5));
+      const { page, close } = await visit(browser, app);
+      let events = 0;
+      await page.route("**/events", (route) => {
+        events += 1;
+        return hasEvents ? route.continue() : route.abort();
+      });
+      await signIn(page, app.key);
+      await page.goto(`${app.url}/#/batches/${id}`);
+      await page.getByText(/^Waiting:/).waitFor();
+      await until("events are asked for", async () => events > 0);
+      app.command("client", "resume", "acme");
+      await page.getByText("5 of 5 rows").waitFor();
+      await close();
+    }
+  });
 });

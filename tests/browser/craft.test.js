@@ -12,6 +12,12 @@ const FIRST_VIEW_BYTES = 100_000;
 const PHONE = { viewport: { width: 360, height: 740 } };
 const WALL = { viewport: { width: 2560, height: 1300 } };
 
+/** Where pictures of every view go, to be looked at. Those of the README are copied from there: `run --screenshots`. */
+const PICTURES = process.env.SCREENSHOTS ?? new URL("../../target/screenshots/", import.meta.url).pathname;
+
+/** @param {import("playwright-core").Page} page @param {string} name */
+const picture = (page, name) => page.screenshot({ path: `${PICTURES}/${name}.png` });
+
 describe("the page", () => {
   /** @type {App} */ let app;
   /** @type {Downstream} */ let downstream;
@@ -23,12 +29,12 @@ describe("the page", () => {
     downstream.refused = new Set(["7", "19", "23"]);
     app = await App.start({ downstream: downstream.port });
     browser = await launch();
-    done = (await app.upload(csv(60))).id;
+    done = (await app.uploadFile("spring.csv", csv(60))).id;
     await app.batch(done, (batch) => batch.status === "completed");
     for (const name of ["addresses", "invites"]) {
       await app.call("PATCH", `/ops/v1/dependencies/${name}`, { key: OPERATOR, body: '{"rate_per_second": 4}' });
     }
-    busy = (await app.upload(csv(900))).id;
+    busy = (await app.uploadFile("autumn.csv", csv(900))).id;
     await app.batch(busy, (batch) => batch.counts.completed > 0);
   });
   after(async () => {
@@ -73,8 +79,7 @@ describe("the page", () => {
           await open(page, path, heading);
           assert.deepEqual(await seriousFaults(page), [], name);
           assert.ok(await overflow(page) <= 0, `${name} is too wide`);
-          const file = `screenshots/${name}-${theme}${screen === PHONE ? "-360" : ""}.png`;
-          await page.screenshot({ path: new URL(file, import.meta.url).pathname, fullPage: screen === PHONE });
+          await picture(page, `${name}-${theme}${screen === PHONE ? "-360" : ""}`);
         }
         await close();
       }
@@ -89,14 +94,14 @@ describe("the page", () => {
       await page.getByRole("button", { name: "Retry 3 failed rows" }).click();
       await page.getByRole("dialog").getByText("The same from a shell").click();
       assert.deepEqual(await seriousFaults(page), []);
-      await page.screenshot({ path: new URL(`screenshots/dialog-${colorScheme}.png`, import.meta.url).pathname });
+      await picture(page, `dialog-${colorScheme}`);
       await page.keyboard.press("Escape");
       await page.getByRole("dialog").waitFor({ state: "detached" });
       await page.getByRole("link", { name: "Batches" }).click();
       await choose(page, "people.csv", `${csv(2).replace("first_name", "given name")}`);
       await page.getByText("This file would be refused").waitFor();
       assert.deepEqual(await seriousFaults(page), []);
-      await page.screenshot({ path: new URL(`screenshots/check-${colorScheme}.png`, import.meta.url).pathname });
+      await picture(page, `check-${colorScheme}`);
       await close();
     }
   });
