@@ -43,7 +43,7 @@ impl World {
         let owned = name.to_owned();
         let hash = [name.len() as u8 ^ name.as_bytes()[name.len() - 1]; 32];
         assert!(self.store.write(move |tx| clients::add(tx, &owned, hash, Some(rows_per_run))).expect("added"));
-        self.store.read(|c| clients::by_key_hash(c, hash, self.clock.now())).expect("read").expect("just added").client
+        self.store.read(|c| clients::by_key_hash(c, hash, Timestamp(0))).expect("read").expect("just added").client
     }
 
     fn batch(&self, client: i64, rows: u32) -> Batch {
@@ -435,7 +435,7 @@ fn a_cancelled_batch_ends_when_what_was_in_flight_has_settled() {
     assert_eq!(ended.status, BatchStatus::Cancelled);
     assert_eq!((ended.counts.completed, ended.counts.failed, ended.counts.cancelled), (1, 1, 8));
     let page = world.store.read(|c| {
-        let filter = Filter { status: Some(RowStatus::Cancelled), code: None };
+        let filter = Filter { status: Some(RowStatus::Cancelled), ..Filter::default() };
         rows::page(c, &world.get(key), filter, 0, 100)
     });
     let page = page.expect("a page");

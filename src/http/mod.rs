@@ -35,6 +35,7 @@ mod small_json;
 pub mod stuck;
 pub mod upload;
 pub mod webhooks;
+pub mod workflows;
 
 use std::sync::Arc;
 
@@ -86,44 +87,30 @@ impl Context {
 
 /// Everything that the server answers, problems included.
 pub fn routes(context: Context) -> BoxedFilter<(Response,)> {
-    let areas = health::routes(context.clone())
-        .or(upload::routes(context.clone()))
-        .unify()
-        .or(batches::routes(context.clone()))
-        .unify()
-        .or(rows::routes(context.clone()))
-        .unify()
-        .or(deletion::routes(context.clone()))
-        .unify()
-        .or(retry::routes(context.clone()))
-        .unify()
-        .or(errors::routes(context.clone()))
-        .unify()
-        .or(results::routes(context.clone()))
-        .unify()
-        .or(events::routes(context.clone()))
-        .unify()
-        .or(dispatch::routes(context.clone()))
-        .unify()
-        .or(limits::routes(context.clone()))
-        .unify()
-        .or(overview::routes(context.clone()))
-        .unify()
-        .or(session::routes(context.clone()))
-        .unify()
-        .or(clients::routes(context.clone()))
-        .unify()
-        .or(webhooks::routes(context.clone()))
-        .unify()
-        .or(audit::routes(context.clone()))
-        .unify()
-        .or(stuck::routes(context.clone()))
-        .unify()
-        .or(all_batches::routes(context))
-        .unify()
-        .or(page::routes())
-        .unify();
-    areas
+    let areas: [fn(Context) -> BoxedFilter<(Response,)>; 19] = [
+        health::routes,
+        upload::routes,
+        batches::routes,
+        rows::routes,
+        deletion::routes,
+        retry::routes,
+        errors::routes,
+        results::routes,
+        events::routes,
+        workflows::routes,
+        dispatch::routes,
+        limits::routes,
+        overview::routes,
+        session::routes,
+        clients::routes,
+        webhooks::routes,
+        audit::routes,
+        stuck::routes,
+        all_batches::routes,
+    ];
+    let answered =
+        areas.into_iter().fold(page::routes(), |others, area| area(context.clone()).or(others).unify().boxed());
+    answered
         .recover(|rejection: Rejection| async move { Ok::<_, Rejection>(answer::rejected(&rejection)) })
         .unify()
         .map(answer::finished)

@@ -13,6 +13,7 @@
 pub mod check;
 mod decode;
 mod encoding;
+pub mod example;
 pub mod finding;
 pub mod header;
 mod layout;

@@ -2,6 +2,10 @@
 //! away, and delete it.
 
 mod deletion;
+mod failures;
+mod results;
+mod retry;
+mod workflows;
 
 #[path = "../support/mod.rs"]
 mod support;

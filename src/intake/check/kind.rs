@@ -21,7 +21,7 @@ const REGEX_BYTES: usize = 1 << 20;
 /// So many values of an enum are told.
 const VALUES_TOLD: usize = 10;
 /// What examples show, and formats are tried on: its day can be taken for neither a month nor a year.
-const A_DATE: Date = civil::date(2026, 3, 31);
+pub(super) const A_DATE: Date = civil::date(2026, 3, 31);
 
 /// A compiled [`ColumnKind`].
 #[derive(Debug)]

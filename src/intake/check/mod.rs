@@ -9,7 +9,7 @@ mod postcode;
 use kind::Kind;
 
 use super::finding::{Fault, FindingCode};
-use crate::model::Column;
+use crate::model::{Column, ColumnKind};
 
 /// Why a column cannot be checked as configured; each names the key at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -57,6 +57,20 @@ pub fn compile(column: &Column) -> Result<Check, CompileError> {
         max_length: column.max_length,
         kind: Kind::compile(&column.kind)?,
     })
+}
+
+/// A postal code of the column's country, or of any.
+pub(super) fn example_postcode(column: &Column) -> String {
+    let country = match &column.kind {
+        ColumnKind::Postcode { country: Some(country) } => country,
+        _ => "GB",
+    };
+    postcode::Shape::of(country).map(|shape| shape.example.to_owned()).unwrap_or_default()
+}
+
+/// A date in this form, or as ISO 8601.
+pub(super) fn example_date(format: Option<&str>) -> String {
+    kind::A_DATE.strftime(format.unwrap_or("%Y-%m-%d")).to_string()
 }
 
 /// Whether a cell counts as empty.
@@ -108,7 +122,6 @@ pub(super) fn nul() -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::ColumnKind;
 
     fn check(kind: ColumnKind, required: bool, max_length: usize) -> Check {
         let column = Column { name: "x".into(), aliases: vec![], kind, required, unique: false, max_length };
