@@ -232,11 +232,12 @@ CREATE TABLE deliveries (
 CREATE INDEX deliveries_due ON deliveries (next_attempt_at) WHERE status = 'pending';
 CREATE INDEX deliveries_by_client ON deliveries (client, delivery);
 
--- Backups that were taken: what was deleted since may still be in them.
+-- Backups that were begun: what was deleted since may still be in them, also in those that broke off.
 CREATE TABLE backups (
-    backup  INTEGER PRIMARY KEY AUTOINCREMENT,
-    at      INTEGER NOT NULL,
-    place   TEXT NOT NULL
+    backup       INTEGER PRIMARY KEY AUTOINCREMENT,
+    at           INTEGER NOT NULL,
+    place        TEXT NOT NULL,
+    finished_at  INTEGER                                       -- whole and verified; NULL: under way, or broke off
 ) STRICT;
 
 -- Records that `on_invalid_row = "skip"` left out.
@@ -294,7 +295,8 @@ CREATE TABLE dependencies (
 CREATE TABLE processes (
     owner       INTEGER PRIMARY KEY,                           -- random per start
     kind        TEXT NOT NULL CHECK (kind IN ('server', 'command')),
-    started_at  INTEGER NOT NULL
+    started_at  INTEGER NOT NULL,
+    key_id      TEXT                                           -- the ring key that a server seals under
 ) STRICT;
 
 -- A proof for each key of the ring that sealed something, so that a start can tell a wrong key from a missing one.

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{Arc, PoisonError, RwLock, atomic::AtomicU64},
 };
 
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     intake::{Rules, check::CompileError},
     keys::{self, KeysError},
     model::{ClaimOwner, Workflow},
-    objects::Objects,
+    objects::{ObjectError, Objects},
     store::{
         Store, StoreError,
         dependencies::StoredLedger,
@@ -34,8 +34,6 @@ pub struct Appliance {
     pub clock: Clock,
     /// The database.
     pub store: Store,
-    /// The keys that wrap the batches' data keys.
-    pub ring: KeyRing,
     /// The secret that idempotency keys are derived with.
     pub identity: MacKey,
     /// The stored files.
@@ -56,6 +54,7 @@ pub struct Appliance {
     pub late_settles: AtomicU64,
     /// Uploads that are still to be cleared away.
     pub given_up: GivenUp,
+    ring: RwLock<Arc<KeyRing>>,
     /// `Idempotency-Key`s of uploads under way.
     pub keys_in_use: KeysInUse,
     rules: BTreeMap<String, Rules>,
@@ -63,7 +62,7 @@ pub struct Appliance {
 }
 
 /// The folder of stored files, where there is no bucket.
-const OBJECTS_FOLDER: &str = "objects";
+pub const OBJECTS_FOLDER: &str = "objects";
 /// The folder of what is sorted outside of memory.
 const SPOOL_FOLDER: &str = "spool";
 
@@ -78,7 +77,7 @@ pub enum OpenError {
     Keys(#[from] KeysError),
     /// The stored files.
     #[error("the stored files cannot be reached: {0}")]
-    Objects(#[from] crate::objects::ObjectError),
+    Objects(#[from] ObjectError),
     /// The columns of a workflow.
     #[error("the columns of a workflow cannot be checked: {0}")]
     Columns(#[from] CompileError),
@@ -88,6 +87,14 @@ pub enum OpenError {
     /// The dependencies or the templates of the steps.
     #[error(transparent)]
     Downstream(#[from] crate::downstream::DownstreamError),
+}
+
+/// The store of files that the configuration names.
+pub fn open_objects(config: &Config, runtime: &tokio::runtime::Handle) -> Result<Objects, ObjectError> {
+    match &config.objects {
+        config::Objects::Local => Objects::local(config.storage.data_dir.join(OBJECTS_FOLDER)),
+        config::Objects::Minio(settings) => Objects::minio(settings, runtime.clone()),
+    }
 }
 
 impl Appliance {
@@ -102,10 +109,7 @@ impl Appliance {
         let ring = keys::read_ring(&config)?;
         let store = Store::open(&config.storage.data_dir, config.database, clock.clone())?;
         let identity = keys::unlock(&store, &ring)?;
-        let objects = match &config.objects {
-            config::Objects::Local => Objects::local(config.storage.data_dir.join(OBJECTS_FOLDER))?,
-            config::Objects::Minio(settings) => Objects::minio(settings, runtime.clone())?,
-        };
+        let objects = open_objects(&config, runtime)?;
         let compiled = config.workflows.iter().map(|(name, workflow)| Ok((name.clone(), Rules::compile(workflow)?)));
         let rules = compiled.collect::<Result<BTreeMap<_, _>, CompileError>>()?;
         let work_bell = Bell::default();
@@ -126,7 +130,6 @@ impl Appliance {
             config,
             clock,
             store,
-            ring,
             identity,
             objects,
             downstream,
@@ -138,6 +141,7 @@ impl Appliance {
             closing: Closing::default(),
             late_settles: AtomicU64::new(0),
             given_up: GivenUp::default(),
+            ring: RwLock::new(Arc::new(ring)),
             keys_in_use: KeysInUse::default(),
             open_batches: OpenBatches::default(),
         }))
@@ -148,6 +152,17 @@ impl Appliance {
         self.rules.get(&workflow.name)
     }
 
+    /// The keys that wrap the batches' data keys. Whoever wraps something holds the ring until it is committed.
+    pub fn ring(&self) -> Arc<KeyRing> {
+        self.ring.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts another ring in place, and gives the one that was there.
+    pub fn change_ring(&self, ring: KeyRing) -> Arc<KeyRing> {
+        let mut held = self.ring.write().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut held, Arc::new(ring))
+    }
+
     /// Where large files' unique values are sorted.
     pub fn spool_dir(&self) -> PathBuf {
         self.config.storage.data_dir.join(SPOOL_FOLDER)
@@ -155,7 +170,7 @@ impl Appliance {
 
     /// The batch with this key in the database, with its data key open.
     pub fn open_batch(&self, batch: i64) -> Result<Arc<OpenBatch>, OpenBatchError> {
-        self.open_batches.get(&self.store, &self.ring, batch)
+        self.open_batches.get(&self.store, &self.ring(), batch)
     }
 
     /// Forgets a batch that was deleted.

@@ -43,13 +43,15 @@
 //! | [`store`] | the database: one file a table |
 //! | [`intake`], [`upload`] | a CSV's bytes to a verdict; a body to a batch |
 //! | [`extract`] | a stored file to rows |
-//! | [`dispatch`] | grants, claims, rescue |
+//! | [`dispatch`] | grants, claims, rescue; what a batch waits for, and until when |
 //! | [`downstream`] | one HTTP call: template, permit, gate, answer |
 //! | [`work`] | a row through its steps |
 //! | [`chores`] | what takes effect at once and is carried out piece by piece |
 //! | [`announce`] | a finished batch to its client's webhook |
+//! | [`retention`] | what goes by itself when it is old |
 //! | [`appliance`] | what all of these share in one process |
 //! | [`results`] | a batch as a CSV again |
+//! | [`backup`] | the whole of it to another place, and back |
 //! | [`access`], [`http`] | keys and tokens; the API |
 //! | [`cli`] | one file a command |
 //! | [`simulator`] | a downstream for demos and tests |
@@ -74,6 +76,7 @@
 pub mod access;
 pub mod announce;
 pub mod appliance;
+pub mod backup;
 pub mod bell;
 pub mod chores;
 pub mod cli;
@@ -91,6 +94,7 @@ pub mod keys;
 pub mod model;
 pub mod objects;
 pub mod results;
+pub mod retention;
 pub mod simulator;
 pub mod store;
 pub mod template;

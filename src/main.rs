@@ -2,14 +2,15 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::FromArgMatches;
 use dripfeed::cli::{self, Cli};
 
 fn main() -> ExitCode {
     // Reads the variable FAILPOINTS: where a test wants this process to die.
     #[cfg(feature = "failpoints")]
     let _scenario = fail::FailScenario::setup();
-    let cli = Cli::parse_from(cli::with_original_names(std::env::args_os()));
+    let matches = cli::command().get_matches_from(cli::with_original_names(std::env::args_os()));
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     match cli::run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -43,7 +43,7 @@ impl World {
         let owned = name.to_owned();
         let hash = [name.len() as u8 ^ name.as_bytes()[name.len() - 1]; 32];
         assert!(self.store.write(move |tx| clients::add(tx, &owned, hash, Some(rows_per_run))).expect("added"));
-        self.store.read(|c| clients::by_key_hash(c, hash, Timestamp(0))).expect("read").expect("just added").client
+        self.store.read(|c| clients::by_key_hash(c, hash, self.clock.now())).expect("read").expect("just added").client
     }
 
     fn batch(&self, client: i64, rows: u32) -> Batch {

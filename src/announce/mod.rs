@@ -54,7 +54,7 @@ const KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 const LONGEST_URL: usize = 2_000;
 
 /// What a client's signing secret is sealed as.
-fn sealed_as(client: i64) -> String {
+pub fn sealed_as(client: i64) -> String {
     format!("webhook:{client}")
 }
 
@@ -129,7 +129,7 @@ fn send(appliance: &Appliance, agent: &ureq::Agent, due: &Due) -> Result<Result<
         return Ok(Err(Refused::for_good("the client has no webhook any more")));
     };
     let sealed = WrappedKey { key_id: webhook.secret.key_id, sealed: webhook.secret.sealed };
-    let secret = match appliance.ring.unwrap_secret(&sealed, &sealed_as(due.client)) {
+    let secret = match appliance.ring().unwrap_secret(&sealed, &sealed_as(due.client)) {
         Ok(secret) => secret,
         // The key may be put back into the ring.
         Err(error) => return Ok(Err(Refused::unanswered(format!("the signing secret cannot be opened: {error}")))),

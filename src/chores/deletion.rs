@@ -6,6 +6,7 @@ use super::{AT_ONCE, Memory, retry};
 use crate::{
     appliance::Appliance,
     crash_point::crash_point,
+    objects::ObjectError,
     store::{
         StoreError,
         deletions::{self, Deletion},
@@ -16,6 +17,9 @@ use crate::{
 /// Free pages that one transaction gives back, and the pause behind each: whatever else is to be written goes between.
 const PAGES_AT_ONCE: u32 = 200;
 const PAUSE: Duration = Duration::from_millis(5);
+/// How often stored files to be removed are looked for, and how long a place for them is left alone that did not answer.
+const FILES_EVERY: Duration = Duration::from_millis(500);
+const FILES_AGAIN: Duration = Duration::from_secs(5);
 
 pub(super) fn carry_on(appliance: &Appliance, memory: &mut Memory) -> Result<(), StoreError> {
     let under_way = appliance.store.read(|connection| deletions::under_way(connection, AT_ONCE))?;
@@ -28,7 +32,7 @@ pub(super) fn carry_on(appliance: &Appliance, memory: &mut Memory) -> Result<(),
     }
     let mut done = Vec::new();
     for deletion in &under_way {
-        if remove_rows(appliance, deletion)? && remove_object(appliance, deletion)? {
+        if remove_rows(appliance, deletion)? && deletion.object.is_none() {
             done.push(deletion);
         }
     }
@@ -59,16 +63,39 @@ fn remove_rows(appliance: &Appliance, deletion: &Deletion) -> Result<bool, Store
     Ok(false)
 }
 
-/// Whether it is gone. A bucket may be out of reach; the next look tries again.
-fn remove_object(appliance: &Appliance, deletion: &Deletion) -> Result<bool, StoreError> {
-    let Some(object) = &deletion.object else { return Ok(true) };
-    if let Err(error) = appliance.objects.delete(object) {
-        tracing::warn!(batch = %deletion.id, %error, "the stored file of a deleted batch could not be removed yet");
-        return Ok(false);
+/// Removes the stored files of deleted batches until the appliance closes. A thread of its own: a bucket that is out of
+/// reach can let it wait for long.
+pub fn remove_files(appliance: &Appliance) {
+    let mut pause = FILES_EVERY;
+    while !appliance.closing.wait(pause) {
+        pause = match remove_files_now(appliance) {
+            Ok(()) => FILES_EVERY,
+            Err(error) => {
+                tracing::warn!(%error, "the stored file of a deleted batch could not be removed yet");
+                FILES_AGAIN
+            }
+        };
     }
-    let batch = deletion.batch;
-    appliance.store.write(move |tx| deletions::note_object_gone(tx, batch))?;
-    Ok(true)
+}
+
+fn remove_files_now(appliance: &Appliance) -> Result<(), FileError> {
+    for deletion in appliance.store.read(|connection| deletions::under_way(connection, AT_ONCE))? {
+        let Some(object) = &deletion.object else { continue };
+        appliance.objects.delete(object)?;
+        let batch = deletion.batch;
+        appliance.store.write(move |tx| deletions::note_object_gone(tx, batch))?;
+        appliance.chores_bell.ring();
+    }
+    Ok(())
+}
+
+/// Why a stored file is still there.
+#[derive(Debug, thiserror::Error)]
+enum FileError {
+    #[error(transparent)]
+    Objects(#[from] ObjectError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 fn give_back_room(appliance: &Appliance) -> Result<(), StoreError> {

@@ -1,19 +1,24 @@
 //! Chores: what takes effect at once and is carried out piece by piece behind that, so that no other write waits long.
 //!
-//! One thread does them all, in bounded transactions. What is to be done stands in the database, so whatever is broken
+//! One thread does all that is done to the database, in bounded transactions, and another what may wait for a bucket. What is to be done stands in the database, so whatever is broken
 //! off goes on at the next start, and what a command asked for is found by the next look.
 
 mod deletion;
 mod retry;
 
+pub use deletion::remove_files;
+
 use std::{collections::BTreeSet, time::Duration};
 
-use crate::{appliance::Appliance, store::StoreError};
+use crate::{
+    appliance::Appliance,
+    store::{StoreError, deletions},
+};
 
 /// How long the thread sleeps when nobody rings: commands ring no bell.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 /// Chores of a kind that one look takes on; the rest follow in the next.
-const AT_ONCE: u32 = 100;
+const AT_ONCE: u32 = 1_000;
 
 /// What this process remembers of chores between two looks.
 #[derive(Default)]
@@ -30,6 +35,21 @@ pub fn run(appliance: &Appliance) {
             tracing::error!(%error, "a chore could not be carried on; it is tried again by itself");
         }
         appliance.chores_bell.wait(LONGEST_SLEEP);
+    }
+}
+
+/// Carries deletions out to their end, for a command that has the data folder to itself. Whether all are: a stored file
+/// that cannot be reached stays for the next server.
+pub fn finish_deletions(appliance: &Appliance) -> Result<bool, StoreError> {
+    let mut memory = Memory::default();
+    let mut before = None;
+    loop {
+        look(appliance, &mut memory)?;
+        let left = appliance.store.read(deletions::count)?;
+        if left == 0 || before == Some(left) {
+            return Ok(left == 0);
+        }
+        before = Some(left);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use clap::Subcommand;
+use serde::Serialize;
 use serde_json::json;
 
 use super::{
@@ -13,6 +14,7 @@ use super::{
 };
 use crate::{
     extract::{self, Extracted},
+    http::batch_view::BatchView,
     model::{BatchId, BatchStatus, FailureCode},
     store::{
         Store, audit,
@@ -30,6 +32,10 @@ pub enum BatchCommand {
         /// Entries at most
         #[arg(long, default_value_t = 100)]
         limit: u32,
+        /// The `next` of an earlier page
+        #[arg(long, value_name = "ID")]
+        after: Option<BatchId>,
+        /// Print as the API's list
         #[arg(long)]
         json: bool,
     },
@@ -74,8 +80,10 @@ pub enum BatchCommand {
 impl BatchCommand {
     pub(super) fn run(self, config: Option<&Path>) -> Result<(), CliError> {
         match self {
-            Self::List { limit, json } => list(&open_store(config)?.1, limit, json),
-            Self::Show { id, json } => show(&find(&open_store(config)?.1, id)?, json),
+            Self::List { limit, after, json: true } => list_json(config, limit, after),
+            Self::List { limit, after, json: false } => list(&open_store(config)?.1, limit, after),
+            Self::Show { id, json: true } => show_json(config, id),
+            Self::Show { id, json: false } => show(&find(&open_store(config)?.1, id)?),
             Self::Run { id, manual_run: _ } => run(config, id),
             Self::Pause { id, reason } => {
                 let store = open_store(config)?.1;
@@ -119,12 +127,24 @@ fn find(store: &Store, id: BatchId) -> Result<Batch, CliError> {
     found.ok_or_else(|| CliError::Failed(format!("there is no batch {id}; `dripfeed batch list` shows all")))
 }
 
-fn list(store: &Store, limit: u32, json: bool) -> Result<(), CliError> {
-    let batches = store.read(|connection| batches::page(connection, None, None, limit))?;
-    if json {
-        let batches: Vec<_> = batches.iter().map(as_json).collect();
-        return output::json(&json!({ "batches": batches }));
-    }
+/// As the API lists batches for an operator.
+#[derive(Serialize)]
+struct BatchList {
+    batches: Vec<BatchView>,
+    next: Option<BatchId>,
+}
+
+/// What is sealed of a batch is shown too, so that the JSON needs the keys, and not just the database.
+fn list_json(config: Option<&Path>, limit: u32, after: Option<BatchId>) -> Result<(), CliError> {
+    let open = OpenForCommand::open(config)?;
+    let appliance = &open.appliance;
+    let batches = appliance.store.read(|connection| batches::page(connection, None, after, limit))?;
+    let next = batches.last().filter(|_| batches.len() == limit as usize).map(|batch| batch.id);
+    output::json(&BatchList { batches: BatchView::all(appliance, batches, true)?, next })
+}
+
+fn list(store: &Store, limit: u32, after: Option<BatchId>) -> Result<(), CliError> {
+    let batches = store.read(|connection| batches::page(connection, None, after, limit))?;
     let rows: Vec<Vec<String>> = batches
         .iter()
         .map(|batch| {
@@ -142,13 +162,20 @@ fn list(store: &Store, limit: u32, json: bool) -> Result<(), CliError> {
         })
         .collect();
     output::table(&["BATCH", "CLIENT", "STATUS", "ROWS", "PENDING", "COMPLETED", "FAILED", "CREATED"], &rows);
+    if let Some(last) = batches.last().filter(|_| batches.len() == limit as usize) {
+        println!("older batches: --after {}", last.id);
+    }
     Ok(())
 }
 
-fn show(batch: &Batch, json: bool) -> Result<(), CliError> {
-    if json {
-        return output::json(&as_json(batch));
-    }
+/// As the API shows it to an operator.
+fn show_json(config: Option<&Path>, id: BatchId) -> Result<(), CliError> {
+    let open = OpenForCommand::open(config)?;
+    let batch = find(&open.appliance.store, id)?;
+    output::json(&BatchView::of(&open.appliance, batch, true)?)
+}
+
+fn show(batch: &Batch) -> Result<(), CliError> {
     let counts = &batch.counts;
     println!("{}  {} of {}", batch.id, batch.workflow, batch.client_name);
     println!("status     {}", shown_status(batch));
@@ -166,22 +193,6 @@ fn show(batch: &Batch, json: bool) -> Result<(), CliError> {
 fn shown_status(batch: &Batch) -> String {
     let flag = if batch.paused_at.is_some() { " (paused)" } else { "" };
     format!("{}{flag}", batch.status.as_str())
-}
-
-fn as_json(batch: &Batch) -> serde_json::Value {
-    json!({
-        "id": batch.id,
-        "client": batch.client_name,
-        "workflow": batch.workflow,
-        "status": batch.status.as_str(),
-        "paused": batch.paused_at.is_some(),
-        "counts": batch.counts,
-        "skipped": batch.skipped,
-        "created_at": batch.created_at,
-        "extracted_at": batch.extracted_at,
-        "finished_at": batch.finished_at,
-        "error": batch.error.as_ref().map(|(code, message)| json!({ "code": code, "message": message })),
-    })
 }
 
 /// Puts the batch's failed rows back, all of them before it returns; a server beside it works them as they come.

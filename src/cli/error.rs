@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{appliance::OpenError, config::ConfigError, keys::KeysError, store::StoreError};
+use crate::{appliance::OpenError, backup::BackupError, config::ConfigError, keys::KeysError, store::StoreError};
 
 /// The error of a command. Its exit status is a contract: 1 failed, 2 wrong usage or configuration.
 #[derive(Debug)]
@@ -54,6 +54,16 @@ impl From<OpenError> for CliError {
             OpenError::Downstream(error) => Self::Unusable(error.to_string()),
             error @ OpenError::Columns(_) => Self::Unusable(error.to_string()),
             error @ (OpenError::Objects(_) | OpenError::Folder(_)) => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<BackupError> for CliError {
+    fn from(error: BackupError) -> Self {
+        match error {
+            BackupError::Keys(error) => error.into(),
+            error @ (BackupError::NoBucket | BackupError::Bucket(_)) => Self::Unusable(error.to_string()),
+            error => Self::Failed(error.to_string()),
         }
     }
 }

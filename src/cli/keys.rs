@@ -1,48 +1,142 @@
-//! `dripfeed keys`: make and list encryption keys.
+//! `dripfeed keys`: make and list encryption keys, and bring everything under a new one.
 
 use std::path::Path;
 
 use clap::Subcommand;
-use serde_json::json;
+use serde::Serialize;
 
-use super::{error::CliError, output};
-use crate::{config::Config, crypto::KeyRing, keys};
+use super::{deed::deed, error::CliError, open::open_store, output, serve};
+use crate::{
+    config::Config,
+    crypto::KeyRing,
+    keys::{self, rotation},
+    store::{Store, audit, stuck},
+};
+
+const GENERATE_EXAMPLES: &str = "\
+Examples:
+  dripfeed keys generate --id k2                                          one line, for the key file
+  (dripfeed keys generate --id k2; cat data/keys) > keys.new && chmod 600 keys.new && mv keys.new data/keys";
+
+const ROTATE_EXAMPLES: &str = "\
+How to rotate:
+  1. put a new key first in the key file (`dripfeed keys generate --id k2`); the old ones stay below it
+  2. let a running server take it: kill -HUP its process
+  3. dripfeed keys rotate
+  4. remove the lines of the keys that are not needed any more, and send SIGHUP again
+
+Keep the old keys with the backups that were taken before: those need them.";
 
 /// The subcommands of `keys`.
 #[derive(Debug, Subcommand)]
 pub enum KeysCommand {
     /// Print a new key as a line of a key file
+    #[command(after_help = GENERATE_EXAMPLES)]
     Generate {
         /// Its id; no two keys of a file have the same
         #[arg(long, default_value = "k1")]
         id: String,
+        /// Print id and line as JSON
+        #[arg(long)]
+        json: bool,
     },
     /// List the ids of the configured keys; the first one seals
     List {
+        /// Print as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Wrap every batch's data key, and every secret, under the first key
+    #[command(after_help = ROTATE_EXAMPLES)]
+    Rotate {
+        /// Print what was done as JSON
         #[arg(long)]
         json: bool,
     },
 }
 
+#[derive(Serialize)]
+struct Generated<'a> {
+    id: &'a str,
+    line: &'a str,
+}
+
+#[derive(Serialize)]
+struct Keys {
+    keys: Vec<Key>,
+}
+
+#[derive(Serialize)]
+struct Key {
+    id: String,
+    /// Whether it is the one that seals.
+    seals: bool,
+}
+
 impl KeysCommand {
     pub(super) fn run(self, config: Option<&Path>) -> Result<(), CliError> {
         match self {
-            Self::Generate { id } => {
+            Self::Generate { id, json } => {
                 let line = KeyRing::generate_line(&id)
                     .map_err(|_| CliError::Unusable("a key's id is letters, digits, `-`, `_` or `.`".into()))?;
+                if json {
+                    return output::json(&Generated { id: &id, line: line.as_str() });
+                }
                 println!("{}", line.as_str());
                 Ok(())
             }
             Self::List { json } => {
                 let ring = keys::read_ring(&Config::load(config)?)?;
+                let keys = ring.ids().enumerate().map(|(at, id)| Key { id: id.to_owned(), seals: at == 0 }).collect();
+                let keys = Keys { keys };
                 if json {
-                    return output::json(&json!({ "keys": ring.ids().collect::<Vec<_>>() }));
+                    return output::json(&keys);
                 }
-                for (at, id) in ring.ids().enumerate() {
-                    println!("{id}{}", if at == 0 { "  (seals)" } else { "" });
+                for key in keys.keys {
+                    println!("{}{}", key.id, if key.seals { "  (seals)" } else { "" });
                 }
                 Ok(())
             }
+            Self::Rotate { json } => rotate(config, json),
         }
     }
+}
+
+fn rotate(config: Option<&Path>, json: bool) -> Result<(), CliError> {
+    let (config, store) = open_store(config)?;
+    let ring = keys::read_ring(&config)?;
+    keys::unlock(&store, &ring)?;
+    server_must_know(&config, &store, ring.first_id())?;
+    let rotated = rotation::rotate(&store, &ring)?;
+    let noted = deed("keys.rotate", rotated.key.clone(), None);
+    store.write(move |tx| audit::note(tx, &noted))?;
+    if json {
+        return output::json(&rotated);
+    }
+    println!(
+        "everything is under `{}`: wrapped {} batches and {} secrets anew",
+        rotated.key, rotated.batches, rotated.secrets
+    );
+    if rotated.not_needed.is_empty() {
+        println!("every key of the file is needed");
+    } else {
+        println!("not needed any more: {}", rotated.not_needed.join(", "));
+        println!("remove their lines from the key file, and keep them with the backups that were taken before");
+    }
+    Ok(())
+}
+
+/// A server that goes on sealing under an old key would lose what it seals as soon as that key is gone, and one that has
+/// not got the new key could open nothing any more.
+fn server_must_know(config: &Config, store: &Store, key: &str) -> Result<(), CliError> {
+    if serve::lock(&config.storage.data_dir).is_ok() {
+        return Ok(());
+    }
+    if store.read(stuck::noted_key)?.as_deref() == Some(key) {
+        return Ok(());
+    }
+    Err(CliError::Failed(format!(
+        "the running server does not seal under `{key}` yet: send it SIGHUP (kill -HUP), so that it takes the changed key \
+         file, and run this again; nothing was changed"
+    )))
 }

@@ -1,18 +1,25 @@
 //! The command line: one file a command, all of them thin.
 
 pub mod audit;
+pub mod backup;
 pub mod batch;
 pub mod client;
+pub mod completions;
 mod deed;
 pub mod demo;
 pub mod dispatch;
+pub mod doctor;
 pub mod error;
+mod examples;
+pub mod healthcheck;
 pub mod init;
 pub mod keys;
 mod open;
 pub mod operator;
 mod original;
 mod output;
+pub mod purge;
+pub mod restore;
 pub mod row;
 pub mod serve;
 pub mod show_config;
@@ -23,6 +30,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 pub use error::CliError;
+pub use examples::command;
 pub use original::with_original_names;
 
 /// Feeds the rows of big CSV files through rate-limited APIs: nothing lost, nothing done twice, never too fast.
@@ -63,6 +71,12 @@ enum Command {
         #[command(subcommand)]
         command: client::ClientCommand,
     },
+    Backup(backup::Backup),
+    Restore(restore::Restore),
+    Purge(purge::Purge),
+    Doctor(doctor::Doctor),
+    Healthcheck(healthcheck::Healthcheck),
+    Completions(completions::Completions),
     /// Add, list and remove operators by name
     Operator {
         #[command(subcommand)]
@@ -70,7 +84,7 @@ enum Command {
     },
     /// Tell who did what
     Audit(audit::Audit),
-    /// Make and list encryption keys
+    /// Make, list and rotate encryption keys
     Keys {
         #[command(subcommand)]
         command: keys::KeysCommand,
@@ -93,6 +107,12 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Row { command } => command.run(config),
         Command::Stuck(stuck) => stuck.run(config),
         Command::Client { command } => command.run(config),
+        Command::Backup(backup) => backup.run(config),
+        Command::Restore(restore) => restore.run(config),
+        Command::Purge(purge) => purge.run(config),
+        Command::Doctor(doctor) => doctor.run(config),
+        Command::Healthcheck(healthcheck) => healthcheck.run(config),
+        Command::Completions(completions) => completions.run(),
         Command::Operator { command } => command.run(config),
         Command::Audit(audit) => audit.run(config),
         Command::Keys { command } => command.run(config),

@@ -30,6 +30,7 @@ use crate::{
     },
     extract,
     http::{self, Context, listen},
+    keys, retention,
     store::stuck::{self, Lost, ProcessKind},
     upload,
     work::pool::Pool,
@@ -97,6 +98,7 @@ impl Server {
             .block_on(TcpListener::bind(listen))
             .map_err(|error| CliError::Failed(format!("cannot listen on {listen}: {error}")))?;
         clear_away(&appliance)?;
+        keys::note_sealing_key(&appliance)?;
         let mut server = Self {
             dispatcher: Arc::new(Dispatcher::default()),
             appliance,
@@ -127,7 +129,9 @@ impl Server {
         })?;
         self.spawn("extract", extract::runner::run)?;
         self.spawn("chores", |appliance| chores::run(appliance))?;
+        self.spawn("files", |appliance| chores::remove_files(appliance))?;
         self.spawn("announce", announce::watch)?;
+        self.spawn("retention", |appliance| retention::watch(appliance))?;
         self.spawn("clear-away", |appliance| upload::clear_away(appliance))?;
         if self.appliance.config.workers.auto_rescue {
             self.spawn("rescue", |appliance| rescue::watch(appliance))?;
@@ -154,6 +158,7 @@ impl Server {
         let address = self.address()?;
         tracing::info!(%address, "serving");
         let routes = http::routes(Context::new(self.appliance.clone(), self.dispatcher.clone()));
+        self.runtime.spawn(take_changed_keys(self.appliance.clone()));
         let drain = self.appliance.config.workers.drain;
         let appliance = self.appliance.clone();
         let ended = async move {
@@ -217,7 +222,8 @@ fn clear_away(appliance: &Appliance) -> Result<(), CliError> {
     Ok(())
 }
 
-fn lock(data_dir: &Path) -> Result<File, CliError> {
+/// Makes this process the only one that serves, or replaces, what is in the data folder.
+pub(super) fn lock(data_dir: &Path) -> Result<File, CliError> {
     std::fs::create_dir_all(data_dir)?;
     let file = File::options().create(true).truncate(false).write(true).open(data_dir.join(LOCK_FILE))?;
     flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
@@ -227,6 +233,22 @@ fn lock(data_dir: &Path) -> Result<File, CliError> {
         ))
     })?;
     Ok(file)
+}
+
+/// At each SIGHUP.
+async fn take_changed_keys(appliance: Arc<Appliance>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+        tracing::error!("SIGHUP cannot be heard: a changed key file is taken at the next start");
+        return;
+    };
+    while hangup.recv().await.is_some() {
+        let appliance = appliance.clone();
+        let reloaded = tokio::task::spawn_blocking(move || keys::reload(&appliance)).await;
+        if let Ok(Err(error)) = reloaded {
+            tracing::error!(%error, "the changed key ring cannot be used; the one before stays in use");
+        }
+    }
 }
 
 async fn signalled() {

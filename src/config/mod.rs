@@ -7,6 +7,7 @@ mod backup;
 mod dependencies;
 mod network;
 mod reader;
+mod retention;
 mod secret;
 mod server;
 mod show;
@@ -25,6 +26,7 @@ pub use backup::Backup;
 pub use network::Network;
 use reader::Section;
 pub use reader::{Env, Fault};
+pub use retention::Retention;
 pub use secret::Secret;
 pub use server::{Access, Encryption, Limits, Log, Objects, Server, Storage};
 pub use show::show;
@@ -75,6 +77,8 @@ pub struct Config {
     pub uploads: Uploads,
     /// `[backup]`
     pub backup: Backup,
+    /// `[retention]`
+    pub retention: Retention,
     /// `[dependencies.NAME]`
     pub dependencies: BTreeMap<String, Dependency>,
     /// `[workflows.NAME]`
@@ -134,6 +138,7 @@ impl Config {
             workers: Workers::read(root.section("workers")),
             uploads: Uploads::read(root.section("uploads")),
             backup: Backup::read(root.section("backup")),
+            retention: Retention::read(root.section("retention")),
             workflows: workflows::read(root.named_sections("workflows"), &dependencies),
             dependencies,
         };

@@ -133,6 +133,11 @@ impl Encryption {
         Self { key_file, keys }
     }
 
+    /// Whether the keys are the environment's, and no file's.
+    pub fn is_from_environment(&self) -> bool {
+        self.keys.is_some()
+    }
+
     /// The text of the key ring.
     pub fn read_keys(&self) -> io::Result<Zeroizing<String>> {
         match &self.keys {

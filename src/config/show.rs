@@ -61,6 +61,16 @@ pub fn show(config: &Config) -> String {
             ],
         ),
         ("backup", vec![("keep", Value::from(show_duration(config.backup.keep)))]),
+        (
+            "retention",
+            vec![
+                (
+                    "finished_batches",
+                    Value::from(config.retention.finished_batches.map_or_else(|| "never".to_owned(), show_duration)),
+                ),
+                ("audit", Value::from(show_duration(config.retention.audit))),
+            ],
+        ),
         ("uploads", vec![("at_once", Value::from(config.uploads.at_once as i64))]),
     ];
     for (name, settings) in sections {

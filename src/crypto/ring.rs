@@ -122,10 +122,21 @@ impl KeyRing {
         self.open(&named(Purpose::Secret, name), wrapped)
     }
 
-    /// Something to keep beside the data for each key of the ring: [`KeyRing::verify_proof`] then tells at the next
-    /// start whether the key with this id still has the same bytes, before anything depends on it.
-    pub fn proofs(&self) -> impl Iterator<Item = WrappedKey> {
-        self.keys.iter().map(|key| key.wrap(&named(Purpose::Proof, &key.id), &[]))
+    /// Something to keep beside what the first key seals: [`KeyRing::verify_proof`] then tells at the next start whether
+    /// the key with this id still has the same bytes, before anything depends on it.
+    pub fn first_proof(&self) -> WrappedKey {
+        let key = self.first();
+        key.wrap(&named(Purpose::Proof, &key.id), &[])
+    }
+
+    /// The same data key of a batch, wrapped under the first key.
+    pub fn rewrap(&self, wrapped: &WrappedKey, batch: BatchId) -> Result<WrappedKey, OpenError> {
+        Ok(self.wrap(&self.unwrap(wrapped, batch)?, batch))
+    }
+
+    /// The same secret, sealed under the first key.
+    pub fn rewrap_secret(&self, wrapped: &WrappedKey, name: &str) -> Result<WrappedKey, OpenError> {
+        Ok(self.wrap_secret(name, &self.unwrap_secret(wrapped, name)?))
     }
 
     /// Whether the key with the proof's id is the one that made it.

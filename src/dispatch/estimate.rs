@@ -18,7 +18,7 @@ const EXTRACTED_PER_SECOND: f64 = 20_000.0;
 const LONGEST: Duration = Duration::from_secs(3_650 * 24 * 3_600);
 
 /// When a batch will be done, and what bounds it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Estimate {
     /// When its last row will have ended.
     pub finished_at: Timestamp,
@@ -86,6 +86,8 @@ impl Queued {
 /// An end, in seconds from now, and what it is bound by.
 struct Bound {
     ends_after: f64,
+    /// So much of it is no work.
+    waits: f64,
     reason: String,
 }
 
@@ -109,9 +111,13 @@ impl Scene {
         self.add_neighbours(&mut calls, batch, batch.rows() + rows_ahead, alone)?;
         let called = self.slowest(&calls, start);
 
-        let mut last = called
-            .into_iter()
-            .fold(granted, |last, bound| if bound.ends_after > last.ends_after { bound } else { last });
+        // A run that is waited for at the beginning is not what takes so long where the calls take longer.
+        let calls_take = called.as_ref().map_or(0.0, |bound| bound.ends_after - start);
+        let mut last = match called {
+            Some(called) if called.ends_after > granted.ends_after => called,
+            Some(called) if calls_take > granted.waits => Bound { ends_after: granted.ends_after, ..called },
+            _ => granted,
+        };
         if rows_ahead > 0 {
             last.reason.push_str(&format!("; {rows_ahead} rows of older batches go first"));
         }
@@ -188,7 +194,7 @@ impl Scene {
                 }
                 _ => format!("{name} allows {} a second", counted(pace.per_second, "call")),
             };
-            Some(Bound { ends_after: start.max(opens) + takes, reason })
+            Some(Bound { ends_after: start.max(opens) + takes, waits: opens, reason })
         };
         calls.iter().filter_map(bound).max_by(|a, b| a.ends_after.total_cmp(&b.ends_after))
     }
@@ -204,10 +210,9 @@ impl Scene {
             at_hand = 0;
         }
         let wanted = (batch.pending + pending_ahead).saturating_sub(at_hand);
-        let reason =
-            format!("client limit: {} a run, a run every {}", counted(batch.limit.into(), "row"), told(self.every));
+        let every_told = told(self.every);
         if wanted == 0 {
-            return Some(Bound { ends_after: start, reason });
+            return Some(Bound { ends_after: start, waits: 0.0, reason: "its rows are granted already".to_owned() });
         }
         let limit = u64::from(batch.limit);
         let runs = wanted.checked_next_multiple_of(limit)? / limit;
@@ -215,7 +220,12 @@ impl Scene {
         let last_run = next + (runs - 1) as f64 * every;
         let calls = self.calls_of(&batch.workflow, in_the_last)?;
         let work = calls.iter().filter_map(|(name, calls)| Some(calls / self.dependencies.get(name)?.per_second));
-        Some(Bound { ends_after: last_run.max(start) + work.fold(0.0, f64::max), reason })
+        let reason = match runs {
+            1 => format!("the next dispatch run has to grant its rows, one comes every {every_told}"),
+            _ => format!("client limit: {} a run, a run every {every_told}", counted(batch.limit.into(), "row")),
+        };
+        let ends_after = last_run.max(start) + work.fold(0.0, f64::max);
+        Some(Bound { ends_after, waits: (last_run - start).max(0.0), reason })
     }
 
     fn every_seconds(&self) -> f64 {
@@ -284,6 +294,13 @@ mod tests {
         let scene = scene(std::slice::from_ref(&mine));
         // 100 now, 500 in 40 s, 500 in 100 s, and the last 100 in 160 s, which take 5 s more.
         assert_eq!(of(&scene, &mine), (165, "client limit: 500 rows a run, a run every 60 s".to_owned()));
+        let once = Queued { pending: 150, ..mine.clone() };
+        let reason = "the next dispatch run has to grant its rows, one comes every 60 s";
+        assert_eq!(of(&scene, &once), (43, reason.to_owned()));
+        let mut slow = scene.clone();
+        slow.dependencies.insert("invites".to_owned(), Pace { per_second: 10.0, closed: None });
+        let more = Queued { pending: 600, ..mine.clone() };
+        assert_eq!(of(&slow, &more), (90, "invites allows 10 calls a second".to_owned()), "the calls take longer");
         let nothing = Queued { limit: 0, granted: 0, ..mine.clone() };
         assert_eq!(scene.estimate(&nothing, None), None);
         let late = Scene { last_run: Some(NOW.before(Duration::from_secs(600))), ..scene.clone() };

@@ -104,7 +104,7 @@ fn not_before(appliance: &Appliance, batch: &Batch, now: Timestamp) -> Result<Op
         return Ok(batch.next_attempt_at.filter(|_| batch.status == BatchStatus::Pending));
     }
     Ok(match waiting::next_step(appliance, batch, now)? {
-        Next::Later(at) => Some(at),
+        Next::Later { at, .. } => Some(at),
         Next::At(_) | Next::Nothing => None,
     })
 }

@@ -15,7 +15,7 @@ use crate::{
 const EVERY: Duration = Duration::from_secs(5);
 
 /// What was freed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub struct Freed {
     /// Rows that are `pending` again.
     pub rows: usize,

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// What came of asking for a run, as the API tells it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
 pub struct DispatchAnswer {
     /// `granted`, `already_running`, `too_early` or `paused`.
     pub outcome: &'static str,

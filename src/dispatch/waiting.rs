@@ -74,7 +74,12 @@ fn of_queued(appliance: &Appliance, batch: &Batch, now: Timestamp) -> Result<Opt
     }
     let step = match next_step(appliance, batch, now)? {
         Next::At(step) => step,
-        Next::Later(at) => return Ok(Some(format!("its rows are tried again, the first at {}", at.told(now)))),
+        Next::Later { at, step } => {
+            let shut = appliance.downstream.obstacle(&batch.workflow, step);
+            let shut = shut.filter(|(_, wait)| matches!(wait.why, WaitReason::Gate(_)));
+            let again = || format!("its rows are tried again, the first at {}", at.told(now));
+            return Ok(Some(shut.map_or_else(again, |(dependency, wait)| obstacle(&dependency, wait, now))));
+        }
         Next::Nothing => return Ok(None),
     };
     if let Some(grant) = grant(appliance, batch, now)? {
@@ -95,8 +100,13 @@ fn because(reason: Option<&str>) -> String {
 pub(super) enum Next {
     /// At this step, as soon as it is claimed.
     At(usize),
-    /// All that are left wait for another try, the first until then.
-    Later(Timestamp),
+    /// All that are left wait for another try.
+    Later {
+        /// The first one until then.
+        at: Timestamp,
+        /// At this step.
+        step: usize,
+    },
     /// None is left.
     Nothing,
 }
@@ -108,13 +118,13 @@ pub(super) fn next_step(appliance: &Appliance, batch: &Batch, now: Timestamp) ->
         let due = appliance.store.read(|connection| claims::first_due(connection, batch.batch, step as u32))?;
         match due {
             Some(at) if at <= now => return Ok(Next::At(step)),
-            Some(at) => first = Some(first.map_or(at, |first: Timestamp| first.min(at))),
+            Some(at) => first = Some(first.map_or((at, step), |first: (Timestamp, usize)| first.min((at, step)))),
             None => {}
         }
     }
     Ok(match first {
         _ if batch.next_row <= batch.counts.total => Next::At(0),
-        Some(at) => Next::Later(at),
+        Some((at, step)) => Next::Later { at, step },
         None => Next::Nothing,
     })
 }

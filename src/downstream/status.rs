@@ -4,7 +4,7 @@ use super::lane::Lane;
 use crate::model::Timestamp;
 
 /// One dependency, as it is now.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, schemars::JsonSchema)]
 pub struct DependencyStatus {
     /// Its name.
     pub name: String,
@@ -23,7 +23,7 @@ pub struct DependencyStatus {
 }
 
 /// A gate, as it is now.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub struct GateStatus {
     /// Whether requests pass freely.
     pub open: bool,

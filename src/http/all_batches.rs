@@ -1,5 +1,6 @@
 //! `GET /ops/v1/batches`: everybody's batches.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use warp::{Filter as _, filters::BoxedFilter, http::StatusCode, reply::Response};
 
@@ -7,7 +8,7 @@ use super::{
     Context,
     answer::{Answer, answer, blocking, json},
     batch_view::BatchView,
-    batches::Paging,
+    batches::{LARGEST_LIMIT, Paging},
     problem::{Problem, ProblemCode},
     request::{Request, request},
 };
@@ -20,20 +21,26 @@ use crate::{
 };
 
 /// A page of everybody's batches; it may be short while `next` is not null.
-#[derive(Serialize)]
-struct AllBatches {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct AllBatches {
     /// Newest first.
     batches: Vec<BatchView>,
     /// The cursor of the next page.
     next: Option<BatchId>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Query {
+pub(super) struct Query {
+    /// Only this client's.
     client: Option<String>,
+    /// Only those with this status.
+    #[schemars(with = "Option<BatchStatus>")]
     status: Option<String>,
+    /// Entries at most; 100 by default.
+    #[schemars(range(min = 1, max = LARGEST_LIMIT))]
     limit: Option<u32>,
+    /// The `next` of an earlier page.
     after: Option<String>,
 }
 

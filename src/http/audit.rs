@@ -1,12 +1,13 @@
 //! `GET /ops/v1/audit`: who did what, when, from where and why.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
 
 use super::{
     Context,
     answer::{Answer, answer, blocking, json},
-    batches::Paging,
+    batches::{LARGEST_LIMIT, Paging},
     problem::{Problem, ProblemCode},
     request::{Request, request},
 };
@@ -19,7 +20,7 @@ use crate::{
 };
 
 /// A page of the audit.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct AuditList {
     /// Newest first.
     pub entries: Vec<Entry>,
@@ -36,11 +37,16 @@ impl AuditList {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Query {
+pub(super) struct Query {
+    /// Only what is not older: RFC 3339.
+    #[schemars(with = "Option<Timestamp>")]
     since: Option<String>,
+    /// Entries at most; 100 by default.
+    #[schemars(range(min = 1, max = LARGEST_LIMIT))]
     limit: Option<u32>,
+    /// The `next` of an earlier page.
     after: Option<String>,
 }
 

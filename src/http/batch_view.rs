@@ -1,5 +1,6 @@
 //! A batch, as every call shows it.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
@@ -8,17 +9,18 @@ use crate::{
         estimate::Estimate,
         outlook::{Look, Outlook},
     },
-    model::{BatchId, Counts, Timestamp},
+    model::{BatchId, BatchStatus, Counts, Timestamp},
     store::{StoreError, batches::Batch, retries},
 };
 
 /// A batch, as the API shows it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct BatchView {
     id: BatchId,
     #[serde(skip_serializing_if = "Option::is_none")]
     client: Option<String>,
     workflow: String,
+    #[schemars(with = "BatchStatus")]
     status: &'static str,
     paused: bool,
     counts: Counts,
@@ -37,30 +39,30 @@ pub struct BatchView {
 }
 
 /// The uploaded file, inflated.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-struct FileView {
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub(super) struct FileView {
     name: Option<String>,
     bytes: u64,
     sha256: String,
 }
 
 /// How far a retry is.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-struct RetryingView {
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub(super) struct RetryingView {
     /// Rows that it has put back to `pending` so far.
     rows: u32,
 }
 
 /// Why a batch failed, or the last thing that its extraction stumbled over.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-struct BatchErrorView {
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub(super) struct BatchErrorView {
     code: String,
     message: String,
 }
 
 /// Where to look further: paths on this server.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-struct Links {
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub(super) struct Links {
     #[serde(rename = "self")]
     this: String,
     rows: String,

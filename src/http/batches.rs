@@ -1,5 +1,6 @@
 //! Batches: look at them, pause, resume, cancel.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
 
@@ -21,17 +22,18 @@ pub const DEFAULT_LIMIT: u32 = 100;
 /// The largest page.
 pub const LARGEST_LIMIT: u32 = 1_000;
 
-#[derive(Serialize)]
-struct BatchList {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct BatchList {
     batches: Vec<BatchView>,
     next: Option<BatchId>,
 }
 
 /// `?limit=&after=` of a list.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Paging {
-    /// Entries at most.
+    /// Entries at most; 100 by default.
+    #[schemars(range(min = 1, max = LARGEST_LIMIT))]
     pub limit: Option<u32>,
     /// The `next` of an earlier page.
     pub after: Option<String>,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use warp::{
     Filter,
@@ -34,7 +35,7 @@ pub const OLD_KEY_WORKS_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 pub const OLD_KEY_WORKS_AT_MOST: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
 /// A client, as operators see it. Of its keys only hashes are kept.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct ClientView {
     /// Its name.
     name: String,
@@ -91,7 +92,7 @@ impl ClientView {
 }
 
 /// A page of clients.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct ClientList {
     /// By name.
     pub clients: Vec<ClientView>,
@@ -100,7 +101,7 @@ pub struct ClientList {
 }
 
 /// A client's key, told this once.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct NewKey {
     /// The client.
     pub name: String,
@@ -112,18 +113,18 @@ pub struct NewKey {
 }
 
 /// A client to be added.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct NewClient {
+pub(super) struct NewClient {
     name: String,
     #[serde(default)]
     rows_per_run: Option<u32>,
 }
 
 /// What is changed of a client. `"rows_per_run": null` goes back to the configured default.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct ClientChange {
+pub(super) struct ClientChange {
     #[serde(default, deserialize_with = "said")]
     rows_per_run: Option<Option<u32>>,
     #[serde(default)]
@@ -133,9 +134,9 @@ struct ClientChange {
 }
 
 /// How long the old key stays good.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Rotation {
+pub(super) struct Rotation {
     #[serde(default)]
     old_key_works_for: Option<String>,
 }

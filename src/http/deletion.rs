@@ -1,11 +1,11 @@
 //! `DELETE /v2/batches/ID`: a finished batch is gone for good, and a receipt says so.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
 
 use super::{
     Context,
-    access::Caller,
     answer::{Answer, answer, blocking, json},
     problem::{Problem, ProblemCode},
     request::{Request, request},
@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// What is left to say of a batch that was deleted.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct ReceiptView {
     /// The batch's name. Nothing is found under it any more.
     id: BatchId,
@@ -39,7 +39,7 @@ impl From<Receipt> for ReceiptView {
 }
 
 /// How far a deletion is: its batch is gone already, what nobody can read any more goes behind it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct DeletionView {
     /// The name that the batch had.
     id: BatchId,
@@ -67,10 +67,7 @@ async fn delete(id: BatchId, request: Request) -> Answer {
     let receipt = blocking(move || {
         let (appliance, caller) = (request.appliance(), request.caller()?);
         let batch = caller.batch(appliance, id)?.batch;
-        let deed = match caller {
-            Caller::Operator(_) => Some(request.operator()?.deed("batch.delete", id.to_string(), None)),
-            Caller::Client(_) | Caller::Dispatcher => None,
-        };
+        let deed = request.deed(&caller, "batch.delete", id.to_string(), None);
         let kept = appliance.config.backup.keep;
         let asked = appliance.store.write(move |tx| {
             let asked = deletions::begin(tx, id, kept)?;

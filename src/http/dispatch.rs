@@ -1,5 +1,6 @@
 //! `/ops/v1/dispatch`: what the clock that triggers dispatch asks for, and the one big switch.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
 
@@ -17,14 +18,14 @@ use crate::store::{
     grants::{self, DispatchPause, Run},
 };
 
-#[derive(Serialize)]
-struct RunList {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct RunList {
     runs: Vec<Run>,
     next: Option<String>,
 }
 
-#[derive(Serialize)]
-struct DispatchState {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct DispatchState {
     paused: Option<DispatchPause>,
 }
 

@@ -1,5 +1,6 @@
 //! `GET /v2/batches/ID/errors`: what went wrong with how many rows.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
 
@@ -8,21 +9,25 @@ use super::{
     answer::{Answer, answer, blocking, json},
     request::{Request, request},
 };
-use crate::{model::BatchId, store::failures};
+use crate::{
+    model::{BatchId, FailureCode},
+    store::failures,
+};
 
 /// The failed rows of a batch, by what went wrong.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct ErrorGroups {
     /// The largest group first.
     groups: Vec<ErrorGroup>,
 }
 
 /// Rows that failed alike.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct ErrorGroup {
     /// The step at which they failed; null where the workflow does not have it any more.
     step: Option<String>,
     /// The code of their error.
+    #[schemars(with = "FailureCode")]
     code: &'static str,
     /// The status of the answer; null where none came.
     http_status: Option<u16>,

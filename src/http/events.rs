@@ -15,6 +15,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::{Stream, stream::unfold};
 use tokio::time::{Instant, sleep};
+use tracing::{Instrument, Span};
 use warp::{
     Filter, Reply,
     filters::BoxedFilter,
@@ -80,6 +81,7 @@ async fn open(id: BatchId, request: Request) -> Answer {
         told: None,
         last_sent: Instant::now(),
         ended: false,
+        span: Span::current(),
         _place: place,
     };
     let mut response = warp::reply::stream(watch.events()).into_response();
@@ -140,6 +142,8 @@ struct Watch {
     told: Option<Told>,
     last_sent: Instant,
     ended: bool,
+    /// The request's, so that what goes wrong later is logged under its id.
+    span: Span,
     _place: Place,
 }
 
@@ -220,6 +224,7 @@ impl Watch {
                 }
             }
         })
+        .instrument(self.span.clone())
         .await
     }
 }

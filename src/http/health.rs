@@ -1,5 +1,6 @@
 //! `/livez` and `/readyz`: is the process alive, and can it serve.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
 
@@ -11,8 +12,8 @@ use super::{
 };
 use crate::store::keys;
 
-#[derive(Serialize)]
-struct Health {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Health {
     status: &'static str,
 }
 

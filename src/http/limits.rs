@@ -1,5 +1,6 @@
 //! How fast dependencies are called: looked at, and changed while it runs.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
 
@@ -16,15 +17,15 @@ use crate::{
 };
 
 /// The dependencies.
-#[derive(Debug, Serialize)]
-struct DependencyList {
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct DependencyList {
     dependencies: Vec<DependencyStatus>,
 }
 
 /// What is changed of a dependency. `null` goes back to the configured rate, so it has to be said.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct RateChange {
+pub(super) struct RateChange {
     #[serde(deserialize_with = "Option::deserialize")]
     rate_per_second: Option<f64>,
     #[serde(default)]

@@ -22,6 +22,7 @@ pub mod health;
 pub mod limits;
 pub mod listen;
 pub mod meter;
+mod openapi;
 pub mod overview;
 mod page;
 pub mod problem;
@@ -87,7 +88,7 @@ impl Context {
 
 /// Everything that the server answers, problems included.
 pub fn routes(context: Context) -> BoxedFilter<(Response,)> {
-    let areas: [fn(Context) -> BoxedFilter<(Response,)>; 19] = [
+    let areas: [fn(Context) -> BoxedFilter<(Response,)>; 20] = [
         health::routes,
         upload::routes,
         batches::routes,
@@ -107,6 +108,7 @@ pub fn routes(context: Context) -> BoxedFilter<(Response,)> {
         audit::routes,
         stuck::routes,
         all_batches::routes,
+        openapi::routes,
     ];
     let answered =
         areas.into_iter().fold(page::routes(), |others, area| area(context.clone()).or(others).unify().boxed());

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
 
@@ -33,8 +34,8 @@ const BATCHES: u32 = 50;
 const DELETIONS: u32 = 100;
 
 /// How everything is.
-#[derive(Serialize)]
-struct Overview {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Overview {
     /// The time of all of it.
     at: Timestamp,
     dispatch: DispatchView,
@@ -52,16 +53,16 @@ struct Overview {
 }
 
 /// How dispatch is.
-#[derive(Serialize)]
-struct DispatchView {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct DispatchView {
     /// Who stopped it, since when, and why.
     paused: Option<DispatchPause>,
     last_run: Option<Run>,
 }
 
 /// Claims that have expired, as far as they are listed.
-#[derive(Serialize)]
-struct StuckCounts {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct StuckCounts {
     rows: usize,
     batches: usize,
 }

@@ -2,6 +2,7 @@
 //!
 //! A problem holds what the caller may know. What went wrong inside goes to the log, under the same request id.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use warp::{
     http::{HeaderValue, StatusCode, header},
@@ -38,7 +39,30 @@ pub enum ProblemCode {
 }
 
 impl ProblemCode {
-    fn as_str(self) -> &'static str {
+    /// Every code.
+    pub(super) const ALL: [Self; 18] = [
+        Self::BadRequest,
+        Self::Unauthorized,
+        Self::Forbidden,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::RequestTimeout,
+        Self::Conflict,
+        Self::DuplicateFile,
+        Self::IdempotencyKeyInUse,
+        Self::IdempotencyKeyReused,
+        Self::TooLarge,
+        Self::UnsupportedMediaType,
+        Self::InvalidFile,
+        Self::Busy,
+        Self::RateLimited,
+        Self::Internal,
+        Self::Unavailable,
+        Self::DiskFull,
+    ];
+
+    /// As the API spells it.
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::BadRequest => "bad_request",
             Self::Unauthorized => "unauthorized",
@@ -61,7 +85,32 @@ impl ProblemCode {
         }
     }
 
-    fn status(self) -> StatusCode {
+    /// A sentence that comes with it, for the API's description.
+    pub(super) fn example(self) -> &'static str {
+        match self {
+            Self::BadRequest => "`limit` is 1 to 1000.",
+            Self::Unauthorized => "Send a valid key as `Authorization: Bearer KEY`.",
+            Self::Forbidden => "This call is for operators.",
+            Self::NotFound => "There is no such batch.",
+            Self::MethodNotAllowed => "This path does not know that method.",
+            Self::RequestTimeout => "The upload paused for too long.",
+            Self::Conflict => "The batch is completed already; nothing was changed.",
+            Self::DuplicateFile => "The same file was uploaded before. Send `allow_duplicate=true` if it is meant.",
+            Self::IdempotencyKeyInUse => "An upload with this Idempotency-Key is under way.",
+            Self::IdempotencyKeyReused => "This Idempotency-Key came with another upload.",
+            Self::TooLarge => "The file has more than 1000000000 bytes (inflated). Split it; nothing of it was kept.",
+            Self::UnsupportedMediaType => "Send the file as `text/csv`, or as the part `file` of a form.",
+            Self::InvalidFile => "The file has one error; nothing of it was kept.",
+            Self::Busy => "As many uploads as may run at once are under way.",
+            Self::RateLimited => "This is more than one caller may ask in a minute; wait before the next call.",
+            Self::Internal => "Something failed inside; the log has it under this request's id.",
+            Self::Unavailable => "The database is busy; nothing was changed. Try again in a while.",
+            Self::DiskFull => "The disk is full; the operator has to make room. Nothing was kept.",
+        }
+    }
+
+    /// The status that it comes with.
+    pub(super) fn status(self) -> StatusCode {
         match self {
             Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
@@ -81,6 +130,16 @@ impl ProblemCode {
     }
 }
 
+impl JsonSchema for ProblemCode {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "ProblemCode".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "enum": Self::ALL.map(Self::as_str) })
+    }
+}
+
 /// An answer that says no.
 #[derive(Debug, Clone)]
 pub struct Problem {
@@ -90,15 +149,25 @@ pub struct Problem {
     more: serde_json::Map<String, serde_json::Value>,
 }
 
-#[derive(Serialize)]
-struct Body<'a> {
+/// Problem details (RFC 9457).
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Problem")]
+pub(super) struct ProblemBody<'a> {
+    /// `about:blank`: the status and the code say what it is.
     #[serde(rename = "type")]
     kind: &'static str,
+    /// The status in words.
     title: &'static str,
+    /// The status.
     status: u16,
+    /// What programs can rely on.
+    #[schemars(with = "ProblemCode")]
     code: &'static str,
+    /// What is wrong, and what to do, in a sentence or two.
     detail: &'a str,
+    /// The log has it too.
     request_id: &'a str,
+    /// `errors` and `error_count` of a refused file, `batch` of a duplicate.
     #[serde(flatten)]
     more: &'a serde_json::Map<String, serde_json::Value>,
 }
@@ -129,7 +198,7 @@ impl Problem {
     /// The answer.
     pub fn into_response(self, request_id: &str) -> Response {
         let status = self.code.status();
-        let body = Body {
+        let body = ProblemBody {
             kind: "about:blank",
             title: status.canonical_reason().unwrap_or("Error"),
             status: status.as_u16(),

@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 use futures_util::stream;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use warp::{
     Filter, Reply,
@@ -21,17 +22,23 @@ use super::{
     rows::{self, Sight, opened},
 };
 use crate::{
-    model::BatchId,
+    model::{BatchId, FailureCode, RowStatus},
     results::{self, Results, ResultsError, Selection},
 };
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Query {
+pub(super) struct Query {
+    /// Only rows with this status; `failed` leaves out those whose outcome is unknown.
+    #[schemars(with = "Option<RowStatus>")]
     status: Option<String>,
+    /// Only rows that failed with this code.
+    #[schemars(with = "Option<FailureCode>")]
     code: Option<String>,
+    /// Cells as they are, also those that a spreadsheet would run as a formula.
     #[serde(default)]
     raw: bool,
+    /// An operator's look at the values themselves; it is audited.
     #[serde(default)]
     reveal: bool,
 }

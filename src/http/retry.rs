@@ -1,11 +1,11 @@
 //! `POST /v2/batches/ID/retry`: failed rows are tried again, in place.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
 
 use super::{
     Context,
-    access::Caller,
     answer::{Answer, answer, blocking, json},
     batch_view::BatchView,
     problem::{Problem, ProblemCode},
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     appliance::Appliance,
-    model::BatchId,
+    model::{BatchId, FailureCode},
     store::{
         audit, batches,
         batches::Batch,
@@ -22,10 +22,13 @@ use crate::{
 };
 
 /// Which failed rows are meant; all but those whose outcome is unknown, where nothing is said.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Query {
+pub(super) struct Query {
+    /// Only rows that failed with this code.
+    #[schemars(with = "Option<FailureCode>")]
     code: Option<String>,
+    /// Only rows that failed at this step.
     step: Option<String>,
 }
 
@@ -48,7 +51,7 @@ fn bad(detail: &str) -> Problem {
 }
 
 /// A batch whose failed rows are tried again.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct RetriedBatch {
     #[serde(flatten)]
     batch: BatchView,
@@ -57,7 +60,7 @@ pub struct RetriedBatch {
 }
 
 /// What a retry has come to by the time of the answer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct RetriedView {
     /// Rows that are `pending` again already.
     pub rows: u32,
@@ -87,10 +90,7 @@ async fn retry(id: BatchId, request: Request) -> Answer {
         let (appliance, caller) = (request.appliance(), request.caller()?);
         let batch = caller.batch(appliance, id)?;
         let which = request.query::<Query>()?.which(appliance, &batch)?;
-        let deed = match caller {
-            Caller::Operator(_) => Some(request.operator()?.deed("batch.retry", id.to_string(), None)),
-            Caller::Client(_) | Caller::Dispatcher => None,
-        };
+        let deed = request.deed(&caller, "batch.retry", id.to_string(), None);
         let (asked, batch) = appliance.store.write(move |tx| {
             let asked = retries::begin(tx, id, which)?;
             if let (Some(deed), Asked::Retried(_)) = (&deed, &asked) {

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
@@ -9,7 +10,7 @@ use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
 use super::{
     Context,
     answer::{Answer, answer, blocking, json},
-    batches::Paging,
+    batches::{LARGEST_LIMIT, Paging},
     problem::{Problem, ProblemCode},
     request::{Request, request},
 };
@@ -28,10 +29,11 @@ use crate::{
 };
 
 /// A row, as the API shows it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct RowView {
     row: u32,
     line: u64,
+    #[schemars(with = "RowStatus")]
     status: &'static str,
     attempts: u32,
     next_attempt_at: Option<Timestamp>,
@@ -42,18 +44,20 @@ pub struct RowView {
     steps: Vec<StepView>,
 }
 
-#[derive(Debug, Serialize)]
-struct RowErrorView {
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct RowErrorView {
     step: Option<String>,
+    #[schemars(with = "FailureCode")]
     code: &'static str,
     http_status: Option<u16>,
     message: String,
     body: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
-struct StepView {
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct StepView {
     name: String,
+    #[schemars(with = "RowStatus")]
     status: &'static str,
     requests: u32,
     http_status: Option<u16>,
@@ -118,26 +122,35 @@ fn step_status(row: &StoredRow, step: u32) -> &'static str {
     }
 }
 
-#[derive(Serialize)]
-struct RowList {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct RowList {
     rows: Vec<RowView>,
     next: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Query {
+pub(super) struct Query {
+    /// Only rows with this status.
+    #[schemars(with = "Option<RowStatus>")]
     status: Option<String>,
+    /// Only rows that failed with this code.
+    #[schemars(with = "Option<FailureCode>")]
     code: Option<String>,
+    /// Entries at most; 100 by default.
+    #[schemars(range(min = 1, max = LARGEST_LIMIT))]
     limit: Option<u32>,
+    /// The `next` of an earlier page.
     after: Option<String>,
+    /// An operator's look at the values themselves; it is audited.
     #[serde(default)]
     reveal: bool,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Reveal {
+pub(super) struct Reveal {
+    /// An operator's look at the values themselves; it is audited.
     #[serde(default)]
     reveal: bool,
 }
@@ -228,8 +241,8 @@ async fn list(id: BatchId, request: Request) -> Answer {
     json(StatusCode::OK, &list.await?)
 }
 
-#[derive(Serialize)]
-struct SkippedList {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct SkippedList {
     skipped: Vec<Skipped>,
     next: Option<String>,
 }

@@ -4,6 +4,7 @@
 //! however busy it is: nothing is written on a request, and a page that was left open ends. A change made with it must
 //! come from our own page (OWASP, Cross-Site Request Forgery Prevention): a header that no form can send, and `Origin`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use warp::{
     Filter,
@@ -26,13 +27,14 @@ use crate::{
     store::sessions::{self, Session},
 };
 
-const COOKIE: &str = "dripfeed_session";
+/// The cookie's name.
+pub(super) const COOKIE: &str = "dripfeed_session";
 /// The header, and its value, that says that our own page means it.
 const PAGE_HEADER: &str = "x-dripfeed";
 const PAGE: &str = "page";
 
 /// Who is signed in.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct SessionView {
     /// `client`, `operator` or `dispatcher`.
     kind: &'static str,
@@ -43,9 +45,9 @@ pub struct SessionView {
 }
 
 /// What somebody signs in with.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct SignIn {
+pub(super) struct SignIn {
     /// A client's key or an operator's token.
     key: String,
 }

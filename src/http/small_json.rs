@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Buf;
 use futures_util::{Stream, StreamExt};
+use schemars::JsonSchema;
 use serde::{Deserialize, de::DeserializeOwned};
 use warp::{
     Filter, Rejection,
@@ -23,7 +24,7 @@ const LONGEST_REASON: usize = 500;
 pub type Told<T> = Result<Option<T>, Problem>;
 
 /// Why somebody does something, in their words. It is shown to whoever asks, and kept in the audit.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Reason {
     /// Why.

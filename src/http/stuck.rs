@@ -1,5 +1,6 @@
 //! `/ops/v1/stuck`: claims that expired, and their way out.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
 
@@ -20,7 +21,7 @@ use crate::{
 const LISTED: u32 = 1_000;
 
 /// Rows and batches in `processing` whose claim has expired, and what becomes of them.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct StuckView {
     /// Rows.
     pub rows: Vec<StuckRowView>,
@@ -31,7 +32,7 @@ pub struct StuckView {
 }
 
 /// A row whose claim has expired.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct StuckRowView {
     /// `BATCH/NUMBER`.
     pub row: String,
@@ -42,7 +43,7 @@ pub struct StuckRowView {
 }
 
 /// A batch whose extraction has stopped.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct StuckBatchView {
     /// The batch.
     pub batch: BatchId,
@@ -85,9 +86,9 @@ impl StuckView {
 }
 
 /// Whether to free what is stuck, or only to say what would happen.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Reconcile {
+pub(super) struct Reconcile {
     #[serde(default)]
     apply: bool,
     #[serde(default)]

@@ -1,5 +1,6 @@
 //! `/ops/v1/clients/NAME/webhook` and `/deliveries`: where a client is told that a batch has finished, and what came of it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
 
@@ -25,7 +26,7 @@ use crate::{
 };
 
 /// A webhook that was just set, with its signing secret, told this once.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct NewWebhook {
     /// The client.
     pub name: String,
@@ -36,8 +37,8 @@ pub struct NewWebhook {
 }
 
 /// A webhook, as it may be shown.
-#[derive(Serialize)]
-struct WebhookView {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct WebhookView {
     /// The address, without its query.
     url: String,
     /// Since when.
@@ -45,7 +46,7 @@ struct WebhookView {
 }
 
 /// A page of announcements.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct DeliveryList {
     /// Newest first.
     pub deliveries: Vec<Delivery>,
@@ -65,7 +66,9 @@ impl DeliveryList {
 /// Sets a client's webhook, with a new signing secret. Blocks.
 pub fn set(appliance: &Appliance, client: &Client, url: String, deed: Deed) -> Result<NewWebhook, StoreError> {
     let (secret, told) = announce::new_secret();
-    let sealed = announce::seal(&appliance.ring, client.client, secret.as_bytes());
+    // Held until the commit, as for a batch's key.
+    let ring = appliance.ring();
+    let sealed = announce::seal(&ring, client.client, secret.as_bytes());
     let (of, to) = (client.client, url.clone());
     appliance.store.write(move |tx| {
         audit::note(tx, &deed)?;
@@ -87,9 +90,9 @@ pub fn remove(store: &Store, client: &Client, deed: Deed) -> Result<bool, StoreE
 }
 
 /// Where a client wants to be told.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Address {
+pub(super) struct Address {
     url: String,
 }
 

@@ -1,5 +1,6 @@
 //! `GET /v2/workflows`: what can be uploaded, where, and what a file has to look like; and an empty one to fill in.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use warp::{
     Filter,
@@ -26,14 +27,14 @@ use crate::{
 /// Behind a workflow's upload path.
 const TEMPLATE: &str = "/template.csv";
 
-#[derive(Debug, Serialize)]
-struct WorkflowList {
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct WorkflowList {
     /// In the order of their names.
     workflows: Vec<WorkflowView>,
 }
 
 /// One kind of upload.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct WorkflowView {
     /// Its name.
     name: String,
@@ -52,7 +53,7 @@ pub struct WorkflowView {
 }
 
 /// How large a file may be.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct LimitsView {
     /// Rows.
     max_rows: u32,
@@ -61,7 +62,7 @@ pub struct LimitsView {
 }
 
 /// A column, and what its cells must look like.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct ColumnView {
     /// Its name in the header; matched trimmed, without regard to case.
     name: String,

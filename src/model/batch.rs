@@ -51,6 +51,12 @@ pub enum BatchEvent {
     Reopen,
 }
 
+impl serde::Serialize for BatchStatus {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
 impl BatchStatus {
     /// Every status, in the order of a batch's life.
     pub const ALL: [Self; 6] =
@@ -112,7 +118,7 @@ impl BatchEvent {
 }
 
 /// How many rows of a batch have each status. They are for showing: no decision is made on them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, schemars::JsonSchema)]
 pub struct Counts {
     /// Valid records of the file; always the sum of the other five.
     pub total: u32,

@@ -11,6 +11,7 @@ pub mod nesting;
 pub mod outcome;
 pub mod record;
 pub mod row;
+mod schema;
 pub mod time;
 pub mod workflow;
 

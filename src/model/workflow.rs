@@ -175,7 +175,7 @@ impl Method {
 }
 
 /// May a request whose answer never came be sent again?
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Repeat {
     /// Yes, at any time.

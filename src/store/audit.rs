@@ -23,7 +23,7 @@ pub struct Deed {
 }
 
 /// An entry of the audit, as it is told.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub struct Entry {
     /// Its number: the cursor of the list.
     #[serde(skip)]

@@ -119,6 +119,11 @@ pub fn under_way(connection: &Connection, limit: u32) -> Result<Vec<Deletion>> {
     Ok(deletions.collect::<rusqlite::Result<_>>()?)
 }
 
+/// How many deletions are under way.
+pub fn count(connection: &Connection) -> Result<u64> {
+    Ok(connection.query_row("SELECT count(*) FROM deletions", [], |row| row.get::<_, i64>(0))? as u64)
+}
+
 /// Removes the next [`REMOVED_AT_ONCE`] rows and skipped lines. Returns whether that was the last piece.
 pub fn remove_piece(tx: &Tx<'_>, deletion: &Deletion) -> Result<bool> {
     let batch = deletion.batch;

@@ -33,7 +33,7 @@ struct Finished<'a> {
 }
 
 /// An announcement, as operators see it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
 pub struct Delivery {
     /// Its number: the cursor of the list.
     #[serde(skip)]

@@ -11,7 +11,7 @@ use crate::model::Timestamp;
 const RUNS_KEPT: i64 = 10_000;
 
 /// What a run granted one client.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct Granted {
     /// The client's name.
     pub client: String,
@@ -20,7 +20,7 @@ pub struct Granted {
 }
 
 /// A dispatch run.
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone, serde::Serialize, schemars::JsonSchema)]
 pub struct Run {
     /// 1, 2, 3, …
     pub run: i64,
@@ -44,7 +44,7 @@ pub enum RunOutcome {
 }
 
 /// Who stopped dispatch, since when, and why.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub struct DispatchPause {
     /// Since when.
     pub at: Timestamp,

@@ -6,6 +6,7 @@
 
 pub mod all_batches;
 pub mod audit;
+pub mod backups;
 pub mod batches;
 pub mod claims;
 pub mod clients;
@@ -17,10 +18,14 @@ pub mod error;
 pub mod extraction;
 pub mod failures;
 pub mod grants;
+pub mod inspection;
+pub mod integrity;
 pub mod keys;
 mod migrate;
 pub mod operators;
 pub mod queue;
+pub mod restored;
+pub mod retention;
 pub mod retries;
 pub mod rows;
 pub mod sessions;

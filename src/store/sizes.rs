@@ -5,7 +5,7 @@ use std::path::Path;
 use super::FILE_NAME;
 
 /// Bytes of the database and of the disk that it lies on. `None` where the system does not tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub struct Sizes {
     /// Of the database's file.
     pub database_bytes: Option<u64>,

@@ -5,7 +5,7 @@ use rusqlite::{Connection, params};
 use super::{Tx, error::Result};
 
 /// One fault of a skipped record.
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone, serde::Serialize, schemars::JsonSchema)]
 pub struct Skipped {
     /// The line on which the record starts.
     pub line: u64,

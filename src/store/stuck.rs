@@ -1,6 +1,6 @@
 //! The table `processes`, and claims whose owner is gone or went silent.
 
-use rusqlite::{Connection, named_params, params};
+use rusqlite::{Connection, OptionalExtension, named_params, params};
 
 use super::{
     Tx,
@@ -90,6 +90,19 @@ pub fn register(tx: &Tx<'_>, owner: ClaimOwner, kind: ProcessKind) -> Result<()>
         .prepare_cached("INSERT INTO processes (owner, kind, started_at) VALUES (?, ?, ?)")?
         .execute(params![owner, kind, tx.now])?;
     Ok(())
+}
+
+/// Notes which key of the ring a server seals under.
+pub fn note_key(tx: &Tx<'_>, owner: ClaimOwner, key_id: &str) -> Result<()> {
+    tx.connection.prepare_cached("UPDATE processes SET key_id = ? WHERE owner = ?")?.execute(params![key_id, owner])?;
+    Ok(())
+}
+
+/// The key that the last server noted; `None` where it noted none, or there is none.
+pub fn noted_key(connection: &Connection) -> Result<Option<String>> {
+    let mut statement = connection
+        .prepare_cached("SELECT key_id FROM processes WHERE kind = 'server' ORDER BY started_at DESC LIMIT 1")?;
+    Ok(statement.query_row([], |row| row.get(0)).optional()?.flatten())
 }
 
 /// Forgets a process: it makes no more claims, and holds none.

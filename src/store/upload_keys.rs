@@ -81,3 +81,46 @@ pub fn forget_expired(tx: &Tx<'_>) -> Result<bool> {
         .execute(params![tx.now, FORGOTTEN_AT_ONCE])?;
     Ok(forgotten == FORGOTTEN_AT_ONCE as usize)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{DatabaseSettings, Store, clients};
+    use super::*;
+    use crate::clock::Clock;
+
+    #[test]
+    fn what_has_expired_is_forgotten_in_pieces_and_nothing_else() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let clock = Clock::manual(Timestamp(1_786_000_000_000));
+        let store = Store::open(folder.path(), DatabaseSettings::default(), clock.clone()).expect("a new database");
+        let (now, pieces) = (clock.now(), 2 * FORGOTTEN_AT_ONCE + 1);
+        let kept = store.write(move |tx| {
+            for client in [1, 2] {
+                clients::add(tx, &format!("client-{client}"), [client; 32], None)?;
+                for number in 0..pieces {
+                    let mut hash = [client; 32];
+                    hash[..4].copy_from_slice(&number.to_be_bytes());
+                    let key = UploadKey { client: client.into(), path: "/v2/x".to_owned(), hash };
+                    let what = Remembered { batch: 1, fingerprint: [0; 32], answer: vec![1] };
+                    // Of the second client's only one has expired.
+                    let lasts = client == 2 && number > 0;
+                    let expires_at = if lasts { Timestamp(now.0 + 1) } else { now };
+                    remember(tx, &key, &what, expires_at)?;
+                }
+            }
+            Ok(pieces - 1)
+        });
+        let kept = kept.expect("written");
+        assert!(store.read(|connection| any_expired(connection, now)).expect("read"));
+        let mut writes = 1;
+        while store.write(forget_expired).expect("written") {
+            writes += 1;
+        }
+        let left = store.read(|connection| {
+            let sql = "SELECT count(*), min(client) FROM upload_keys";
+            Ok(connection.query_row(sql, [], |row| Ok((row.get::<_, u32>(0)?, row.get::<_, i64>(1)?)))?)
+        });
+        assert_eq!((writes, left.expect("read")), (3, (kept, 2)));
+        assert!(!store.read(|connection| any_expired(connection, now)).expect("read"));
+    }
+}

@@ -204,7 +204,9 @@ impl Received<'_> {
         let details =
             BatchDetails { file_name: meta.file_name, header: accepted.header, context: Value::Object(context) };
         let plain = serde_json::to_vec(&details).unwrap_or_default();
-        let wrapped = appliance.ring.wrap(&key, id);
+        // Held until the commit: `keys rotate` takes a key out of use only when no such ring is held any more.
+        let ring = appliance.ring();
+        let wrapped = ring.wrap(&key, id);
         let new = NewBatch {
             client: meta.client,
             workflow: workflow.name.clone(),

@@ -24,6 +24,7 @@ use crate::{
         StoreError,
         upload_keys::{self, UploadKey},
     },
+    work::open_batch::OpenBatchError,
 };
 
 /// How long a key is remembered.
@@ -69,7 +70,7 @@ impl HeldKey {
         };
         let open = appliance.open_batch(found.batch)?;
         let answer = open.key.open(Place::batch(Purpose::Answer, open.id), &found.answer);
-        let answer = answer.map_err(crate::work::open_batch::OpenBatchError::from)?.to_vec();
+        let answer = answer.map_err(OpenBatchError::from)?.to_vec();
         Ok(Some(First { id: open.id, answer, fingerprint: found.fingerprint }))
     }
 }

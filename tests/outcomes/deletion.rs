@@ -3,7 +3,11 @@
 use serde_json::{Value, json};
 
 use super::{count, database, delete, people_of_whom_rejected};
-use crate::support::app::{App, OPERATOR, Setup, files, people};
+use crate::support::{
+    app::{App, OPERATOR, Setup, files, people},
+    proxy::{Line, Proxy},
+    s3::{BUCKET, S3Server},
+};
 
 /// What is sealed of a batch in its own record: wrapped data key, details.
 fn sealed(app: &App, id: &str) -> (Vec<u8>, Vec<u8>) {
@@ -149,6 +153,39 @@ fn the_receipt_tells_until_when_a_backup_can_hold_it() {
     assert_eq!(receipt["backups_until"], "2026-08-08T07:06:40.123Z");
     let (_, receipt) = delete(&app, &app.key, &path(&after));
     assert_eq!(receipt["backups_until"], Value::Null, "{receipt}");
+}
+
+#[test]
+fn a_bucket_that_is_away_holds_up_the_file_alone() {
+    let bucket = tempfile::tempdir().expect("a folder");
+    let s3 = S3Server::start(bucket.path());
+    let (line, settings) = (Proxy::start(s3.address), s3.settings());
+    std::fs::create_dir(bucket.path().join(BUCKET)).expect("a bucket");
+    let more = format!(
+        "[objects]\nkind = \"minio\"\nendpoint = \"http://{}\"\nbucket = \"{}\"\naccess_key = \"{}\"\nsecret_key = \"{}\"",
+        line.address, settings.bucket, settings.access_key, settings.secret_key
+    );
+    let app = App::start(Setup { more, ..Setup::default() });
+    let stored = || {
+        let names = files(bucket.path());
+        names.iter().filter(|name| name.file_name().is_some_and(|it| it.to_string_lossy().starts_with("bat_"))).count()
+    };
+    let (id, kept) = (app.accepted(people(3)), app.accepted(people(2)));
+    app.until_status(&id, "completed");
+    app.until_status(&kept, "completed");
+    let (data_key, key) = (sealed(&app, &id).0, key_of(&app, &id));
+    line.set(Line::Down);
+    assert_eq!(delete(&app, &app.key, &path(&id)).0, 200);
+    app.until("the key and the rows are gone", || {
+        let rows = count(&app, "SELECT count(*) FROM rows WHERE row >> 24 = ?", key);
+        (rows == 0 && !is_found(&app, &data_key)).then_some(())
+    });
+    let (_, overview) = app.get(OPERATOR, "/ops/v1/overview");
+    assert_eq!(overview["deletions"], json!([{ "id": id, "rows": 3, "rows_left": 0 }]));
+    assert_eq!(stored(), 2);
+    line.set(Line::Up);
+    until_chores_are_done(&app);
+    assert_eq!((stored(), app.rows(&kept).len()), (1, 2));
 }
 
 #[cfg(feature = "failpoints")]

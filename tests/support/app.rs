@@ -149,6 +149,11 @@ base_url = "http://{downstream}"
         self.binary(arguments).output().expect("the binary")
     }
 
+    /// Runs a command to its end with this in its environment.
+    pub fn command_with(&self, environment: &[(&str, &str)], arguments: &[&str]) -> Output {
+        self.binary(arguments).envs(environment.iter().copied()).output().expect("the binary")
+    }
+
     /// Starts a command of the binary and leaves it running.
     pub fn spawn(&self, arguments: &[&str]) -> Child {
         self.binary(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary")
@@ -217,6 +222,12 @@ base_url = "http://{downstream}"
             running.child.kill().expect("killed");
             running.child.wait().expect("reaped");
         }
+    }
+
+    /// Sends the server a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.server().child);
+        rustix::process::kill_process(pid, signal).expect("signalled");
     }
 
     /// Ends the server in order, and returns its exit status.

@@ -1,21 +1,17 @@
 //! What an upload is answered.
 
-use std::io;
-
-use bytes::Bytes;
-use futures_util::{Stream, stream::unfold};
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
 use warp::{
-    Reply,
     http::{HeaderValue, StatusCode, header},
     reply::Response,
 };
 
-use super::head::bad;
+use super::{all_errors, head::bad};
 use crate::{
     http::{
-        answer::{Answer, blocking, json},
+        answer::{Answer, json},
         problem::{Problem, ProblemCode},
     },
     intake::{self, Refused, Report},
@@ -49,8 +45,8 @@ pub(super) struct Accepted {
 }
 
 /// The answer to `?validate_only=true` for a good file.
-#[derive(Debug, Serialize)]
-pub(super) struct Valid {
+#[derive(Debug, Serialize, JsonSchema)]
+pub(in crate::http) struct Valid {
     /// Always true: a bad file gets the problem that the upload would get.
     valid: bool,
     /// Valid records.
@@ -124,39 +120,9 @@ impl Refusal {
         match self {
             Self::Problem(problem) => Err(problem),
             Self::Untold => Err(bad("The upload broke off.")),
-            Self::Errors(lines) => Ok(all_errors(*lines, place)),
+            Self::Errors(lines) => Ok(all_errors::answer(*lines, place)),
         }
     }
-}
-
-fn all_errors(lines: ErrorLines, place: Option<OwnedSemaphorePermit>) -> Response {
-    let mut response = warp::reply::stream(chunks(lines, place)).into_response();
-    *response.status_mut() = StatusCode::UNPROCESSABLE_ENTITY;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/csv; charset=utf-8"));
-    headers.insert(header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment; filename=\"errors.csv\""));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-}
-
-/// Each piece is read when the caller has taken the one before, so that a slow one keeps no thread.
-fn chunks(
-    lines: ErrorLines,
-    place: Option<OwnedSemaphorePermit>,
-) -> impl Stream<Item = Result<Bytes, io::Error>> + Send + Sync + 'static {
-    unfold(Some((lines, place)), |state| async {
-        let (mut lines, place) = state?;
-        let read = blocking(move || {
-            let chunk = lines.next_chunk().map_err(|error| not_stored(&error.into()))?;
-            Ok(chunk.map(|chunk| (chunk, lines)))
-        });
-        match read.await {
-            Ok(Some((chunk, lines))) => Some((Ok(Bytes::from(chunk)), Some((lines, place)))),
-            Ok(None) => None,
-            // The connection breaks, so that the file is not taken for a whole one.
-            Err(_) => Some((Err(io::ErrorKind::UnexpectedEof.into()), None)),
-        }
-    })
 }
 
 /// Why an upload failed, for the caller: with all errors of the file where they were written aside.
@@ -216,7 +182,7 @@ fn invalid_file(report: &Report) -> Problem {
     Problem::new(ProblemCode::InvalidFile, detail).with("errors", &report.findings).with("error_count", count)
 }
 
-fn not_stored(error: &ObjectError) -> Problem {
+pub(super) fn not_stored(error: &ObjectError) -> Problem {
     tracing::error!(%error, "an upload could not be stored");
     if matches!(error, ObjectError::Full { .. }) {
         return Problem::disk_full();

@@ -1,5 +1,6 @@
 //! What an upload says of itself in front of its body: query and headers.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use warp::http::{HeaderMap, HeaderValue, header};
@@ -21,9 +22,9 @@ const KEY_HEADER: &str = "idempotency-key";
 const LONGEST_KEY: usize = 255;
 
 /// The query of an upload.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Options {
+pub(in crate::http) struct Options {
     /// Only check the file, and store nothing.
     #[serde(default)]
     pub validate_only: bool,

@@ -1,9 +1,10 @@
 //! `POST` of a CSV: raw or as a form, inflated or gzipped, streamed into [`crate::upload`].
 //!
 //! `head` is what is said in front of the body, `incoming` takes the body, `checking` is the thread that checks and
-//! stores it, `answers` is what the caller gets. Where a file is refused before its end, the rest is read and thrown
+//! stores it, `answers` is what the caller gets, `all_errors` where that is a file. Where a file is refused before its end, the rest is read and thrown
 //! away for a while, so that the caller gets to see why.
 
+mod all_errors;
 mod answers;
 mod checking;
 mod head;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use warp::{Filter, filters::BoxedFilter, path::FullPath, reply::Response};
 
+pub(super) use self::{answers::Valid, head::Options};
 use self::{answers::key_in_use, checking::Checking, head::Head, incoming::Incoming};
 use super::{
     Context,

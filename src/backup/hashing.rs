@@ -1,0 +1,27 @@
+//! Copying with a hash of what went through.
+
+use std::io::{self, Read, Write};
+
+use sha2::{Digest, Sha256};
+
+const BUFFER_BYTES: usize = 256 * 1024;
+
+/// Copies all of it, and gives its length and the SHA-256 in hexadecimal digits.
+pub(super) fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<(u64, String)> {
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut bytes = 0;
+    loop {
+        let read = match from.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        let piece = buffer.get(..read).unwrap_or_default();
+        hash.update(piece);
+        to.write_all(piece)?;
+        bytes += read as u64;
+    }
+    Ok((bytes, hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()))
+}

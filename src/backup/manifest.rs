@@ -1,0 +1,97 @@
+//! What a backup says of itself.
+
+use std::io::Read;
+
+use serde::{Deserialize, Serialize};
+
+use super::{BackupError, MANIFEST, Place};
+use crate::{model::Timestamp, objects::ObjectError};
+
+/// The form that this version writes and reads.
+const FORMAT: u32 = 1;
+/// A manifest that is larger than this is none: a million files are 150 MB.
+const LARGEST: u64 = 512 * 1024 * 1024;
+
+/// `manifest.json`: written last, so that what has one is whole.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Of this document: 1.
+    pub format: u32,
+    /// The version of dripfeed that wrote it.
+    pub dripfeed: String,
+    /// The version of the database's schema.
+    pub schema: i64,
+    /// The moment whose state it holds.
+    pub taken_at: Timestamp,
+    /// The database.
+    pub database: Part,
+    /// Where the stored files are.
+    pub stored_files: StoredFiles,
+    /// Ids of the keys that are needed to open what is in it. The keys themselves are never in a backup.
+    pub keys: Vec<String>,
+}
+
+/// A file of the backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// Its name in the backup.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Its SHA-256, in hexadecimal digits.
+    pub sha256: String,
+}
+
+/// Where the stored files are.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StoredFiles {
+    /// In the backup: these. Files of batches that were deleted while the backup was being taken are not there.
+    InBackup(Vec<Part>),
+    /// Where they were, in this bucket: a backup does not copy what is in a bucket.
+    InBucket(String),
+}
+
+impl Manifest {
+    /// The manifest of a backup that ends now.
+    pub(super) fn new(
+        schema: i64,
+        taken_at: Timestamp,
+        database: Part,
+        stored_files: StoredFiles,
+        keys: Vec<String>,
+    ) -> Self {
+        let dripfeed = env!("CARGO_PKG_VERSION").to_owned();
+        Self { format: FORMAT, dripfeed, schema, taken_at, database, stored_files, keys }
+    }
+
+    /// Reads it; a backup that has none is not whole.
+    pub fn read(place: &Place) -> Result<Self, BackupError> {
+        let reader = place.open(MANIFEST).map_err(|error| match error {
+            ObjectError::NotFound { .. } => BackupError::NotWhole(place.to_string()),
+            error => error.into(),
+        })?;
+        let mut text = Vec::new();
+        reader.take(LARGEST).read_to_end(&mut text).map_err(ObjectError::from)?;
+        let head: Head = serde_json::from_slice(&text).map_err(|error| BackupError::Manifest(error.to_string()))?;
+        if head.format != FORMAT {
+            return Err(BackupError::Newer(head.dripfeed));
+        }
+        serde_json::from_slice(&text).map_err(|error| BackupError::Manifest(error.to_string()))
+    }
+
+    /// How many stored files are in the backup.
+    pub fn files(&self) -> usize {
+        match &self.stored_files {
+            StoredFiles::InBackup(parts) => parts.len(),
+            StoredFiles::InBucket(_) => 0,
+        }
+    }
+}
+
+/// What every form of the manifest has.
+#[derive(Deserialize)]
+struct Head {
+    format: u32,
+    dripfeed: String,
+}

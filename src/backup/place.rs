@@ -1,0 +1,178 @@
+//! Where a backup is: a folder, or a name in the bucket.
+
+use std::{
+    fmt, fs,
+    io::{self, Read},
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use super::{BackupError, DATABASE, MANIFEST, OBJECTS, at, hashing, manifest::Part};
+use crate::{
+    config::{self, Config},
+    objects::{ObjectError, ObjectWriter, Objects},
+};
+
+/// What stands before the name of a backup in the bucket.
+const BUCKET: &str = "bucket:";
+/// Where backups are in the bucket.
+const PREFIX: &str = "backups/";
+/// The folder that a store of files keeps its unfinished ones in: as long as it is there, the backup is not whole.
+const UNFINISHED: &str = ".unfinished";
+
+/// A place, as it is written on the command line: a folder, or `bucket:NAME`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PlaceName {
+    /// A folder.
+    Folder(PathBuf),
+    /// A name in the configured bucket.
+    Bucket(String),
+}
+
+impl FromStr for PlaceName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some(name) = text.strip_prefix(BUCKET) else { return Ok(Self::Folder(PathBuf::from(text))) };
+        let known = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        if name.is_empty() || name.starts_with('.') || name.len() > 64 || !name.bytes().all(known) {
+            return Err("a backup in the bucket is written `bucket:NAME`, like bucket:2026-08-06; a name is 1 to 64 \
+                        letters, digits, `-`, `_` and `.`"
+                .to_owned());
+        }
+        Ok(Self::Bucket(name.to_owned()))
+    }
+}
+
+/// An open place.
+pub struct Place {
+    objects: Objects,
+    prefix: String,
+    folder: Option<PathBuf>,
+    shown: String,
+}
+
+impl Place {
+    /// Opens a place where a backup should be.
+    pub fn open_existing(
+        name: &PlaceName,
+        config: &Config,
+        runtime: &tokio::runtime::Handle,
+    ) -> Result<Self, BackupError> {
+        match name {
+            // Not even an empty folder is made where somebody mistyped a name.
+            PlaceName::Folder(folder) if !folder.is_dir() => Err(BackupError::NotWhole(folder.display().to_string())),
+            _ => Self::open_at(name, config, runtime),
+        }
+    }
+
+    /// Opens a place for a new backup. What an interrupted one left there is cleared away; a whole one, or anything
+    /// else, is refused.
+    pub fn open_new(name: &PlaceName, config: &Config, runtime: &tokio::runtime::Handle) -> Result<Self, BackupError> {
+        if let PlaceName::Folder(folder) = name {
+            clear_interrupted(folder)?;
+        }
+        let place = Self::open_at(name, config, runtime)?;
+        place.objects.check()?;
+        match place.open(MANIFEST) {
+            Ok(_) => Err(BackupError::Taken(place.shown)),
+            Err(ObjectError::NotFound { .. }) => Ok(place),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn open_at(name: &PlaceName, config: &Config, runtime: &tokio::runtime::Handle) -> Result<Self, BackupError> {
+        match name {
+            PlaceName::Folder(folder) => Ok(Self {
+                objects: Objects::local(folder.clone())?,
+                prefix: String::new(),
+                folder: Some(folder.clone()),
+                shown: folder.display().to_string(),
+            }),
+            PlaceName::Bucket(name) => {
+                let config::Objects::Minio(settings) = &config.objects else { return Err(BackupError::NoBucket) };
+                let objects = Objects::minio(settings, runtime.clone())?;
+                let shown = format!("{objects} as `{BUCKET}{name}`");
+                Ok(Self { objects, prefix: format!("{PREFIX}{name}/"), folder: None, shown })
+            }
+        }
+    }
+
+    /// Begins a file of the backup.
+    pub(super) fn create(&self, name: &str) -> Result<ObjectWriter, ObjectError> {
+        self.objects.create(&format!("{}{name}", self.prefix))
+    }
+
+    /// Reads a file of the backup.
+    pub(super) fn open(&self, name: &str) -> Result<Box<dyn Read + Send>, ObjectError> {
+        self.objects.open(&format!("{}{name}", self.prefix))
+    }
+
+    /// Where a file of the backup can be made that SQLite writes: on the way into a folder, and `elsewhere` for a bucket.
+    pub(super) fn staging(&self, elsewhere: &Path) -> PathBuf {
+        self.folder.as_ref().map_or_else(|| elsewhere.to_owned(), |folder| folder.join(UNFINISHED))
+    }
+
+    /// Makes a whole file a part of the backup, and reads it for that.
+    pub(super) fn take_in(&self, file: &Path, name: &str) -> Result<Part, BackupError> {
+        let mut reading = fs::File::open(file).map_err(at(file))?;
+        let (bytes, sha256) = match &self.folder {
+            Some(folder) => {
+                let hashed = hashing::copy(&mut reading, &mut io::sink()).map_err(at(file))?;
+                let target = folder.join(name);
+                fs::rename(file, &target).map_err(at(&target))?;
+                fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(at(folder))?;
+                hashed
+            }
+            None => {
+                let mut writer = self.create(name)?;
+                let hashed = hashing::copy(&mut reading, &mut writer).map_err(ObjectError::from)?;
+                writer.finish()?;
+                fs::remove_file(file).map_err(at(file))?;
+                hashed
+            }
+        };
+        Ok(Part { name: name.to_owned(), bytes, sha256 })
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+fn clear_interrupted(folder: &Path) -> Result<(), BackupError> {
+    let mut names = Vec::new();
+    match fs::read_dir(folder) {
+        Ok(entries) => {
+            for entry in entries {
+                names.push(entry.map_err(at(folder))?.file_name());
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(BackupError::File(folder.to_owned(), error)),
+    }
+    if names.iter().any(|name| name == MANIFEST) {
+        return Err(BackupError::Taken(folder.display().to_string()));
+    }
+    let ours = names.iter().all(|name| name == UNFINISHED || name == DATABASE || name == OBJECTS);
+    let is_interrupted = names.iter().any(|name| name == UNFINISHED);
+    if !names.is_empty() && !(ours && is_interrupted) {
+        return Err(BackupError::NotEmpty(folder.display().to_string()));
+    }
+    // The mark that it is ours goes last.
+    let [objects, database, mark] = [OBJECTS, DATABASE, UNFINISHED].map(|name| folder.join(name));
+    remove_if_there(fs::remove_dir_all(&objects), &objects)?;
+    remove_if_there(fs::remove_file(&database), &database)?;
+    remove_if_there(fs::remove_dir_all(&mark), &mark)?;
+    Ok(())
+}
+
+/// That there was nothing to remove is fine.
+pub(super) fn remove_if_there(removed: io::Result<()>, path: &Path) -> Result<(), BackupError> {
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(BackupError::File(path.to_owned(), error)),
+        _ => Ok(()),
+    }
+}

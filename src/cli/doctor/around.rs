@@ -1,0 +1,103 @@
+//! What is around the appliance: its server, the store of files, the dependencies.
+
+use std::{
+    io::{Read, Write},
+    net::{TcpStream, ToSocketAddrs},
+    time::Duration,
+};
+
+use super::finding::Finding;
+use crate::{
+    appliance::open_objects,
+    cli::{healthcheck, serve},
+    config::{self, Config},
+    model::Dependency,
+    objects::{ObjectError, Objects},
+};
+
+/// A connection that takes longer than this is none.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// What is put into the store of files, and taken out again.
+const PROBE: &str = "doctor/probe";
+const PROBE_BYTES: &[u8] = b"dripfeed doctor";
+
+pub(super) fn server(config: &Config) -> Finding {
+    if !config.storage.data_dir.exists() || serve::lock(&config.storage.data_dir).is_ok() {
+        return Finding::warn("server", "none runs on this data folder", "`dripfeed serve`");
+    }
+    if config.server.listen.port() == 0 {
+        return Finding::ok("server", "runs, on a port that the system chose");
+    }
+    let url = healthcheck::local_url(config);
+    match healthcheck::ready(&url) {
+        Ok(()) => Finding::ok("server", format!("{url} is ready")),
+        Err(error) => Finding::fail("server", error, "its log says more"),
+    }
+}
+
+/// Whether a file can be put, read and deleted.
+pub(super) fn files(config: &Config) -> Finding {
+    if matches!(config.objects, config::Objects::Local) && !config.storage.data_dir.exists() {
+        return Finding::ok("files", "in the data folder, which is not there yet");
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Finding::fail("files", error.to_string(), "the machine has no room for a thread"),
+    };
+    let tried = open_objects(config, runtime.handle()).and_then(|objects| probe(&objects).map(|()| objects));
+    let finding = match tried {
+        Ok(objects) => Finding::ok("files", format!("{objects} takes, gives and deletes")),
+        Err(error) => {
+            let advice = match &error {
+                ObjectError::NotFound { .. } => "make the bucket, or correct `bucket` under [objects]",
+                ObjectError::Unavailable { .. } => "see that the store runs, and [objects] names the right endpoint",
+                ObjectError::Full { .. } => "free some space there",
+                _ => "see [objects], and the rights that its user has",
+            };
+            Finding::fail("files", error.to_string(), advice)
+        }
+    };
+    // A store that hangs must not hold the doctor up.
+    runtime.shutdown_background();
+    finding
+}
+
+fn probe(objects: &Objects) -> Result<(), ObjectError> {
+    let mut writer = objects.create(PROBE)?;
+    writer.write_all(PROBE_BYTES)?;
+    writer.finish()?;
+    let mut read = Vec::new();
+    objects.open(PROBE)?.take(PROBE_BYTES.len() as u64 + 1).read_to_end(&mut read)?;
+    objects.delete(PROBE)?;
+    if read == PROBE_BYTES {
+        return Ok(());
+    }
+    Err(ObjectError::Unavailable { store: objects.to_string(), cause: "it gives other bytes than it took".to_owned() })
+}
+
+/// Whether it can be connected to. No request is made: that would cost a permit, and mean something.
+pub(super) fn dependency(dependency: &Dependency) -> Finding {
+    let says = format!("{} ({})", dependency.name, dependency.base_url);
+    match connect(&dependency.base_url) {
+        Ok(()) => Finding::ok("dependency", format!("{says} takes connections")),
+        Err(error) => {
+            let advice = format!("see that it runs, and that dependencies.{}.base_url is right", dependency.name);
+            Finding::fail("dependency", format!("{says}: {error}"), advice)
+        }
+    }
+}
+
+fn connect(base_url: &str) -> Result<(), String> {
+    let uri: ureq::http::Uri = base_url.parse().map_err(|_| "is no URL".to_owned())?;
+    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
+    let addresses = (host, port).to_socket_addrs().map_err(|error| format!("its name is not found: {error}"))?;
+    let mut last = "its name has no address".to_owned();
+    for address in addresses {
+        match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
+            Ok(_) => return Ok(()),
+            Err(error) => last = format!("{address}: {error}"),
+        }
+    }
+    Err(last)
+}

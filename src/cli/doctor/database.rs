@@ -1,0 +1,141 @@
+//! The database, and what it says of keys, dispatch, claims, announcements and backups.
+
+use std::time::Duration;
+
+use super::{finding::Finding, local};
+use crate::{
+    config::Config,
+    crypto::KeyRing,
+    keys::{self, KeysError},
+    model::Timestamp,
+    store::{self, StoreError, backups::database_files, inspection::Inspection, integrity::Depth},
+};
+
+/// Runs that may be missing before that is told, as for the alarm.
+const MISSING_RUNS: u32 = 3;
+/// Announcements that were given up are told for so long.
+const GIVEN_UP_TOLD: Duration = Duration::from_secs(24 * 3600);
+/// A backup that is older than this is too old for most people.
+const BACKUP_OLD: Duration = Duration::from_secs(7 * 24 * 3600);
+
+const DAMAGED: &str = "stop dripfeed, keep a copy of the data folder, and `dripfeed restore` a backup into a new one";
+
+pub(super) fn examine(config: &Config, ring: Option<&KeyRing>, depth: Depth, now: Timestamp) -> Vec<Finding> {
+    let inspection = match Inspection::open(&config.storage.data_dir) {
+        Ok(Some(inspection)) => inspection,
+        Ok(None) => return vec![missing(config)],
+        Err(error) => return vec![fault(&error)],
+    };
+    let sound = soundness(&inspection, depth);
+    let mut found = vec![sound.unwrap_or_else(|error| fault(&error))];
+    // What a damaged or a newer database says of itself is worth nothing.
+    if found.iter().all(|finding| finding.advice.is_none()) {
+        let more = tell(&inspection, config, ring, now);
+        found.extend(more.unwrap_or_else(|error| vec![fault(&error)]));
+    }
+    found
+}
+
+fn missing(config: &Config) -> Finding {
+    let leftover = database_files(&config.storage.data_dir).into_iter().find(|path| path.exists());
+    match leftover {
+        Some(path) => {
+            let says = format!("there is none, but {} is there", path.display());
+            Finding::fail("database", says, "put the database file back to where this belongs, or restore a backup")
+        }
+        None => Finding::warn("database", "there is none yet", "`dripfeed serve` makes it"),
+    }
+}
+
+fn fault(error: &StoreError) -> Finding {
+    let advice = match error {
+        StoreError::Busy => "another process holds it: see which dripfeed processes run",
+        _ => DAMAGED,
+    };
+    Finding::fail("database", error.to_string(), advice)
+}
+
+fn soundness(inspection: &Inspection, depth: Depth) -> store::Result<Finding> {
+    if let Some(first) = inspection.faults(depth)?.into_iter().next() {
+        return Ok(Finding::fail("database", format!("damaged: {first}"), DAMAGED));
+    }
+    let (found, known) = inspection.versions()?;
+    if found > known {
+        let says = format!("has version {found}, this dripfeed knows versions up to {known}");
+        return Ok(Finding::fail("database", says, "use the dripfeed that wrote it, or a newer one"));
+    }
+    let check = if depth == Depth::Full { "integrity_check" } else { "quick_check" };
+    Ok(Finding::ok("database", format!("version {found}, {check} finds nothing")))
+}
+
+fn tell(
+    inspection: &Inspection,
+    config: &Config,
+    ring: Option<&KeyRing>,
+    now: Timestamp,
+) -> store::Result<Vec<Finding>> {
+    let mut found = vec![local::wal(store::sizes::of(&config.storage.data_dir))];
+    if let Some(ring) = ring {
+        found.push(keys_fit(keys::fit(inspection.proofs()?, ring), ring));
+    }
+    found.push(dispatch(inspection, config, now)?);
+    let stuck = inspection.expired_claims(now)?;
+    found.push(match stuck {
+        0 => Finding::ok("claims", "none has expired"),
+        _ => {
+            Finding::warn("claims", format!("{stuck} have expired"), "`dripfeed stuck` lists them, --apply frees them")
+        }
+    });
+    let deliveries = inspection.deliveries(now.before(GIVEN_UP_TOLD))?;
+    found.push(if deliveries.failing + deliveries.given_up == 0 {
+        Finding::ok("webhooks", "nothing waits for another try")
+    } else {
+        let says = format!(
+            "{} announcements wait for another try, {} were given up in the last 24 h",
+            deliveries.failing, deliveries.given_up
+        );
+        Finding::warn("webhooks", says, "`dripfeed client deliveries NAME` says what the receiver answers")
+    });
+    found.push(backup(inspection, now)?);
+    Ok(found)
+}
+
+fn keys_fit(fit: Result<(), KeysError>, ring: &KeyRing) -> Finding {
+    match fit {
+        Ok(()) => Finding::ok("keys", format!("they open this database; `{}` seals", ring.first_id())),
+        Err(error) => Finding::fail("keys", error.to_string(), "without that key what it sealed is lost"),
+    }
+}
+
+fn dispatch(inspection: &Inspection, config: &Config, now: Timestamp) -> store::Result<Finding> {
+    let state = inspection.dispatch()?;
+    if let Some(pause) = state.paused {
+        let why = pause.reason.map_or_else(String::new, |reason| format!(": {reason}"));
+        let says = format!("paused by {} since {}{why}", pause.by, pause.at);
+        return Ok(Finding::warn("dispatch", says, "POST /ops/v1/dispatch/resume lets it go on"));
+    }
+    let every = config.dispatch.every.unwrap_or(config.dispatch.expect_every);
+    let advice = match config.dispatch.every {
+        Some(_) => "the built-in clock runs in `dripfeed serve`: see that it runs",
+        None => "see that the CronJob runs `dispatch`, and what it says; or set dispatch.every",
+    };
+    Ok(match state.last_run {
+        Some(at) if now.since(at) <= every * MISSING_RUNS || !state.has_work => {
+            Finding::ok("dispatch", format!("last run {at}"))
+        }
+        None if !state.has_work => Finding::ok("dispatch", "no run yet, and no work"),
+        Some(at) => Finding::warn("dispatch", format!("the last run was {at}, and work waits"), advice),
+        None => Finding::warn("dispatch", "there was no run yet, and work waits", advice),
+    })
+}
+
+fn backup(inspection: &Inspection, now: Timestamp) -> store::Result<Finding> {
+    let advice = "`dripfeed backup TO` takes one while the server runs; let a timer do it";
+    Ok(match inspection.last_backup()? {
+        None => Finding::warn("backup", "there is none", advice),
+        Some(last) if now.since(last.at) > BACKUP_OLD => {
+            Finding::warn("backup", format!("the last one is of {}, in {}", last.at, last.place), advice)
+        }
+        Some(last) => Finding::ok("backup", format!("of {}, in {}", last.at, last.place)),
+    })
+}

@@ -1,0 +1,132 @@
+//! Tokens, keys, the data folder and its disk.
+
+use std::{fs, io::ErrorKind, os::unix::fs::PermissionsExt};
+
+use super::finding::Finding;
+use crate::{config::Config, crypto::KeyRing, keys, store::sizes::Sizes};
+
+/// With less room than this nothing can be relied on: an upload alone may need as much.
+const DISK_FAIL_BYTES: u64 = 512 * 1024 * 1024;
+/// Less than this, or than a twentieth of the disk, is soon gone.
+const DISK_WARN_BYTES: u64 = 5 * 1024 * 1024 * 1024;
+const DISK_WARN_SHARE: u64 = 20;
+/// A WAL that has grown beyond this is held by a reader, or by a process that hangs.
+const WAL_WARN_BYTES: u64 = 512 * 1024 * 1024;
+/// Others than the owner may do nothing with a key file.
+const OTHERS: u32 = 0o077;
+
+pub(super) fn tokens(config: &Config) -> Option<Finding> {
+    let advice = "set access.operator_token or DRIPFEED_OPERATOR_TOKEN";
+    let says = "there is no operator token: only operators that were added by name can enter over HTTP";
+    config.access.operator_token.is_none().then(|| Finding::warn("tokens", says, advice))
+}
+
+/// The ring, or why there is none.
+pub(super) fn ring(config: &Config) -> Result<KeyRing, Finding> {
+    let advice = "put the key file back; in a new installation `dripfeed keys generate` makes a key";
+    keys::read_ring(config).map_err(|error| Finding::fail("keys", error.to_string(), advice))
+}
+
+/// Who may read the key file, and where it lies.
+pub(super) fn key_file(config: &Config) -> Vec<Finding> {
+    if config.encryption.is_from_environment() {
+        return vec![Finding::ok("key file", "the keys come from DRIPFEED_KEYS")];
+    }
+    let path = &config.encryption.key_file;
+    // That it is not there is told by the check of the keys.
+    let Ok(metadata) = fs::metadata(path) else { return Vec::new() };
+    let mode = metadata.permissions().mode() & 0o777;
+    let mut found = Vec::new();
+    if mode & OTHERS == 0 {
+        found.push(Finding::ok("key file", format!("mode {mode:04o}")));
+    } else {
+        let says = format!("mode {mode:04o}: others than its owner may read or change it");
+        found.push(Finding::fail("key file", says, format!("chmod 600 {}", path.display())));
+    }
+    let inside = |path: &std::path::Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    if inside(path).starts_with(inside(&config.storage.data_dir)) {
+        let says = "lies in the data folder: whoever copies the one has both";
+        found.push(Finding::warn("key file", says, "move it elsewhere, and set encryption.key_file"));
+    }
+    found
+}
+
+pub(super) fn data_folder(config: &Config) -> Finding {
+    let folder = &config.storage.data_dir;
+    match tempfile::NamedTempFile::new_in(folder) {
+        Ok(_) => Finding::ok("data folder", folder.display().to_string()),
+        Err(_) if !folder.exists() => {
+            let says = format!("{} is not there yet", folder.display());
+            Finding::warn(
+                "data folder",
+                says,
+                "`dripfeed serve` makes it; check storage.data_dir if it should be there",
+            )
+        }
+        Err(error) => {
+            let says = format!("no file can be made in {}: {error}", folder.display());
+            let advice = match error.kind() {
+                ErrorKind::StorageFull => "free some space",
+                _ => "give the user that dripfeed runs as the right to write there",
+            };
+            Finding::fail("data folder", says, advice)
+        }
+    }
+}
+
+pub(super) fn disk(sizes: Sizes) -> Finding {
+    let (Some(free), Some(total)) = (sizes.disk_free_bytes, sizes.disk_total_bytes) else {
+        return Finding::warn("disk", "its size cannot be told", "check that storage.data_dir is there");
+    };
+    let says = format!("{} of {} free", told(free), told(total));
+    let advice =
+        "free some space, or move storage.data_dir to a larger disk; `dripfeed purge` lets finished batches go";
+    if free < DISK_FAIL_BYTES {
+        return Finding::fail("disk", says, advice);
+    }
+    if free < DISK_WARN_BYTES || free < total / DISK_WARN_SHARE {
+        return Finding::warn("disk", says, advice);
+    }
+    Finding::ok("disk", says)
+}
+
+pub(super) fn wal(sizes: Sizes) -> Finding {
+    let bytes = sizes.wal_bytes.unwrap_or(0);
+    if bytes <= WAL_WARN_BYTES {
+        return Finding::ok("WAL", told(bytes));
+    }
+    let says = format!("{}: it is not put back into the database", told(bytes));
+    Finding::warn(
+        "WAL",
+        says,
+        "a backup that is being taken, or a process that hangs, holds it; it shrinks when that ends",
+    )
+}
+
+fn told(bytes: u64) -> String {
+    const UNITS: [(&str, u64); 3] = [("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1_000)];
+    let unit = UNITS.into_iter().find(|(_, size)| bytes >= *size);
+    unit.map_or_else(|| format!("{bytes} B"), |(name, size)| format!("{:.1} {name}", bytes as f64 / size as f64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::finding::Level, *};
+
+    #[test]
+    fn a_disk_that_is_nearly_full_warns_and_a_full_one_fails() {
+        let of = |free, total| Sizes {
+            database_bytes: None,
+            wal_bytes: Some(DISK_FAIL_BYTES * 4),
+            disk_free_bytes: Some(free),
+            disk_total_bytes: Some(total),
+        };
+        let gigabyte = 1_000_000_000;
+        assert_eq!(disk(of(100 * gigabyte, 500 * gigabyte)).level, Level::Ok);
+        assert_eq!(disk(of(20 * gigabyte, 500 * gigabyte)).level, Level::Warn, "a twentieth of a large disk");
+        assert_eq!(disk(of(2 * gigabyte, 10 * gigabyte)).level, Level::Warn);
+        let full = disk(of(gigabyte / 10, 10 * gigabyte));
+        assert_eq!((full.level, full.says.as_str()), (Level::Fail, "100.0 MB of 10.0 GB free"));
+        assert_eq!(wal(of(0, 0)).level, Level::Warn);
+    }
+}

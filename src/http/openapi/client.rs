@@ -1,0 +1,216 @@
+//! The client's calls, and those that need no key.
+
+use serde_json::json;
+
+use super::operation::{By, Operation};
+use crate::{
+    http::{
+        batch_view::BatchView,
+        batches::{BatchList, Paging},
+        deletion::ReceiptView,
+        errors::ErrorGroups,
+        health::Health,
+        problem::ProblemCode as Code,
+        results, retry,
+        rows::{self, Reveal, RowList, RowView, SkippedList},
+        session::{SessionView, SignIn},
+        small_json::Reason,
+        upload::{Options, Valid},
+        workflows::WorkflowList,
+    },
+    model::Workflow,
+};
+
+const BATCH: &str = include_str!("examples/batch.json");
+const ROW: &str = include_str!("examples/row.json");
+const WORKFLOWS: &str = include_str!("examples/workflows.json");
+const SESSION: &str = r#"{"kind": "client", "name": "acme", "expires_at": "2026-11-24T17:00:00.000Z"}"#;
+
+/// A list with one entry.
+fn list_of(name: &str, entry: &str) -> String {
+    format!(r#"{{"{name}": [{entry}], "next": null}}"#)
+}
+
+fn retried() -> String {
+    let retried = r#""retried": {"rows": 2, "under_way": false, "left_alone_outcome_unknown": 0}"#;
+    format!("{}, {retried}}}", BATCH.trim_end().trim_end_matches('}').trim_end())
+}
+
+/// The calls that a workflow brings.
+pub(super) fn of_workflow(workflow: &Workflow) -> Vec<Operation> {
+    let file = json!({ "type": "string", "description": "The CSV: UTF-8, with a header." });
+    let form = json!({
+        "type": "object",
+        "required": ["file"],
+        "properties": {
+            "file": { "type": "string", "contentMediaType": "text/csv" },
+            "context": { "type": "string", "contentMediaType": "application/json", "description": "A JSON object." },
+        },
+    });
+    vec![
+        Operation::new(
+            "post",
+            &workflow.upload_path,
+            format!("uploads.{}", workflow.name),
+            By::Client,
+            "Upload a CSV; it becomes a batch",
+        )
+        .query::<Options>()
+        .header("X-Dripfeed-Context", "A JSON object that is kept with the batch, encrypted.")
+        .header("Idempotency-Key", "Makes it harmless to send the same upload again within a day.")
+        .header("Content-Encoding", "`gzip`, where the body is compressed.")
+        .takes_other("text/csv", file)
+        .takes_other("multipart/form-data", form)
+        .gives::<BatchView>(202, "Stored, and on disk", BATCH)
+        .with_headers(&[("Location", "The batch's path.")])
+        .gives::<Valid>(200, "`validate_only=true`: the file would be accepted", r#"{"valid": true, "rows": 1000, "columns": ["email", "first_name", "last_name", "postcode", "house_number"], "delimiter": "comma", "warnings": []}"#)
+        .refuses(&[
+            Code::InvalidFile,
+            Code::Conflict,
+            Code::TooLarge,
+            Code::UnsupportedMediaType,
+            Code::RequestTimeout,
+            Code::DiskFull,
+        ]),
+        Operation::new(
+            "get",
+            format!("{}/template.csv", workflow.upload_path),
+            format!("templates.{}", workflow.name),
+            By::Client,
+            "The header of such a file, and one example row",
+        )
+        .gives_other(200, "A CSV", Some("text/csv")),
+    ]
+}
+
+/// The calls that are the same for every workflow.
+pub(super) fn operations() -> Vec<Operation> {
+    [of_batches(), of_rows(), changes(), around()].into_iter().flatten().collect()
+}
+
+fn of_batches() -> Vec<Operation> {
+    vec![
+        Operation::new("get", "/v2/batches", "batches.list", By::ClientOrOperator, "Batches, newest first")
+            .query::<Paging>()
+            .gives::<BatchList>(200, "A page", list_of("batches", BATCH)),
+        Operation::new("get", "/v2/batches/{id}", "batches.show", By::ClientOrOperator, "One batch")
+            .gives::<BatchView>(200, "The batch", BATCH),
+        Operation::new(
+            "get",
+            "/v2/batches/{id}/events",
+            "batches.events",
+            By::ClientOrOperator,
+            "Server-sent events `batch`: the batch, as it changes",
+        )
+        .gives_other(200, "A stream that ends when the batch is finished", Some("text/event-stream")),
+        Operation::new(
+            "get",
+            "/v2/batches/{id}/skipped",
+            "batches.skipped",
+            By::ClientOrOperator,
+            "Records that `on_invalid_row = \"skip\"` left out",
+        )
+        .query::<Paging>()
+        .gives::<SkippedList>(200, "A page", r#"{"skipped": [{"line": 7, "column": "email", "column_number": 1, "code": "invalid_value", "message": "an e-mail address is expected"}], "next": null}"#),
+        Operation::new(
+            "get",
+            "/v2/batches/{id}/errors",
+            "batches.errors",
+            By::ClientOrOperator,
+            "Failed rows by step and code, with an example of each",
+        )
+        .gives::<ErrorGroups>(200, "The groups, largest first", r#"{"groups": [{"step": "invite-create", "code": "rejected", "http_status": 422, "count": 3, "example_row": 17}]}"#),
+        Operation::new(
+            "get",
+            "/v2/batches/{id}/results.csv",
+            "batches.results",
+            By::ClientOrOperator,
+            "The file with what became of each row, in the file's order",
+        )
+        .query::<results::Query>()
+        .gives_other(200, "A CSV, streamed", Some("text/csv")),
+    ]
+}
+
+fn of_rows() -> Vec<Operation> {
+    vec![
+        Operation::new("get", "/v2/batches/{id}/rows", "rows.list", By::ClientOrOperator, "Rows, by number")
+            .query::<rows::Query>()
+            .gives::<RowList>(200, "A page; it may be short while `next` is not null", list_of("rows", ROW)),
+        Operation::new(
+            "get",
+            "/v2/batches/{id}/rows/{number}",
+            "rows.show",
+            By::ClientOrOperator,
+            "One row, with every step",
+        )
+        .query::<Reveal>()
+        .gives::<RowView>(200, "The row", ROW),
+    ]
+}
+
+fn changes() -> Vec<Operation> {
+    let change = |verb: &str, id: &'static str, summary| {
+        Operation::new("post", format!("/v2/batches/{{id}}/{verb}"), id, By::ClientOrOperator, summary)
+            .takes::<Reason>(false)
+            .gives::<BatchView>(200, "The batch as it is now", BATCH)
+            .refuses(&[Code::Conflict, Code::DiskFull])
+    };
+    vec![
+        change("pause", "batches.pause", "Claim none of its rows any more; what is under way finishes"),
+        change("resume", "batches.resume", "Claim its rows again"),
+        change("cancel", "batches.cancel", "End it: what is under way finishes, the rest is never worked"),
+        Operation::new(
+            "post",
+            "/v2/batches/{id}/retry",
+            "batches.retry",
+            By::ClientOrOperator,
+            "Put failed rows back to pending, with what their steps saved",
+        )
+        .query::<retry::Query>()
+        .gives::<retry::RetriedBatch>(200, "The batch as it is now, and what was put back", retried())
+        .refuses(&[Code::Conflict, Code::DiskFull]),
+        Operation::new(
+            "delete",
+            "/v2/batches/{id}",
+            "batches.delete",
+            By::ClientOrOperator,
+            "Delete a finished batch: its key at once, then its rows and its file",
+        )
+        .gives::<ReceiptView>(200, "A receipt", r#"{"id": "bat_01KB1Y3M0Q8V5T2N7R4C6D9E0F", "deleted_at": "2026-11-24T09:30:00.000Z", "rows": 1000, "backups_until": "2026-12-24T03:00:00.000Z"}"#)
+        .refuses(&[Code::Conflict, Code::DiskFull]),
+    ]
+}
+
+/// What stands around: signing in, workflows, health.
+fn around() -> Vec<Operation> {
+    vec![
+        Operation::new("get", "/v2/workflows", "workflows.list", By::Client, "What files this client may upload")
+            .gives::<WorkflowList>(200, "Every workflow, with its columns", WORKFLOWS),
+        Operation::new("post", "/session", "session.open", By::Anybody, "Sign in on the page")
+            .takes::<SignIn>(true)
+            .gives::<SessionView>(200, "Signed in; the cookie is set", SESSION)
+            .with_headers(&[("Set-Cookie", "The session.")])
+            .refuses(&[Code::Unauthorized, Code::Forbidden]),
+        Operation::new("get", "/session", "session.show", By::ClientOrOperator, "Who is signed in")
+            .gives::<SessionView>(200, "Who", SESSION),
+        Operation::new("delete", "/session", "session.end", By::Anybody, "Sign out")
+            .gives_other(204, "Nobody is signed in any more", None)
+            .refuses(&[Code::Forbidden]),
+        Operation::new("get", "/livez", "health.live", By::Anybody, "Is the process alive").gives::<Health>(
+            200,
+            "It is",
+            r#"{"status": "ok"}"#,
+        ),
+        Operation::new("get", "/readyz", "health.ready", By::Anybody, "Can it serve").gives::<Health>(
+            200,
+            "It can",
+            r#"{"status": "ok"}"#,
+        ),
+        Operation::new("get", "/openapi.json", "openapi.show", By::Anybody, "This document").gives_other(
+            200,
+            "OpenAPI 3.1",
+            Some("application/json"),
+        ),
+    ]
+}

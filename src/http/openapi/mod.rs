@@ -1,0 +1,105 @@
+//! `GET /openapi.json`: the API as an OpenAPI 3.1 document.
+//!
+//! Schemas are made from the types that handlers read and show ([`schemars`]); the calls stand in two tables, the
+//! client's and the operator's. A test holds the document against the routes, and a schema-driven tester holds the
+//! server against the document.
+
+mod client;
+mod operation;
+mod operator;
+
+use std::sync::Arc;
+
+use schemars::{SchemaGenerator, generate::SchemaSettings};
+use serde_json::{Map, Value, json};
+use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
+
+use self::operation::Operation;
+use super::{
+    Context,
+    answer::{answer, json as answer_json},
+    problem::{ProblemBody, ProblemCode},
+};
+use crate::model::Workflow;
+
+pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
+    let document = Arc::new(document(context.appliance.config.workflows.values()));
+    warp::path!("openapi.json")
+        .and(warp::get())
+        .and_then(move || {
+            let document = document.clone();
+            answer("/openapi.json", async move { answer_json(StatusCode::OK, &*document) })
+        })
+        .boxed()
+}
+
+/// Where schemas refer to each other in the document.
+fn settings() -> SchemaSettings {
+    SchemaSettings::draft2020_12().with(|settings| {
+        settings.definitions_path = "/components/schemas".into();
+        settings.meta_schema = None;
+    })
+}
+
+/// The document of a server with these workflows: each has an upload path of its own.
+fn document<'a>(workflows: impl Iterator<Item = &'a Workflow>) -> Value {
+    let operations: Vec<Operation> =
+        workflows.flat_map(client::of_workflow).chain(client::operations()).chain(operator::operations()).collect();
+    let mut generator: SchemaGenerator = settings().for_serialize().into_generator();
+    let mut paths = Map::new();
+    for operation in &operations {
+        let described = operation.to_json(&mut generator);
+        let path = paths.entry(operation.path.clone()).or_insert_with(|| json!({}));
+        path[operation.method] = described;
+    }
+    let problem = generator.subschema_for::<ProblemBody>().to_value();
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "dripfeed",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "Upload a CSV; every row goes through a chain of rate-limited calls. Times are RFC 3339 in \
+                            UTC. Lists are pages: pass `next` as `after` until it is null. Every answer has an \
+                            `x-request-id`.",
+            "license": { "name": "MIT", "identifier": "MIT" },
+        },
+        "servers": [{ "url": "/" }],
+        "security": [{ "key": [] }, { "session": [] }],
+        "paths": paths,
+        "components": {
+            "schemas": generator.take_definitions(true),
+            "responses": problem_responses(&problem),
+            "securitySchemes": {
+                "key": {
+                    "type": "http", "scheme": "bearer",
+                    "description": "A client's key, an operator's token, or the dispatch token.",
+                },
+                "session": {
+                    "type": "apiKey", "in": "cookie", "name": super::session::COOKIE,
+                    "description": "What `POST /session` sets. A change made with it needs the header \
+                                    `X-Dripfeed: page` and the server's own Origin.",
+                },
+            },
+        },
+    })
+}
+
+/// One response for each status that problems come with, with an example for each code.
+fn problem_responses(schema: &Value) -> Map<String, Value> {
+    let mut responses = Map::new();
+    for code in ProblemCode::ALL {
+        let status = code.status();
+        let title = status.canonical_reason().unwrap_or("Error");
+        let response = responses.entry(status.as_u16().to_string()).or_insert_with(|| {
+            json!({
+                "description": title,
+                "content": { "application/problem+json": { "schema": schema, "examples": {} } },
+            })
+        });
+        response["content"]["application/problem+json"]["examples"][code.as_str()] = json!({ "value": {
+            "type": "about:blank", "title": title, "status": status.as_u16(), "code": code.as_str(),
+            "detail": code.example(), "request_id": "req_01KB1Y3M0Q8V5T2N7R4C6D9E0F",
+        }});
+    }
+    responses
+}

@@ -1,0 +1,283 @@
+//! Backups: taken under load, restored elsewhere, interrupted, damaged, and refused where they would do harm.
+
+mod support;
+
+use std::{fs, path::PathBuf, process::Output};
+
+use rusqlite::{Connection, OpenFlags};
+use serde_json::{Value, json};
+use support::{
+    app::{App, DISPATCH, OPERATOR, Setup, files, people},
+    s3::{BUCKET, S3Server},
+};
+
+/// A server that works only when it is told to, row by row for as long as a test needs.
+fn slow() -> Setup {
+    Setup {
+        dispatch: "every = \"1s\"\nmin_interval = \"0s\"\nrows_per_client_per_run = 100000".into(),
+        dependency: "rate_per_second = 400\nburst = 10\nconcurrency = 16\ntimeout = \"5s\"".into(),
+        ..Setup::default()
+    }
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn parsed(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", said(output));
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+/// Where backups go, beside the data folder.
+fn place(app: &App, name: &str) -> PathBuf {
+    app.folder.path().join(name)
+}
+
+fn text(path: &std::path::Path) -> String {
+    path.display().to_string()
+}
+
+/// From here on, everything is about another data folder.
+fn move_to(app: &App, folder: &str) -> PathBuf {
+    let path = app.folder.path().join("dripfeed.toml");
+    let config = fs::read_to_string(&path).expect("the configuration");
+    let new = app.folder.path().join(folder);
+    let lines = config.lines().map(|line| match line.starts_with("data_dir") {
+        true => format!("data_dir = \"{}\"", new.display()),
+        false => line.to_owned(),
+    });
+    let changed: Vec<String> = lines.collect();
+    fs::write(path, changed.join("\n")).expect("written");
+    new
+}
+
+fn integrity(database: &std::path::Path) -> String {
+    let connection = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY).expect("a database");
+    connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect("a verdict")
+}
+
+#[test]
+fn taken_under_load_and_restored_elsewhere_it_goes_on_where_it_was_and_calls_nobody_twice() {
+    const ROWS: usize = 900;
+    let mut app = App::start(slow());
+    let other = app.add_client("other", None);
+    let id = app.accepted(people(ROWS));
+    let (_, others) = app.upload(&other, people(ROWS / 3).replace("@mail", "@post"));
+    let others = others["id"].as_str().expect("an id").to_owned();
+    let completed = |app: &App| app.batch(&id)["counts"]["completed"].as_u64().expect("a count");
+    app.until("rows are being worked", || (completed(&app) > 30).then_some(()));
+
+    let backup = place(&app, "backup");
+    let taken = parsed(&app.command(&["backup", &text(&backup), "--json"]));
+    assert_eq!((&taken["verified"], &taken["files"], &taken["keys"]), (&json!(true), &json!(2), &json!(["test"])));
+    let then = completed(&app);
+    app.until("more rows are worked", || (completed(&app) > then + 30).then_some(()));
+    app.kill();
+    assert_eq!(integrity(&backup.join("dripfeed.db")), "ok");
+    let key = fs::read(app.folder.path().join("keys")).expect("the key file");
+    for file in files(&backup) {
+        let bytes = fs::read(&file).expect("a file of the backup");
+        assert!(!bytes.windows(key.len()).any(|part| part == key), "the key is in {}", file.display());
+        assert!(!bytes.windows(10).any(|part| part == b"Ann,Smith,"), "plaintext in {}", file.display());
+    }
+
+    let elsewhere = move_to(&app, "elsewhere");
+    let restored = parsed(&app.command(&["restore", &text(&backup), "--json"]));
+    assert_eq!(integrity(&elsewhere.join("dripfeed.db")), "ok");
+    assert!(!elsewhere.join("restoring").exists(), "it is tidied up");
+    assert_eq!((&restored["taken_at"], &restored["files"]), (&taken["taken_at"], &json!(2)));
+    let at_risk = restored["may_have_been_called"].as_array().expect("batches");
+    assert_eq!(at_risk.len(), 2, "{restored}");
+    let mine = at_risk.iter().find(|batch| batch["batch"] == json!(id)).expect("the batch");
+    let rows = mine["rows"].as_u64().expect("a count");
+    assert!(rows <= ROWS as u64 - 30 && rows > 0 && mine["danger"] == "none" && mine["client"] == "acme", "{mine}");
+    let by_step: u64 = mine["next_steps"].as_array().expect("steps").iter().filter_map(|it| it["rows"].as_u64()).sum();
+    assert_eq!(by_step, rows, "{mine}");
+
+    app.serve();
+    let (_, overview) = app.get(OPERATOR, "/ops/v1/overview");
+    let reason = overview["dispatch"]["paused"]["reason"].as_str().unwrap_or_else(|| panic!("{overview}"));
+    assert!(reason.contains("restored from the backup of"), "{reason}");
+    assert_eq!(app.post(DISPATCH, "/ops/v1/dispatch").1["outcome"], "paused");
+    assert_eq!(app.batch(&id)["counts"]["processing"], 0, "no claim of the old server is left");
+    assert_eq!(app.batch(&id)["counts"]["pending"], rows);
+    let (status, answer) = app.post_json(OPERATOR, "/ops/v1/dispatch/resume", &json!({}));
+    assert_eq!(status, 200, "{answer}");
+    let done = app.until_status(&id, "completed");
+    assert_eq!(done["counts"]["completed"], ROWS);
+    app.until("the other's, too", || (app.batch_of(&other, &others)["status"] == "completed").then_some(()));
+    let stats = app.stats();
+    assert_eq!((stats.invites, stats.duplicate_invites), ((ROWS + ROWS / 3) as u64, 0), "{stats:?}");
+    assert!(stats.replayed > 0, "some had been created since the backup, and were not created again");
+    let entries: i64 = Connection::open(elsewhere.join("dripfeed.db"))
+        .and_then(|it| it.query_row("SELECT count(*) FROM audit WHERE action = 'backup.restore'", [], |row| row.get(0)))
+        .expect("the audit");
+    assert_eq!(entries, 1);
+}
+
+/// A finished batch, an unfinished one, and the server that has them.
+fn two_batches(more: &str) -> (App, [String; 2]) {
+    let setup = Setup { dispatch: "min_interval = \"0s\"".into(), more: more.to_owned(), ..Setup::default() };
+    let app = App::start(setup);
+    let finished = app.accepted(people(3));
+    app.until_status(&finished, "queued");
+    app.post(DISPATCH, "/ops/v1/dispatch");
+    app.until_status(&finished, "completed");
+    let waiting = app.accepted(people(4));
+    app.until_status(&waiting, "queued");
+    (app, [finished, waiting])
+}
+
+#[test]
+fn it_is_refused_where_something_is_and_where_a_server_runs() {
+    let (mut app, [finished, _]) = two_batches("");
+    let backup = place(&app, "backup");
+    assert!(app.command(&["backup", &text(&backup)]).status.success());
+    let again = app.command(&["backup", &text(&backup)]);
+    assert!(again.status.code() == Some(1) && said(&again).contains("holds a backup already"), "{}", said(&again));
+    let full = place(&app, "full");
+    fs::create_dir(&full).expect("a folder");
+    fs::write(full.join("thesis.txt"), "mine").expect("a file");
+    let refused = app.command(&["backup", &text(&full)]);
+    assert!(refused.status.code() == Some(1) && said(&refused).contains("is not empty"), "{}", said(&refused));
+    assert_eq!(fs::read_to_string(full.join("thesis.txt")).expect("still there"), "mine");
+    let nowhere = app.command(&["restore", &text(&place(&app, "nowhere"))]);
+    assert!(nowhere.status.code() == Some(1) && said(&nowhere).contains("no whole backup"), "{}", said(&nowhere));
+
+    let beside = app.command(&["restore", &text(&backup)]);
+    assert!(beside.status.code() == Some(1) && said(&beside).contains("another `dripfeed serve` runs"));
+    app.terminate();
+    let over = app.command(&["restore", &text(&backup)]);
+    assert!(over.status.code() == Some(1) && said(&over).contains("has no database"), "{}", said(&over));
+    let no_bucket = app.command(&["backup", "bucket:x"]);
+    assert!(no_bucket.status.code() == Some(2) && said(&no_bucket).contains("[objects]"), "{}", said(&no_bucket));
+    assert_eq!(app.command(&["backup", "bucket:"]).status.code(), Some(2));
+    app.serve();
+    assert_eq!(app.batch(&finished)["status"], "completed");
+}
+
+#[test]
+fn what_is_damaged_or_sealed_with_other_keys_is_refused_before_anything_is_put_in_place() {
+    let (mut app, _) = two_batches("");
+    let backup = place(&app, "backup");
+    assert!(app.command(&["backup", &text(&backup)]).status.success());
+    app.terminate();
+    let elsewhere = move_to(&app, "elsewhere");
+    let restore = |app: &App| app.command(&["restore", &text(&backup)]);
+    let nothing_there = || !elsewhere.join("dripfeed.db").exists() && !elsewhere.join("objects").exists();
+
+    let keys = app.folder.path().join("keys");
+    let right = fs::read(&keys).expect("the key file");
+    let wrong = app.command(&["keys", "generate", "--id", "test"]).stdout;
+    for (bytes, expected) in
+        [(wrong, "is not the one"), (app.command(&["keys", "generate"]).stdout, "add its line back")]
+    {
+        fs::write(&keys, bytes).expect("written");
+        let refused = restore(&app);
+        assert!(refused.status.code() == Some(2) && said(&refused).contains(expected), "{}", said(&refused));
+        assert!(nothing_there());
+    }
+    fs::write(&keys, right).expect("written");
+
+    let file = files(&backup.join("objects")).into_iter().next().expect("a stored file");
+    for damaged in [file, backup.join("dripfeed.db")] {
+        let whole = fs::read(&damaged).expect("bytes");
+        let mut bytes = whole.clone();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&damaged, bytes).expect("written");
+        let refused = restore(&app);
+        assert!(refused.status.code() == Some(1) && said(&refused).contains("is damaged"), "{}", said(&refused));
+        assert!(nothing_there());
+        fs::write(&damaged, whole).expect("written");
+    }
+    let manifest = fs::read(backup.join("manifest.json")).expect("a manifest");
+    fs::remove_file(backup.join("manifest.json")).expect("removed");
+    assert!(said(&restore(&app)).contains("no whole backup"));
+    fs::write(backup.join("manifest.json"), manifest).expect("written");
+    let restored = restore(&app);
+    assert!(restored.status.success(), "{}", said(&restored));
+}
+
+#[test]
+fn in_the_bucket_the_stored_files_stay_where_they_are_and_the_database_comes_to_lie_beside_them() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let s3 = S3Server::start(folder.path());
+    fs::create_dir(folder.path().join(BUCKET)).expect("a bucket");
+    let settings = s3.settings();
+    let (mut app, [finished, waiting]) = two_batches(&format!(
+        "[objects]\nkind = \"minio\"\nendpoint = \"{}\"\nbucket = \"{}\"\naccess_key = \"{}\"\nsecret_key = \"{}\"",
+        settings.endpoint, settings.bucket, settings.access_key, settings.secret_key
+    ));
+    let taken = parsed(&app.command(&["backup", "bucket:friday", "--json"]));
+    assert_eq!(taken["files"], 0);
+    let again = app.command(&["backup", "bucket:friday"]);
+    assert!(again.status.code() == Some(1) && said(&again).contains("holds a backup already"), "{}", said(&again));
+    app.kill();
+    let elsewhere = move_to(&app, "elsewhere");
+    assert!(said(&app.command(&["restore", "bucket:monday"])).contains("no whole backup"));
+    let restored = parsed(&app.command(&["restore", "bucket:friday", "--json"]));
+    assert_eq!(restored["may_have_been_called"][0]["batch"], waiting, "{restored}");
+    assert_eq!(restored["may_have_been_called"].as_array().map(Vec::len), Some(1));
+    app.serve();
+    assert_eq!(app.batch(&finished)["status"], "completed");
+    app.post_json(OPERATOR, "/ops/v1/dispatch/resume", &json!({}));
+    app.post(DISPATCH, "/ops/v1/dispatch");
+    app.until_status(&waiting, "completed");
+    assert!(!elsewhere.join("backing-up").exists());
+}
+
+#[cfg(feature = "failpoints")]
+mod interrupted {
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+
+    fn killed_at(app: &App, point: &str, arguments: &[&str]) {
+        let output = app.command_with(&[("FAILPOINTS", &format!("{point}=return"))], arguments);
+        assert_eq!(output.status.signal(), Some(9), "it died at {point}: {}", said(&output));
+    }
+
+    #[test]
+    fn a_backup_that_was_interrupted_is_none_and_is_taken_anew() {
+        let (mut app, [finished, waiting]) = two_batches("");
+        let backup = place(&app, "backup");
+        for point in ["backup.copied", "backup.files_stored", "backup.database_stored"] {
+            killed_at(&app, point, &["backup", &text(&backup)]);
+            assert!(!files(&backup).is_empty() && !backup.join("manifest.json").exists(), "{point}");
+            let refused = app.command(&["restore", &text(&backup)]);
+            assert_eq!(refused.status.code(), Some(1), "{point}");
+        }
+        assert!(app.command(&["backup", &text(&backup)]).status.success());
+        let names: Vec<_> = fs::read_dir(&backup).expect("a folder").flatten().map(|it| it.file_name()).collect();
+        assert_eq!(names.len(), 3, "{names:?}");
+        app.terminate();
+        move_to(&app, "elsewhere");
+        assert!(app.command(&["restore", &text(&backup)]).status.success());
+        app.serve();
+        assert_eq!(
+            (app.batch(&finished)["status"].as_str(), app.batch(&waiting)["status"].as_str()),
+            (Some("completed"), Some("queued"))
+        );
+    }
+
+    #[test]
+    fn a_restore_that_was_interrupted_is_begun_again_and_never_half_there() {
+        let (mut app, [finished, waiting]) = two_batches("");
+        let backup = place(&app, "backup");
+        assert!(app.command(&["backup", &text(&backup)]).status.success());
+        app.terminate();
+        let elsewhere = move_to(&app, "elsewhere");
+        for point in ["restore.database_staged", "restore.files_staged", "restore.files_placed"] {
+            killed_at(&app, point, &["restore", &text(&backup)]);
+            assert!(!elsewhere.join("dripfeed.db").exists(), "{point}");
+        }
+        let restored = parsed(&app.command(&["restore", &text(&backup), "--json"]));
+        assert_eq!(restored["files"], 2);
+        assert_eq!(files(&elsewhere.join("objects")).len(), 2);
+        app.serve();
+        assert_eq!(app.batch(&finished)["status"], "completed");
+        assert_eq!(app.batch(&waiting)["counts"]["pending"], 4);
+    }
+}

@@ -1,0 +1,96 @@
+"""Faults, each with the rule that has to find it: a rule that finds nothing is no rule."""
+
+import copy
+
+from manifests import literal
+from rules import RULES
+
+
+def server(manifests):
+    return manifests.server[1].spec["containers"][0]
+
+
+def cronjob(manifests):
+    return manifests.cronjob[1].spec["containers"][0]
+
+
+def replace(manifests, pod, old, new):
+    """Changes a pod's configuration, where it says `old`."""
+    name = literal(pod.spec["containers"][0], "DRIPFEED_CONFIG").rpartition("/")[2]
+    for config in manifests.all("ConfigMap"):
+        if name in config["data"]:
+            assert old in config["data"][name], old
+            config["data"][name] = config["data"][name].replace(old, new, 1)
+
+
+def configure(old, new):
+    return lambda it: replace(it, it.server[1], old, new)
+
+
+def policy(manifests, name):
+    return manifests.named("NetworkPolicy", name)["spec"]
+
+
+def secret_variable(name, secret, key):
+    return {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
+
+
+# (the rule, what is wrong, how it is made wrong)
+PLANTED = [
+    ("every_object_has_its_schema", "a field of another name", lambda it: server(it).update(readynessProbe={})),
+    ("every_object_has_its_schema", "a field at another place", lambda it: it.server[0]["spec"].update(terminationGracePeriodSeconds=45)),
+    ("every_object_has_its_schema", "a text for a number", lambda it: it.server[0]["spec"].update(replicas="1")),
+    ("every_object_has_its_schema", "no such version", lambda it: it.cronjob[0].update(apiVersion="batch/v1beta1")),
+    ("everything_is_in_the_namespace", "an object elsewhere", lambda it: it.cronjob[0]["metadata"].update(namespace="default")),
+    ("what_is_named_is_there", "a mount without a volume", lambda it: server(it)["volumeMounts"][0].update(name="dta")),
+    ("what_is_named_is_there", "a ConfigMap by its unhashed name", lambda it: it.cronjob[1].spec["volumes"][0]["configMap"].update(name="dripfeed-other")),
+    ("services_reach_one_pod", "a Service for nobody", lambda it: it.named("Service", "dripfeed")["spec"]["selector"].update({"app.kubernetes.io/component": "sever"})),
+    ("services_reach_one_pod", "a port that is none", lambda it: it.named("Service", "dripfeed")["spec"]["ports"][0].update(targetPort="htpp")),
+    ("pods_have_no_powers", "a writable root", lambda it: server(it)["securityContext"].update(readOnlyRootFilesystem=False)),
+    ("pods_have_no_powers", "a user of root's", lambda it: it.cronjob[1].spec["securityContext"].update(runAsUser=0)),
+    ("pods_have_no_powers", "a capability", lambda it: server(it)["securityContext"]["capabilities"].update(add=["NET_ADMIN"])),
+    ("pods_have_no_powers", "no seccomp", lambda it: it.server[1].spec["securityContext"].pop("seccompProfile")),
+    ("images_are_pinned", "the latest", lambda it: server(it).update(image="registry.example.com:5000/dripfeed:latest")),
+    ("images_are_pinned", "no tag, but a port", lambda it: server(it).update(image="registry.example.com:5000/dripfeed")),
+    ("resources_are_bounded", "no limit", lambda it: cronjob(it)["resources"].pop("limits")),
+    ("no_secret_is_written_down", "a token in the open", lambda it: cronjob(it)["env"].append({"name": "MY_TOKEN", "value": "0123456789abcdef"})),
+    ("no_secret_is_written_down", "a header in the open", configure("Bearer ${ADDRESSES_TOKEN}", "Bearer 0123456789abcdef")),
+    ("no_secret_is_written_down", "a Secret", lambda it: it.objects.append({"kind": "Secret", "apiVersion": "v1", "metadata": {"name": "x", "namespace": "dripfeed"}})),
+    ("secrets_are_explained", "a Secret that nobody told of", lambda it: server(it)["env"].append(secret_variable("OTHER", "dripfeed-other", "token"))),
+    ("secrets_are_explained", "a key that nobody told of", lambda it: server(it)["env"].append(secret_variable("OTHER", "dripfeed-operator", "pasword"))),
+    ("there_is_one_server", "two replicas", lambda it: it.server[0]["spec"].update(replicas=2)),
+    ("there_is_one_server", "a rollout that waits for ever", lambda it: it.server[0]["spec"].pop("podManagementPolicy")),
+    ("there_is_one_server", "a budget that holds nodes up", lambda it: it.all("PodDisruptionBudget")[0]["spec"].update(maxUnavailable=0)),
+    ("the_server_is_probed", "the wrong probe", lambda it: server(it)["livenessProbe"]["httpGet"].update(path="/readyz")),
+    ("the_server_ends_in_time", "a longer drain", configure('drain = "20s"', 'drain = "1m"')),
+    ("the_server_is_configured", "loopback", configure("0.0.0.0:8080", "127.0.0.1:8080")),
+    ("the_server_is_configured", "data in the container", configure('data_dir = "/data"', 'data_dir = "/var/data"')),
+    ("the_server_is_configured", "a variable from nowhere", configure("${INVITES_TOKEN}", "${INVITE_TOKEN}")),
+    ("the_server_is_configured", "keys on the volume", lambda it: server(it)["env"].remove(next(v for v in server(it)["env"] if v["name"] == "DRIPFEED_KEYS"))),
+    ("the_cronjob_is_the_clock", "two clocks", configure("[dispatch]", '[dispatch]\nevery = "60s"')),
+    ("the_cronjob_is_the_clock", "ticks too early", configure('min_interval = "30s"', 'min_interval = "45s"')),
+    ("the_cronjob_is_the_clock", "ticks beside each other", lambda it: it.cronjob[0]["spec"].update(concurrencyPolicy="Allow")),
+    ("the_cronjob_is_the_clock", "a job that outlives its minute", lambda it: it.cronjob[0]["spec"]["jobTemplate"]["spec"].update(activeDeadlineSeconds=90)),
+    ("the_cronjob_can_only_dispatch", "an operator's token", lambda it: cronjob(it)["env"].append(secret_variable("DRIPFEED_OPERATOR_TOKEN", "dripfeed-operator", "token"))),
+    ("the_cronjob_can_only_dispatch", "the server's configuration", lambda it: replace(it, it.cronjob[1], "https://never-called.invalid", "https://${HOST}")),
+    ("the_cronjob_finds_the_server", "another port", lambda it: cronjob(it).update(args=["dispatch", "--url", "http://dripfeed:80"])),
+    ("the_network_is_closed", "no default", lambda it: it.objects.remove(it.named("NetworkPolicy", "default-deny"))),
+    ("the_network_is_closed", "everybody let in", lambda it: policy(it, "server")["ingress"][0].pop("from")),
+    ("the_network_is_closed", "the node's own addresses", lambda it: policy(it, "server")["egress"][0]["to"][0]["ipBlock"].pop("except")),
+    ("the_network_is_closed", "a policy about nobody", lambda it: policy(it, "server")["podSelector"]["matchLabels"].update({"app.kubernetes.io/component": "x"})),
+    ("the_dispatch_policy_reaches_the_server", "a CronJob that is shut in", lambda it: policy(it, "dispatch").update(egress=[])),
+    ("the_bucket_is_reached", "another port", configure("dripfeed-minio:9000", "dripfeed-minio:9001")),
+    ("the_bucket_is_reached", "no way out", lambda it: it.objects.remove(it.named("NetworkPolicy", "server-to-minio"))),
+]
+
+
+def missed(manifests):
+    """The planted faults that no rule, or the wrong one, found."""
+    rules = {rule.__name__: rule for rule in RULES}
+    for rule in rules.keys() - {name for name, _, _ in PLANTED}:
+        yield f"{rule}: nothing is planted for it"
+    for name, what, plant in PLANTED:
+        broken = copy.deepcopy(manifests)
+        plant(broken)
+        if not list(rules[name](broken)):
+            yield f"{name} did not find: {what}"
