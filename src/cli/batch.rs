@@ -82,7 +82,7 @@ impl BatchCommand {
         match self {
             Self::List { limit, after, json: true } => list_json(config, limit, after),
             Self::List { limit, after, json: false } => list(&open_store(config)?.1, limit, after),
-            Self::Show { id, json: true } => show_json(config, id),
+            Self::Show { id, json: true } => output::json(&view(config, id)?),
             Self::Show { id, json: false } => show(&find(&open_store(config)?.1, id)?),
             Self::Run { id, manual_run: _ } => run(config, id),
             Self::Pause { id, reason } => {
@@ -169,10 +169,10 @@ fn list(store: &Store, limit: u32, after: Option<BatchId>) -> Result<(), CliErro
 }
 
 /// As the API shows it to an operator.
-fn show_json(config: Option<&Path>, id: BatchId) -> Result<(), CliError> {
+fn view(config: Option<&Path>, id: BatchId) -> Result<BatchView, CliError> {
     let open = OpenForCommand::open(config)?;
     let batch = find(&open.appliance.store, id)?;
-    output::json(&BatchView::of(&open.appliance, batch, true)?)
+    Ok(BatchView::of(&open.appliance, batch, true)?)
 }
 
 fn show(batch: &Batch) -> Result<(), CliError> {
@@ -196,14 +196,8 @@ fn shown_status(batch: &Batch) -> String {
 }
 
 /// Puts the batch's failed rows back, all of them before it returns; a server beside it works them as they come.
-fn retry(
-    config: Option<&Path>,
-    id: BatchId,
-    code: Option<&str>,
-    step: Option<&str>,
-    json: bool,
-) -> Result<(), CliError> {
-    let (config, store) = open_store(config)?;
+fn retry(path: Option<&Path>, id: BatchId, code: Option<&str>, step: Option<&str>, json: bool) -> Result<(), CliError> {
+    let (config, store) = open_store(path)?;
     let batch = find(&store, id)?;
     let steps = config.workflows.get(&batch.workflow).map_or(&[][..], |workflow| &workflow.steps);
     let position = |name: &str| steps.iter().position(|step| step.name == name).map(|index| index as u32);
@@ -234,7 +228,7 @@ fn retry(
     }
     if json {
         return output::json(&json!({
-            "batch": as_json(&find(&store, id)?),
+            "batch": view(path, id)?,
             "retried": { "rows": retried.rows, "left_alone_outcome_unknown": retried.left_alone },
         }));
     }
