@@ -33,6 +33,7 @@ pub mod rows;
 mod session;
 pub mod sign_ins;
 mod small_json;
+mod stall;
 pub mod stuck;
 pub mod upload;
 pub mod webhooks;
