@@ -17,10 +17,11 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 pub(super) fn routes() -> BoxedFilter<(Response,)> {
-    let html = warp::path::end().map(|| file("text/html; charset=utf-8", HTML));
-    let styles = warp::path!("static" / "page.css").map(|| file("text/css; charset=utf-8", STYLES));
-    let script = warp::path!("static" / "page.js").map(|| file("text/javascript; charset=utf-8", SCRIPT));
-    warp::get().and(html.or(styles).unify().or(script).unify()).boxed()
+    // The path comes first: what is no path of the page is not refused for its method here.
+    let html = warp::path::end().and(warp::get()).map(|| file("text/html; charset=utf-8", HTML));
+    let styles = warp::path!("static" / "page.css").and(warp::get()).map(|| file("text/css; charset=utf-8", STYLES));
+    let script = warp::path!("static" / "page.js").and(warp::get()).map(|| file("text/javascript; charset=utf-8", SCRIPT));
+    html.or(styles).unify().or(script).unify().boxed()
 }
 
 fn file(content_type: &'static str, text: &'static str) -> Response {
