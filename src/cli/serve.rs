@@ -215,6 +215,10 @@ fn clear_away(appliance: &Appliance) -> Result<(), CliError> {
     let me = appliance.owner;
     rescue::free(appliance, Lost::OfDeadServers(me))?;
     appliance.store.write(move |tx| stuck::forget_dead_servers(tx, me))?;
+    if let Err(error) = appliance.objects.check() {
+        // A bucket that is not there yet is made here; one that is out of reach is asked for again by each upload.
+        tracing::warn!(%error, "stored files cannot be kept yet");
+    }
     if let Err(error) = upload::sweep(appliance) {
         // The bucket may be out of reach; the next start tries again.
         tracing::warn!(%error, "what broken uploads left is not cleared away yet");

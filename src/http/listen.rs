@@ -3,7 +3,7 @@
 //! warp's own server has no timeout for slow request headers and no deadline for its graceful end, so its service is
 //! run on hyper's connection builder here.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::Empty;
@@ -13,14 +13,20 @@ use hyper_util::{
     server::{conn::auto::Builder, graceful::GracefulShutdown},
     service::TowerToHyperService,
 };
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
 use warp::{
     filters::BoxedFilter,
     http::{HeaderValue, Method, StatusCode, header},
     reply::Response,
 };
 
-use super::request::{Peer, Probe};
+use super::{
+    request::{Peer, Probe},
+    stall::Impatient,
+};
 
 /// Connections that may be open at once; more have to wait to be accepted.
 const CONNECTIONS: usize = 1_024;
@@ -28,6 +34,8 @@ const CONNECTIONS: usize = 1_024;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const HEADER_BYTES: usize = 64 * 1024;
 const HEADERS: usize = 100;
+/// How long a caller may take nothing of an answer.
+const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// The pause after the system refuses a connection (too many open files).
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
@@ -51,6 +59,16 @@ where
     HeaderValue::from_str(&known.join(", ")).ok()
 }
 
+/// The next connection, once there is a place for it, with that place.
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, address) = listener.accept().await?;
+    Ok((stream, address, place))
+}
+
 /// Serves until `end` comes; requests under way then get `drain` to finish. Returns what they left of it.
 pub async fn serve(
     listener: TcpListener,
@@ -59,7 +77,7 @@ pub async fn serve(
     drain: Duration,
 ) -> Duration {
     let service = TowerToHyperService::new(warp::service(routes));
-    let connections = std::sync::Arc::new(Semaphore::new(CONNECTIONS));
+    let connections = Arc::new(Semaphore::new(CONNECTIONS));
     let graceful = GracefulShutdown::new();
     let mut builder = Builder::new(hyper_util::rt::TokioExecutor::new());
     builder
@@ -70,12 +88,11 @@ pub async fn serve(
         .max_headers(HEADERS);
     tokio::pin!(end);
     loop {
-        let Ok(place) = connections.clone().acquire_owned().await else { break };
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = accept(&listener, &connections) => accepted,
             () = &mut end => break,
         };
-        let (stream, address) = match accepted {
+        let (stream, address, place) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -96,7 +113,7 @@ pub async fn serve(
                 Ok::<_, Infallible>(response)
             }
         });
-        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        let connection = builder.serve_connection(TokioIo::new(Impatient::new(stream, STALL_TIMEOUT)), service);
         let connection = graceful.watch(connection.into_owned());
         tokio::spawn(async move {
             // A connection that breaks is the caller's business.

@@ -33,6 +33,7 @@ pub mod rows;
 mod session;
 pub mod sign_ins;
 mod small_json;
+mod stall;
 pub mod stuck;
 pub mod upload;
 pub mod webhooks;
@@ -86,9 +87,12 @@ impl Context {
     }
 }
 
+/// The routes of one area.
+type Area = fn(Context) -> BoxedFilter<(Response,)>;
+
 /// Everything that the server answers, problems included.
 pub fn routes(context: Context) -> BoxedFilter<(Response,)> {
-    let areas: [fn(Context) -> BoxedFilter<(Response,)>; 20] = [
+    let areas: [Area; 20] = [
         health::routes,
         upload::routes,
         batches::routes,

@@ -97,12 +97,14 @@ impl Start {
 }
 
 pub(super) fn routes() -> BoxedFilter<(Response,)> {
-    let start = warp::path::end().and(warp::header::headers_cloned()).map(|headers: HeaderMap| start(&headers));
-    let file = warp::path!("static" / String / ..).and(warp::path::tail()).and_then(|version: String, tail: Tail| {
+    // The path comes first: what is no path of the page is not refused for its method here.
+    let read = || warp::get().or(warp::head()).unify();
+    let html = warp::path::end().and(read()).and(warp::header::headers_cloned()).map(|headers| start(&headers));
+    let found = warp::path!("static" / String / ..).and(warp::path::tail()).and_then(|version: String, tail: Tail| {
         let found = if version == START.version { file(tail.as_str()) } else { None };
         async move { found.ok_or_else(warp::reject::not_found) }
     });
-    warp::get().or(warp::head()).unify().and(start.or(file).unify()).boxed()
+    html.or(found.and(read())).unify().boxed()
 }
 
 fn start(headers: &HeaderMap) -> Response {

@@ -22,7 +22,7 @@ macro_rules! described {
 
 described! {
     Timestamp: json_schema!({ "type": "string", "format": "date-time", "description": "RFC 3339, in UTC." }),
-    BatchId: json_schema!({ "type": "string", "pattern": "^bat_[0-9A-HJKMNP-TV-Z]{26}$" }),
+    BatchId: json_schema!({ "type": "string", "pattern": "^bat_[0-7][0-9A-HJKMNP-TV-Z]{25}$" }),
     BatchStatus: json_schema!({ "type": "string", "enum": BatchStatus::ALL.map(BatchStatus::as_str) }),
     RowStatus: json_schema!({ "type": "string", "enum": RowStatus::ALL.map(RowStatus::as_str) }),
     FailureCode: json_schema!({ "type": "string", "enum": FailureCode::ALL.map(FailureCode::as_str) })

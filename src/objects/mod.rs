@@ -52,6 +52,14 @@ impl Objects {
         }
     }
 
+    /// Whether the folder or the bucket is there; makes none.
+    pub fn must_be_there(&self) -> Result<(), ObjectError> {
+        match &self.0 {
+            Store::Local(folder) => folder.check(),
+            Store::Minio(bucket) => bucket.must_be_there(),
+        }
+    }
+
     /// Begins an object. One that has the name already stays until the new one is finished, and then is replaced.
     pub fn create(&self, name: &str) -> Result<ObjectWriter, ObjectError> {
         let name = ObjectName::parse(name)?;

@@ -6,7 +6,7 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-const BINARY = process.env.DRIPFEED_BINARY ?? new URL("../../target/debug/dripfeed", import.meta.url).pathname;
+const BINARY = process.env.DRIPFEED_BIN ?? new URL("../../target/debug/dripfeed", import.meta.url).pathname;
 export const OPERATOR = "operator-token-0123456789";
 const KEYS = "test:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 /** No state that a test waits for takes longer than this, on the slowest machine. */

@@ -63,6 +63,7 @@ pub(super) fn files(config: &Config) -> Finding {
 }
 
 fn probe(objects: &Objects) -> Result<(), ObjectError> {
+    objects.must_be_there()?;
     let mut writer = objects.create(PROBE)?;
     writer.write_all(PROBE_BYTES)?;
     writer.finish()?;

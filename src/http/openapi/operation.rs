@@ -39,8 +39,8 @@ fn schema_of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Value {
     generator.subschema_for::<T>().to_value()
 }
 
-/// The parameters of a query: each field of the type that the handler reads it into.
-fn fields_of<T: JsonSchema>(_: &mut SchemaGenerator) -> Value {
+/// The schema of what a handler reads: what it may leave out is not required of it, unlike of what it shows.
+fn read_schema_of<T: JsonSchema>(_: &mut SchemaGenerator) -> Value {
     let mut inline =
         super::settings().with(|settings| settings.inline_subschemas = true).for_deserialize().into_generator();
     inline.subschema_for::<T>().to_value()
@@ -106,9 +106,9 @@ impl Operation {
         }
     }
 
-    /// Takes a query with the fields of `T`.
+    /// Takes a query: each field of the type that the handler reads it into is a parameter.
     pub(super) fn query<T: JsonSchema>(mut self) -> Self {
-        self.query = Some(fields_of::<T>);
+        self.query = Some(read_schema_of::<T>);
         self
     }
 
@@ -120,7 +120,7 @@ impl Operation {
 
     /// Takes a JSON body.
     pub(super) fn takes<T: JsonSchema>(mut self, required: bool) -> Self {
-        self.bodies.push(("application/json", Value::Null, Some(schema_of::<T>)));
+        self.bodies.push(("application/json", Value::Null, Some(read_schema_of::<T>)));
         self.body_required = required;
         self.problems.extend([ProblemCode::TooLarge, ProblemCode::UnsupportedMediaType, ProblemCode::RequestTimeout]);
         self
@@ -244,7 +244,7 @@ impl Operation {
 /// What stands in a path.
 fn path_schema(name: &str) -> Value {
     match name {
-        "id" => json!({ "type": "string", "pattern": "^bat_[0-9A-HJKMNP-TV-Z]{26}$" }),
+        "id" => json!({ "type": "string", "pattern": "^bat_[0-7][0-9A-HJKMNP-TV-Z]{25}$" }),
         "number" => json!({ "type": "integer", "minimum": 1, "maximum": crate::model::RowId::MAX_NUMBER }),
         _ => json!({ "type": "string", "minLength": 1, "maxLength": 64, "pattern": "^[A-Za-z0-9_.-]+$" }),
     }

@@ -91,6 +91,13 @@ impl Bucket {
         })
     }
 
+    pub(super) fn must_be_there(&self) -> Result<(), ObjectError> {
+        let is_there =
+            self.wait(async { Ok(self.client.bucket_exists(&self.name)?.build().send().await?.exists()) })?;
+        let cause = "there is no such bucket".to_owned();
+        if is_there { Ok(()) } else { Err(ObjectError::Refused { store: self.to_string(), cause, hint: BUCKET }) }
+    }
+
     pub(super) fn create(&self, name: &ObjectName) -> Result<BucketWriter, ObjectError> {
         BucketWriter::new(self.clone(), name)
     }
