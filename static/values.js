@@ -2,7 +2,7 @@
 // Values of rows, which are private: masked on the screen until somebody wants to see them. What an operator wants to
 // see is masked by the server as well, and the look is written to the audit.
 
-import { ask, curl, quoted } from "./dialog.js";
+import { ask, curl } from "./dialog.js";
 import { el } from "./dom.js";
 
 /** @import { Child } from "./dom.js" */
@@ -18,9 +18,9 @@ export function shown(value, isShown) {
 
 /**
  * Shows or masks values again.
- * @param {{ isShown: boolean, asOperator: boolean, what: string, path: string, command: string, change: (isShown: boolean) => Promise<void> }} options
+ * @param {{ isShown: boolean, asOperator: boolean, what: string, path: string, change: (isShown: boolean) => Promise<void> }} options
  */
-export function valuesSwitch({ isShown, asOperator, what, path, command, change }) {
+export function valuesSwitch({ isShown, asOperator, what, path, change }) {
   return el("button", {
     type: "button",
     "aria-pressed": String(isShown),
@@ -31,7 +31,6 @@ export function valuesSwitch({ isShown, asOperator, what, path, command, change 
         does: el("p", {}, `You will see ${what} in clear. The audit will say that you looked, and when.`),
         verb: "Show, and write it to the audit",
         curl: () => curl("GET", `${path}${path.includes("?") ? "&" : "?"}reveal=true`, { asOperator }),
-        command: () => command.split(" ").map(quoted).join(" "),
         act: async () => {
           await change(true);
           return "Your look is in the audit.";

@@ -47,7 +47,7 @@ async function setLimit(event, client, changed) {
     does: el("p", {}, `It is ${plural(client.limit, "row")} a run now, and changes also in the run that is under way.${runs}`),
     verb: rows === null ? "Back to the default" : `Set ${plural(rows, "row")} a run`,
     curl: () => curl("PATCH", path, { body: { rows_per_run: rows }, asOperator: true }),
-    command: () => `dripfeed client limit ${quoted(client.name)} --rows-per-run ${rows ?? "default"}`,
+    command: rows === null ? undefined : () => `dripfeed client limit ${quoted(client.name)} --rows-per-run ${rows}`,
     act: async () => {
       await patch(path, { rows_per_run: rows });
       return `${client.name} gets ${words} a run.`;

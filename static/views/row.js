@@ -43,7 +43,7 @@ export function view({ root, parts, who, signal }) {
         el("section", { class: "card", "aria-labelledby": "data-title" },
           el("div", { class: "between" }, el("h2", { id: "data-title" }, "Values"),
             valuesSwitch({
-              isShown, asOperator, path, what: `the values of row ${number}`, command: `dripfeed row show ${id}/${number}`,
+              isShown, asOperator, path, what: `the values of row ${number}`,
               change: async (wish) => {
                 if (wish && asOperator && !revealed) revealed = await get(withQuery(path, { reveal: "true" }), signal);
                 isShown = wish;

@@ -80,9 +80,8 @@ export async function view({ root, parts, query, who, signal }) {
         valuesSwitch({
           isShown: values.isShown,
           asOperator,
-          what: `the values of the rows of this page`,
+          what: "the values of the rows of this page, and of those that you page to",
           path: `${base}/rows`,
-          command: `dripfeed row show ${id}/1`,
           change: async (isShown) => {
             values.isShown = isShown;
             page = await load();
