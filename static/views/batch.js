@@ -39,7 +39,9 @@ export function view({ root, parts, who, signal }) {
     signal,
     use: (next) => {
       if (batch && isFinished(next) && !isFinished(batch)) speak(`The batch is ${next.status}.`);
+      const hasOthers = next.counts.failed !== (batch?.counts.failed ?? 0);
       batch = next;
+      if (hasOthers) errors.now();
       pace.add(ended(next.counts));
       draw();
     },

@@ -9,7 +9,7 @@ import { Downstream } from "./downstream.js";
 
 /** Everything that the first view may weigh. */
 const FIRST_VIEW_BYTES = 100_000;
-const PHONE = { viewport: { width: 360, height: 740 } };
+const PHONE = { viewport: { width: 360, height: 740 }, isMobile: true, hasTouch: true, deviceScaleFactor: 2 };
 const WALL = { viewport: { width: 2560, height: 1300 } };
 
 /** Where pictures of every view go, to be looked at. Those of the README are copied from there: `run --screenshots`. */
