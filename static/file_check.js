@@ -5,7 +5,7 @@
 import { readAll } from "./csv.js";
 
 /** @import { Column, Workflow } from "./types.js" */
-/** @typedef {{ name: string, state: "known" | "unknown" | "duplicate" | "ours", column?: Column }} HeaderCell */
+/** @typedef {{ name: string, state: "known" | "unknown" | "duplicate" | "ours" | "extra", column?: Column }} HeaderCell */
 /** @typedef {{ fatal: string, advice: string }} Unusable */
 /**
  * @typedef {object} Look
@@ -15,13 +15,16 @@ import { readAll } from "./csv.js";
  * @property {HeaderCell[]} header
  * @property {Column[]} missing
  * @property {{ line: number, cells: string[], faults: (string | null)[] }[]} rows
- * @property {string[]} faults sentences about the header and the first rows
+ * @property {string[]} faults sentences about what would refuse the file
+ * @property {string[]} leftOut sentences about rows that would be left out
  */
 
 /** So much of a file is looked at. */
 const LOOKED_AT_BYTES = 64 * 1024;
 /** So many rows are shown. */
 const ROWS_SHOWN = 5;
+/** So many with faults are named. */
+const ROWS_NAMED = 5;
 /** So many are checked. */
 const ROWS_CHECKED = 100;
 
@@ -126,6 +129,9 @@ function judge(text, isWhole, isGzip, workflow) {
   const header = headerOf(records[0]?.cells ?? [], workflow);
   const missing = workflow.columns.filter((column) => column.required && !header.some((cell) => cell.column === column));
   const rows = records.slice(1, 1 + ROWS_CHECKED).map(({ line, cells }) => ({ line, cells, faults: faultsOf(cells, header) }));
+  const faults = headerFaults(header, missing, rows.length === 0 && isWhole, best.known);
+  const ofRows = rowFaults(header, rows);
+  const skips = workflow.on_invalid_row === "skip";
   return {
     delimiter: best.delimiter,
     delimiterName: best.name,
@@ -133,7 +139,8 @@ function judge(text, isWhole, isGzip, workflow) {
     header,
     missing,
     rows: rows.slice(0, ROWS_SHOWN),
-    faults: sentences(header, missing, rows, isWhole, best.known),
+    faults: skips ? faults : [...faults, ...ofRows],
+    leftOut: skips ? ofRows : [],
   };
 }
 
@@ -147,8 +154,8 @@ function headerOf(names, workflow) {
     seen.add(key);
     if (isSecond) return { name, state: "duplicate", column };
     if (column) return { name, state: "known", column };
-    const isOurs = name.trim().startsWith("_") || workflow.extra_columns === "keep";
-    return { name, state: isOurs ? "ours" : "unknown" };
+    if (name.trim().startsWith("_")) return { name, state: "ours" };
+    return { name, state: workflow.extra_columns === "keep" ? "extra" : "unknown" };
   });
 }
 
@@ -164,11 +171,8 @@ function faultsOf(cells, header) {
   });
 }
 
-/**
- * @param {HeaderCell[]} header @param {Column[]} missing @param {{ line: number, cells: string[], faults: (string | null)[] }[]} rows
- * @param {boolean} isWhole @param {number} known
- */
-function sentences(header, missing, rows, isWhole, known) {
+/** @param {HeaderCell[]} header @param {Column[]} missing @param {boolean} isEmpty @param {number} known */
+function headerFaults(header, missing, isEmpty, known) {
   const names = (/** @type {{ name: string }[]} */ cells) => cells.map((cell) => `“${cell.name.trim() || "(no name)"}”`).join(", ");
   const said = [];
   const unknown = header.filter((cell) => cell.state === "unknown");
@@ -177,14 +181,18 @@ function sentences(header, missing, rows, isWhole, known) {
   if (missing.length) said.push(`Missing: ${names(missing)}.`);
   if (unknown.length) said.push(`Not known here: ${names(unknown)}. Remove or rename.`);
   if (duplicate.length) said.push(`There twice: ${names(duplicate)}.`);
-  if (rows.length === 0 && isWhole) said.push("There is no row below the header.");
+  if (isEmpty) said.push("There is no row below the header.");
+  return said;
+}
+
+/** @param {HeaderCell[]} header @param {{ line: number, cells: string[], faults: (string | null)[] }[]} rows */
+function rowFaults(header, rows) {
+  const said = [];
   for (const { line, cells, faults } of rows) {
-    if (said.length >= 8) break;
+    const at = faults.findIndex((fault) => fault !== null);
     if (cells.length !== header.length) said.push(`Line ${line} has ${cells.length} fields, the header ${header.length}.`);
-    else {
-      const at = faults.findIndex((fault) => fault !== null);
-      if (at >= 0) said.push(`Line ${line}, “${header[at].name.trim()}”: ${faults[at]}.`);
-    }
+    else if (at >= 0) said.push(`Line ${line}, “${header[at].name.trim()}”: ${faults[at]}.`);
+    if (said.length === ROWS_NAMED) break;
   }
   return said;
 }

@@ -91,6 +91,7 @@ export interface Workflow {
   columns: Column[];
   template: string;
   extra_columns: string;
+  on_invalid_row: string;
   limits: { max_rows: number; max_bytes: number };
 }
 

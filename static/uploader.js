@@ -40,6 +40,8 @@ export function uploader(root, workflows, signal) {
       `. Up to ${plural(workflow.limits.max_rows, "row")} and ${bytes(workflow.limits.max_bytes)}.`),
     under);
   frame();
+  // A file that misses the zone would else be opened in the page's place.
+  for (const type of ["dragover", "drop"]) document.addEventListener(type, (event) => event.preventDefault(), { signal });
 
   function zone() {
     const over = (/** @type {boolean} */ is) => (/** @type {any} */ event) => {
@@ -79,8 +81,10 @@ export function uploader(root, workflows, signal) {
       isGood ? `Upload ${file.name}` : "Send it anyway");
     put(under,
       el("h3", {}, file.name, " ", el("small", { class: "soft" }, `${bytes(file.size)}, separated by ${found.delimiterName}${found.isGzip ? ", gzip" : ""}`)),
+      found.leftOut.length > 0 && el("div", { class: "note wait" },
+        el("p", {}, "These lines would be left out, the others go on:"), el("ul", {}, found.leftOut.map((fault) => el("li", {}, fault)))),
       isGood
-        ? el("p", { class: "note good" }, "The header and the first rows look right. The whole file is checked when it is sent.")
+        ? found.leftOut.length === 0 && el("p", { class: "note good" }, "The header and the first rows look right. The whole file is checked when it is sent.")
         : el("div", { class: "note bad", role: "alert" },
             el("p", {}, "This file would be refused:"), el("ul", {}, found.faults.map((fault) => el("li", {}, fault)))),
       preview(found),
@@ -144,7 +148,7 @@ export function uploader(root, workflows, signal) {
 
 /** The header and the first rows, with what is wrong marked. @param {Look} found */
 function preview({ header, rows }) {
-  const marks = { known: "", ours: "passed over", unknown: "unknown", duplicate: "twice" };
+  const marks = { known: "", ours: "passed over", extra: "kept as it is", unknown: "unknown", duplicate: "twice" };
   const head = header.map(({ name, state }) =>
     el("th", { scope: "col", class: state }, name.trim() || "(no name)", marks[state] && el("small", {}, marks[state])));
   const body = rows.map(({ line, cells, faults }) => el("tr", {}, td(count(line), "number soft"),

@@ -86,7 +86,7 @@ function state(batch, pace) {
     bar(counts),
     legend(batch),
     batch.waiting_for && el("p", { class: "note wait" }, el("strong", {}, "Waiting: "), batch.waiting_for),
-    batch.skipped > 0 && el("p", {}, link(address(`/batches/${batch.id}/skipped`), `${plural(batch.skipped, "line")} of the file were left out`)),
+    batch.skipped > 0 && el("p", {}, link(address(`/batches/${batch.id}/skipped`), `${plural(batch.skipped, "line")} of the file ${batch.skipped === 1 ? "was" : "were"} left out`)),
     !isFinished(batch) && el("dl", { class: "facts" },
       fact("Speed", perMinute === null ? "measuring…" : `${plural(Math.round(perMinute), "row")} a minute`),
       fact("Done", estimate ? ["in ", duration(estimate.seconds), ", ", time(estimate.finished_at)] : "not known yet"),

@@ -2,8 +2,8 @@
 
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
-import { App, csv } from "./app.js";
-import { agree, downloaded, launch, signIn, visit } from "./browser.js";
+import { App, HEADER, OPERATOR, csv } from "./app.js";
+import { agree, choose, downloaded, launch, signIn, visit } from "./browser.js";
 import { Downstream } from "./downstream.js";
 
 describe("rows that failed", () => {
@@ -63,7 +63,7 @@ describe("rows that failed", () => {
     const { id } = await app.upload(csv(2));
     await app.batch(id, (batch) => batch.status === "completed");
     const { page, close } = await visit(browser, app);
-    await signIn(page, "operator-token-0123456789");
+    await signIn(page, OPERATOR);
     await page.goto(`${app.url}/#/batches/${id}/rows/2`);
     await page.getByRole("heading", { name: "Row 2 failed" }).waitFor();
     await page.getByRole("button", { name: "Show values" }).click();
@@ -72,5 +72,27 @@ describe("rows that failed", () => {
     await page.getByRole("link", { name: "Audit" }).click();
     await page.getByRole("row", { name: new RegExp(`root row\\.reveal ${id}/2`) }).waitFor();
     await close();
+  });
+});
+
+describe("lines that are left out", () => {
+  it("are named before the upload, and listed after it", async () => {
+    const app = await App.start({ more: '[workflows.invite]\non_invalid_row = "skip"' });
+    const browser = await launch();
+    try {
+      const { page, close } = await visit(browser, app);
+      await signIn(page, app.key);
+      await choose(page, "some.csv", `${HEADER}\ngood@example.org,Ada,Lovelace,,SW1A 1AA,1\nbad,Ada,Lovelace,,SW1A 1AA,2\n`);
+      await page.getByText("Line 3, “email”: not an e-mail address.").waitFor();
+      await page.getByRole("button", { name: "Upload some.csv" }).click();
+      await page.getByRole("link", { name: "1 line of the file was left out" }).click();
+      await page.getByRole("heading", { name: "Lines left out" }).waitFor();
+      const cells = page.getByRole("group", { name: "Lines left out" }).getByRole("row").nth(1).getByRole("cell");
+      assert.deepEqual([await cells.nth(0).innerText(), await cells.nth(1).innerText()], ["3", "email"]);
+      await close();
+    } finally {
+      await browser.close();
+      await app.stop();
+    }
   });
 });
