@@ -20,7 +20,8 @@ pub(super) fn routes() -> BoxedFilter<(Response,)> {
     // The path comes first: what is no path of the page is not refused for its method here.
     let html = warp::path::end().and(warp::get()).map(|| file("text/html; charset=utf-8", HTML));
     let styles = warp::path!("static" / "page.css").and(warp::get()).map(|| file("text/css; charset=utf-8", STYLES));
-    let script = warp::path!("static" / "page.js").and(warp::get()).map(|| file("text/javascript; charset=utf-8", SCRIPT));
+    let script =
+        warp::path!("static" / "page.js").and(warp::get()).map(|| file("text/javascript; charset=utf-8", SCRIPT));
     html.or(styles).unify().or(script).unify().boxed()
 }
 
