@@ -16,6 +16,8 @@ pub struct DependencyStatus {
     pub concurrency: u32,
     /// Requests of this process in the last minute.
     pub calls_last_minute: u32,
+    /// ... and in each of the last sixty, oldest first; the last one is not over yet.
+    pub calls_by_minute: Vec<u32>,
     /// Requests of this process under way.
     pub in_flight: u32,
     /// Its gate.
@@ -45,6 +47,7 @@ impl Lane {
             burst: state.line.pace().burst(),
             concurrency: self.settings.concurrency,
             calls_last_minute: state.calls.last_minute(now),
+            calls_by_minute: state.calls.by_minute(now),
             in_flight: state.in_flight,
             gate: GateStatus {
                 open: closed.is_none(),

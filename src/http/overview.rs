@@ -19,7 +19,9 @@ use crate::{
     downstream::DependencyStatus,
     model::Timestamp,
     store::{
-        StoreError, all_batches, clients, deletions,
+        StoreError, all_batches,
+        backups::{self, LastBackup},
+        clients, deletions,
         grants::{self, DispatchPause, Run},
         sizes::{self, Sizes},
     },
@@ -48,6 +50,10 @@ pub(super) struct Overview {
     /// What is deleted already, and cleared away piece by piece.
     deletions: Vec<DeletionView>,
     storage: Sizes,
+    /// The ids of the encryption keys; the first one seals.
+    keys: Vec<String>,
+    /// The last backup that is whole.
+    last_backup: Option<LastBackup>,
     /// Outcomes that came after their claim had been taken over, and changed nothing.
     late_settles: u64,
 }
@@ -80,7 +86,7 @@ async fn overview(request: Request) -> Answer {
         let appliance = request.appliance();
         request.caller()?.operator()?;
         let (default_rows, now) = (appliance.config.dispatch.rows_per_client_per_run, appliance.clock.now());
-        let (dispatch, clients, batches, deletions) = appliance.store.read(|connection| {
+        let (dispatch, clients, batches, deletions, last_backup) = appliance.store.read(|connection| {
             let dispatch =
                 DispatchView { paused: grants::pause_of(connection)?, last_run: grants::last_run(connection)? };
             let of = |client: &clients::Client| {
@@ -90,7 +96,8 @@ async fn overview(request: Request) -> Answer {
             let clients = clients::page(connection, "", CLIENTS)?;
             let clients = clients.iter().map(of).collect::<Result<Vec<_>, _>>()?;
             let deletions = deletions::under_way(connection, DELETIONS)?;
-            Ok((dispatch, clients, all_batches::trouble_first(connection, BATCHES)?, deletions))
+            let batches = all_batches::trouble_first(connection, BATCHES)?;
+            Ok((dispatch, clients, batches, deletions, backups::last(connection)?))
         })?;
         let stuck = StuckView::read(appliance)?;
         Ok(Overview {
@@ -102,6 +109,8 @@ async fn overview(request: Request) -> Answer {
             stuck: StuckCounts { rows: stuck.rows.len(), batches: stuck.batches.len() },
             deletions: deletions.into_iter().map(DeletionView::from).collect(),
             storage: sizes::of(&appliance.config.storage.data_dir),
+            keys: appliance.ring().ids().map(str::to_owned).collect(),
+            last_backup,
             late_settles: appliance.late_settles.load(Ordering::Relaxed),
         })
     });

@@ -26,7 +26,7 @@ const FOLD_TRIES: u32 = 200;
 const FOLD_AGAIN: Duration = Duration::from_millis(50);
 
 /// A backup that is whole.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize, schemars::JsonSchema)]
 pub struct LastBackup {
     /// The moment whose state it holds.
     pub at: Timestamp,

@@ -1,0 +1,81 @@
+// Who is signed in, until when, and what stays of it; and a server that goes away in between.
+
+import assert from "node:assert/strict";
+import { after, before, describe, it } from "node:test";
+import { App, csv, until } from "./app.js";
+import { choose, launch, signIn, visit } from "./browser.js";
+
+describe("a session", () => {
+  /** @type {App} */ let app;
+  /** @type {import("playwright-core").Browser} */ let browser;
+  before(async () => {
+    app = await App.start({ dependency: "rate_per_second = 20\nburst = 2\n" });
+    browser = await launch();
+  });
+  after(async () => {
+    await browser?.close();
+    await app?.stop();
+  });
+
+  it("refuses a wrong key, keeps no key where scripts or addresses could show it, and ends with a sign-out", async () => {
+    const { page, context, close } = await visit(browser, app);
+    await page.getByLabel("Key").fill("dfk_wrong");
+    await page.getByRole("button", { name: "Sign in" }).click();
+    await page.getByText("This key is not known here.").waitFor();
+    await signIn(page, app.key);
+    const kept = await page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie, location.href]));
+    assert.ok(!kept.includes(app.key), kept);
+    assert.deepEqual(await page.evaluate(() => [localStorage.length, sessionStorage.length, document.cookie]), [0, 0, ""]);
+    const [cookie] = await context.cookies();
+    assert.deepEqual([cookie.httpOnly, cookie.sameSite], [true, "Strict"]);
+    assert.ok(!cookie.value.includes(app.key));
+    await page.getByRole("button", { name: "Sign out" }).click();
+    await page.getByLabel("Key").waitFor();
+    assert.equal((await fetch(`${app.url}/session`, { headers: { Cookie: `${cookie.name}=${cookie.value}` } })).status, 401);
+    await page.reload();
+    await page.getByLabel("Key").waitFor();
+    await close();
+  });
+
+  it("that has expired asks for the key and goes on at the same place", async () => {
+    const { id } = await app.upload(csv(2));
+    const { page, context, close } = await visit(browser, app);
+    await signIn(page, app.key);
+    await page.goto(`${app.url}/#/batches/${id}/rows/2`);
+    await page.getByRole("heading", { name: /^Row 2/ }).waitFor();
+    await context.clearCookies();
+    await page.getByText("Your session has ended.").waitFor();
+    await signIn(page, app.key);
+    await page.getByRole("heading", { name: /^Row 2/ }).waitFor();
+    await close();
+  });
+
+  it("is of no use to another site", async () => {
+    const { page, context, close } = await visit(browser, app);
+    await signIn(page, app.key);
+    const [cookie] = await context.cookies();
+    const { id } = await app.upload(csv(1));
+    const headers = { Cookie: `${cookie.name}=${cookie.value}` };
+    for (const more of [{}, { "X-Dripfeed": "page" }, { "X-Dripfeed": "page", Origin: "https://elsewhere.example" }, { Origin: app.url }]) {
+      const answer = await fetch(`${app.url}/v2/batches/${id}/pause`, { method: "POST", headers: { ...headers, ...more } });
+      assert.equal(answer.status, 403, JSON.stringify(more));
+    }
+    await close();
+  });
+
+  it("lives through a restart of the server in the middle of a batch: the page picks up again", async () => {
+    const { page, close } = await visit(browser, app);
+    await signIn(page, app.key);
+    await choose(page, "long.csv", csv(150));
+    await page.getByRole("button", { name: "Upload long.csv" }).click();
+    await page.getByRole("heading", { name: /^long\.csv/ }).waitFor();
+    await page.getByText(/^[1-9]\d* of 150 rows/).waitFor();
+    await app.kill();
+    await page.getByText("The server does not answer. Trying again; nothing is lost.").waitFor();
+    await app.serve();
+    await page.getByRole("heading", { name: "long.csv completed" }).waitFor();
+    await page.getByText("150 of 150 rows").waitFor();
+    await until("the line is gone", async () => !(await page.locator("#link").isVisible()));
+    await close();
+  });
+});
