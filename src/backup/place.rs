@@ -158,7 +158,8 @@ fn clear_interrupted(folder: &Path) -> Result<(), BackupError> {
     }
     let ours = names.iter().all(|name| name == UNFINISHED || name == DATABASE || name == OBJECTS);
     let is_interrupted = names.iter().any(|name| name == UNFINISHED);
-    if !names.is_empty() && !(ours && is_interrupted) {
+    let is_usable = names.is_empty() || (ours && is_interrupted);
+    if !is_usable {
         return Err(BackupError::NotEmpty(folder.display().to_string()));
     }
     // The mark that it is ours goes last.
