@@ -8,12 +8,18 @@ export class Downstream {
     /** House numbers that are refused with 422. @type {Set<string>} */
     downstream.refused = new Set();
     downstream.isSilent = false;
+    /** Answers 503, and to come again in so many seconds. @type {number | null} */
+    downstream.awayFor = null;
     downstream.calls = 0;
     downstream.server = createServer(async (request, response) => {
       let body = "";
       for await (const piece of request) body += piece;
       downstream.calls += 1;
       if (downstream.isSilent) return;
+      if (downstream.awayFor !== null) {
+        response.writeHead(503, { "Retry-After": String(downstream.awayFor) });
+        return response.end();
+      }
       const answer = (/** @type {number} */ status, /** @type {unknown} */ json) => {
         response.writeHead(status, { "Content-Type": "application/json" });
         response.end(JSON.stringify(json));

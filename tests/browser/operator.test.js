@@ -69,6 +69,24 @@ describe("somebody on call", () => {
     assert.deepEqual(Object.fromEntries(rates), { addresses: 2000, invites: 7 });
   }));
 
+  it("starts a run by hand, and reads what it granted", () => onCall(async (page) => {
+    await page.getByRole("button", { name: "Run now" }).click();
+    await agree(page, "Run now", /Each client gets a new grant/);
+    await page.getByText(/^Granted 0 rows to 0 clients\./).waitFor();
+  }));
+
+  it("sees which gate is closed, until when and why, and what waits for it", () => onCall(async (page) => {
+    downstream.awayFor = 4;
+    const { id } = await app.upload(csv(3));
+    const card = page.getByRole("article", { name: "addresses" });
+    await card.getByText("gate closed").waitFor();
+    await card.getByText(/503.*next try/).waitFor();
+    await page.getByRole("listitem").filter({ hasText: id }).getByText(/waits: .*addresses/).waitFor();
+    downstream.awayFor = null;
+    await card.getByText("open", { exact: true }).waitFor();
+    await app.batch(id, (batch) => batch.status === "completed" && batch.counts.completed === 3);
+  }));
+
   it("looks at what is stuck, and then frees it", () => onCall(async (page) => {
     // A command that dies while it waits for an answer leaves its claim behind.
     await app.call("POST", "/ops/v1/dispatch/pause", { key: OPERATOR, body: "{}" });
