@@ -49,7 +49,7 @@ pub fn rotate(store: &Store, ring: &KeyRing) -> Result<Rotated, KeysError> {
     let needed = store.read(table::proofs)?;
     let is_needed = |id: &&str| needed.iter().any(|proof| proof.key_id == *id);
     rotated.not_needed = ring.ids().filter(|id| !is_needed(id)).map(str::to_owned).collect();
-    // The old wrappings are gone from the file; a reader that still needs the WAL keeps them there a little longer.
+    // The old wrappings of data keys are gone from the file; a reader that still needs the WAL keeps them there a little longer.
     store.truncate_wal()?;
     Ok(rotated)
 }

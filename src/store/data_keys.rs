@@ -80,7 +80,7 @@ mod tests {
             batches::{self, NewBatch},
             clients,
             deletions::{self, Asked},
-            extraction, uploads,
+            extraction, upkeep, uploads,
         },
     };
 
@@ -212,12 +212,16 @@ mod tests {
     }
 
     #[test]
-    fn each_key_is_alone_on_a_page() {
+    fn each_key_is_alone_on_a_page_also_when_pages_are_moved() {
         let mut world = World::new(0);
         for _ in 0..20 {
             world.add();
             world.rotate();
         }
+        // Half of the pages are free then, and others are moved into their place.
+        (0..10).for_each(|_| world.delete());
+        let left = world.store.write(|tx| upkeep::give_back_pages(tx, 1_000)).expect("given back");
+        assert_eq!((left, world.there.len()), (0, 10));
         let page_bytes = world.number("PRAGMA page_size");
         let file = world.file();
         for (_, key) in world.there.values() {
@@ -229,6 +233,8 @@ mod tests {
             assert!(before.iter().chain(behind).all(|byte| *byte == 0), "something is beside a key");
             assert!(with_key.next().is_none(), "it is there twice");
         }
+        let is_found = |key: &Vec<u8>| file.windows(SEALED_BYTES).any(|window| window == key);
+        assert!(!world.destroyed.iter().any(is_found));
     }
 
     /// The arithmetic of the schema's comment, for every record that there can be.
