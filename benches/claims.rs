@@ -12,7 +12,9 @@ use dripfeed::{
         claims::{self, Claimant, Openings},
         clients,
         extraction::{self, NewRow},
-        grants, uploads,
+        grants,
+        keys::SealedSecret,
+        uploads,
     },
 };
 
@@ -74,8 +76,7 @@ fn fill(store: &Store, owner: ClaimOwner, client: u32, rows: u32) {
             let new = NewBatch {
                 client,
                 workflow: "invite".into(),
-                key_id: "k".into(),
-                data_key: vec![0],
+                data_key: SealedSecret { key_id: "k".into(), sealed: vec![0] },
                 details: vec![0],
                 object: upload.id.to_string(),
                 file_bytes: 1,

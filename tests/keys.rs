@@ -51,7 +51,7 @@ fn hang_up(app: &App, expected: &str) {
 fn keys_in_use(app: &App) -> Vec<String> {
     let database = Connection::open(app.data_dir().join("dripfeed.db")).expect("the database");
     let mut statement = database
-        .prepare("SELECT key_id FROM batches UNION SELECT key_id FROM secrets UNION SELECT key_id FROM ring")
+        .prepare("SELECT key_id FROM data_keys UNION SELECT key_id FROM secrets UNION SELECT key_id FROM ring")
         .expect("a query");
     let keys = statement.query_map([], |row| row.get(0)).expect("rows");
     keys.map(|key| key.expect("a key")).collect()

@@ -12,6 +12,7 @@ use dripfeed::{
         clients,
         extraction::{self, NewRow},
         grants::{self, RunOutcome},
+        keys::SealedSecret,
         rows::{self, Filter},
         settle::{self, Ending, Failure, Settle, Standing},
         stuck::{self, Lost, ProcessKind},
@@ -55,8 +56,7 @@ impl World {
                 let new = NewBatch {
                     client,
                     workflow: "invite".into(),
-                    key_id: "k1".into(),
-                    data_key: vec![1],
+                    data_key: SealedSecret { key_id: "k1".into(), sealed: vec![1] },
                     details: vec![2],
                     object: id.to_string(),
                     file_bytes: 1,

@@ -68,17 +68,20 @@ fn remove_rows(appliance: &Appliance, deletion: &Deletion) -> Result<bool, Store
 pub fn remove_files(appliance: &Appliance) {
     let mut pause = FILES_EVERY;
     while !appliance.closing.wait(pause) {
-        pause = match remove_files_now(appliance) {
-            Ok(()) => FILES_EVERY,
-            Err(error) => {
-                tracing::warn!(%error, "the stored file of a deleted batch could not be removed yet");
-                FILES_AGAIN
-            }
-        };
+        pause = if remove_files_once(appliance) { FILES_EVERY } else { FILES_AGAIN };
     }
 }
 
-fn remove_files_now(appliance: &Appliance) -> Result<(), FileError> {
+/// Removes those that there are now; whether all could be.
+pub(super) fn remove_files_once(appliance: &Appliance) -> bool {
+    try_to_remove_files(appliance)
+        .inspect_err(|error| {
+            tracing::warn!(%error, "the stored file of a deleted batch could not be removed yet");
+        })
+        .is_ok()
+}
+
+fn try_to_remove_files(appliance: &Appliance) -> Result<(), FileError> {
     for deletion in appliance.store.read(|connection| deletions::under_way(connection, AT_ONCE))? {
         let Some(object) = &deletion.object else { continue };
         appliance.objects.delete(object)?;

@@ -1,7 +1,8 @@
 //! Chores: what takes effect at once and is carried out piece by piece behind that, so that no other write waits long.
 //!
-//! One thread does all that is done to the database, in bounded transactions, and another what may wait for a bucket. What is to be done stands in the database, so whatever is broken
-//! off goes on at the next start, and what a command asked for is found by the next look.
+//! One thread does all that is done to the database, in bounded transactions, and another what may wait for a bucket.
+//! What is to be done stands in the database, so whatever is broken off goes on at the next start, and what a command
+//! asked for is found by the next look.
 
 mod deletion;
 mod retry;
@@ -44,6 +45,7 @@ pub fn finish_deletions(appliance: &Appliance) -> Result<bool, StoreError> {
     let mut memory = Memory::default();
     let mut before = None;
     loop {
+        deletion::remove_files_once(appliance);
         look(appliance, &mut memory)?;
         let left = appliance.store.read(deletions::count)?;
         if left == 0 || before == Some(left) {

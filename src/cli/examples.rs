@@ -73,6 +73,10 @@ const EXAMPLES: &[(&[&str], &str)] = &[
         "Examples:\n  dripfeed client rotate-key acme\n  dripfeed client rotate-key acme --old-key-works-for 0s",
     ),
     (&["client", "remove"], "Examples:\n  dripfeed client remove acme"),
+    (
+        &["client", "webhook"],
+        "Examples:\n  dripfeed client webhook acme --url https://acme.example/hook\n  dripfeed client webhook acme --remove",
+    ),
     (&["client", "deliveries"], "Examples:\n  dripfeed client deliveries acme --limit 20"),
     (&["operator"], "Examples:\n  dripfeed operator add ann\n  dripfeed operator list"),
     (&["operator", "add"], "Examples:\n  dripfeed operator add ann --json"),

@@ -64,7 +64,7 @@ impl SignIns {
     /// Notes a wrong key, and says how many seconds the address now has to wait, if it has to.
     pub fn failed(&self, origin: Option<IpAddr>, now: i64) -> Option<u64> {
         let mut state = self.state();
-        if now - state.overall_since > nanos(OVERALL_PERIOD) {
+        if state.overall.count == 0 || now - state.overall_since > nanos(OVERALL_PERIOD) {
             (state.overall_since, state.overall) = (now, Failures::default());
         }
         state.overall.count += 1;

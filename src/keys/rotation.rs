@@ -10,7 +10,8 @@ use crate::{
     crypto::{KeyRing, WrappedKey},
     store::{
         Store, StoreError,
-        keys::{self as table, BatchKey, SealedSecret},
+        data_keys::{self, BatchKey},
+        keys::{self as table, SealedSecret},
     },
 };
 
@@ -57,8 +58,7 @@ pub fn rotate(store: &Store, ring: &KeyRing) -> Result<Rotated, KeysError> {
 fn rotate_batches(store: &Store, ring: &KeyRing, count: &mut u64) -> Result<bool, KeysError> {
     let mut after = 0;
     loop {
-        let stale =
-            store.read(|connection| table::batches_under_others(connection, ring.first_id(), after, AT_ONCE))?;
+        let stale = store.read(|connection| data_keys::under_others(connection, ring.first_id(), after, AT_ONCE))?;
         let Some(last) = stale.last() else { return Ok(after > 0) };
         after = last.batch;
         let mut pairs = Vec::with_capacity(stale.len());
@@ -67,7 +67,7 @@ fn rotate_batches(store: &Store, ring: &KeyRing, count: &mut u64) -> Result<bool
             pairs.push((old, sealed(new)));
         }
         *count += store.write(move |tx| {
-            let change = |(old, new): &(BatchKey, SealedSecret)| table::change_batch_key(tx, old, new);
+            let change = |(old, new): &(BatchKey, SealedSecret)| data_keys::change(tx, old, new);
             counted(pairs.iter().map(change))
         })?;
     }

@@ -2,7 +2,10 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
-use super::{Tx, error::Result, retries, settle::end_batch_if_done, uploads::Upload, values::digest};
+use super::{
+    Tx, data_keys, error::Result, keys::SealedSecret, retries, settle::end_batch_if_done, uploads::Upload,
+    values::digest,
+};
 use crate::model::{BatchEvent, BatchId, BatchStatus, Counts, Timestamp};
 
 /// A batch as it is stored.
@@ -28,12 +31,6 @@ pub struct Batch {
     pub client_paused_at: Option<Timestamp>,
     /// When its end was asked for.
     pub cancelled_at: Option<Timestamp>,
-    /// The ring key that wraps the data key.
-    pub key_id: String,
-    /// The wrapped data key.
-    pub data_key: Vec<u8>,
-    /// Sealed: file name, header, request context.
-    pub details: Vec<u8>,
     /// The name of the stored file.
     pub object: String,
     /// The inflated file's size.
@@ -60,7 +57,11 @@ pub struct Batch {
     pub finished_at: Option<Timestamp>,
 }
 
-const COLUMNS: &str = "batches.*, clients.name AS client_name, clients.paused_at AS client_paused_at
+/// All but `details`, which are long.
+const COLUMNS: &str = "batch, id, client, workflow, status, batches.paused_at, paused_reason, cancelled_at, object,
+                       file_bytes, file_sha256, skipped, total, pending, processing, completed, failed, cancelled,
+                       extracted, next_row, next_attempt_at, error_code, error_message, batches.created_at,
+                       extracted_at, finished_at, name AS client_name, clients.paused_at AS client_paused_at
                        FROM batches JOIN clients USING (client)";
 
 impl Batch {
@@ -78,9 +79,6 @@ impl Batch {
             paused_reason: row.get("paused_reason")?,
             client_paused_at: row.get("client_paused_at")?,
             cancelled_at: row.get("cancelled_at")?,
-            key_id: row.get("key_id")?,
-            data_key: row.get("data_key")?,
-            details: row.get("details")?,
             object: row.get("object")?,
             file_bytes: row.get::<_, i64>("file_bytes")? as u64,
             file_sha256: digest(row, "file_sha256")?,
@@ -111,10 +109,8 @@ pub struct NewBatch {
     pub client: i64,
     /// The workflow's name.
     pub workflow: String,
-    /// The ring key that wraps the data key.
-    pub key_id: String,
-    /// The wrapped data key.
-    pub data_key: Vec<u8>,
+    /// The data key, wrapped.
+    pub data_key: SealedSecret,
     /// Sealed: file name, header, request context.
     pub details: Vec<u8>,
     /// The name of the stored file.
@@ -133,18 +129,16 @@ pub struct NewBatch {
 pub fn create(tx: &Tx<'_>, upload: Upload, new: &NewBatch) -> Result<Batch> {
     tx.connection
         .prepare_cached(
-            "INSERT INTO batches (batch, id, client, workflow, status, key_id, data_key, details, object,
-                                  file_bytes, file_sha256, skipped, total, pending, created_at)
-             VALUES (:batch, :id, :client, :workflow, 'pending', :key_id, :data_key, :details, :object,
-                     :file_bytes, :file_sha256, :skipped, :rows, :rows, :now)",
+            "INSERT INTO batches (batch, id, client, workflow, status, details, object, file_bytes, file_sha256,
+                                  skipped, total, pending, created_at)
+             VALUES (:batch, :id, :client, :workflow, 'pending', :details, :object, :file_bytes, :file_sha256,
+                     :skipped, :rows, :rows, :now)",
         )?
         .execute(named_params! {
             ":batch": upload.batch,
             ":id": upload.id,
             ":client": new.client,
             ":workflow": new.workflow,
-            ":key_id": new.key_id,
-            ":data_key": new.data_key,
             ":details": new.details,
             ":object": new.object,
             ":file_bytes": new.file_bytes as i64,
@@ -153,6 +147,7 @@ pub fn create(tx: &Tx<'_>, upload: Upload, new: &NewBatch) -> Result<Batch> {
             ":rows": new.rows,
             ":now": tx.now,
         })?;
+    data_keys::keep(tx, upload.batch, &new.data_key)?;
     tx.connection.prepare_cached("DELETE FROM uploads WHERE batch = ?")?.execute([upload.batch])?;
     by_key(tx.connection, upload.batch)
 }
@@ -186,6 +181,12 @@ pub fn find(connection: &Connection, id: BatchId) -> Result<Option<Batch>> {
 pub fn by_key(connection: &Connection, batch: i64) -> Result<Batch> {
     let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} WHERE batches.batch = ?"))?;
     statement.query_row([batch], |row| Ok(Batch::from_row(row)))?
+}
+
+/// What is sealed of a batch besides its rows: file name, header, request context.
+pub fn details(connection: &Connection, batch: i64) -> Result<Vec<u8>> {
+    let mut statement = connection.prepare_cached("SELECT details FROM batches WHERE batch = ?")?;
+    Ok(statement.query_row([batch], |row| row.get(0))?)
 }
 
 /// A page of batches, newest first, behind the batch `before`: a client's, or everybody's.

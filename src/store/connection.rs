@@ -14,6 +14,8 @@ const CACHED_STATEMENTS: usize = 128;
 /// Page cache of the writer and of each reader, in KiB.
 const WRITER_CACHE_KIB: i64 = 8 * 1024;
 const READER_CACHE_KIB: i64 = 2 * 1024;
+/// What the arithmetic of `data_keys` in the schema is for.
+const PAGE_BYTES: (i64, &str) = (4096, "4096");
 /// The WAL goes back into the file at this many pages (4 KiB each), and is cut to this many bytes after that.
 const WAL_CHECKPOINT_PAGES: i64 = 8_000;
 const WAL_KEPT_BYTES: i64 = 64 * 1024 * 1024;
@@ -56,7 +58,8 @@ pub(super) fn open_writer(path: &std::path::Path, settings: DatabaseSettings) ->
     let connection = Connection::open(path)?;
     let (synchronous, synchronous_is) = settings.synchronous.as_pragma();
     connection.busy_timeout(settings.busy_timeout)?;
-    // Has to come before the first table; without it the file could never shrink piece by piece.
+    // These two have to come before the first table; without the second the file could never shrink piece by piece.
+    connection.pragma_update(None, "page_size", PAGE_BYTES.0)?;
     connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", synchronous)?;
@@ -68,7 +71,13 @@ pub(super) fn open_writer(path: &std::path::Path, settings: DatabaseSettings) ->
     connection.pragma_update(None, "journal_size_limit", WAL_KEPT_BYTES)?;
     assert_pragmas(
         &connection,
-        &[("journal_mode", "wal"), ("synchronous", synchronous_is), ("foreign_keys", "1"), ("secure_delete", "1")],
+        &[
+            ("page_size", PAGE_BYTES.1),
+            ("journal_mode", "wal"),
+            ("synchronous", synchronous_is),
+            ("foreign_keys", "1"),
+            ("secure_delete", "1"),
+        ],
     )?;
     connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
     Ok(connection)

@@ -82,6 +82,7 @@ pub fn begin(tx: &Tx<'_>, id: BatchId, backups_kept: Duration) -> Result<Asked> 
             "INSERT INTO deletions (batch, id, client, object, rows, deleted_at) VALUES (?, ?, ?, ?, ?, ?)",
         )?
         .execute(params![batch.batch, batch.id, batch.client, batch.object, batch.extracted, tx.now])?;
+    super::data_keys::destroy(tx, batch.batch)?;
     // The answer to its upload is sealed under its key, and whoever asks with that Idempotency-Key begins anew.
     for sql in [
         "DELETE FROM upload_keys WHERE batch = ?",

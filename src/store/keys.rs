@@ -3,7 +3,6 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{Tx, error::Result};
-use crate::model::BatchId;
 
 /// A key of the ring that sealed something here.
 #[derive(Debug, Clone)]
@@ -51,38 +50,6 @@ pub fn keep_secret(tx: &Tx<'_>, name: &str, new: SealedSecret) -> Result<SealedS
         .prepare_cached("INSERT INTO secrets (name, key_id, sealed) VALUES (?, ?, ?) ON CONFLICT DO NOTHING")?
         .execute(params![name, new.key_id, new.sealed])?;
     Ok(secret(tx.connection, name)?.unwrap_or(new))
-}
-
-/// A batch's data key, wrapped.
-#[derive(Debug, Clone)]
-pub struct BatchKey {
-    /// The batch's key in the database.
-    pub batch: i64,
-    /// Its name, which the wrapped key is bound to.
-    pub id: BatchId,
-    /// The ring key that wraps it, and the wrapped key.
-    pub sealed: SealedSecret,
-}
-
-/// Batches behind `after` whose data key is not wrapped under this key of the ring, oldest first.
-pub fn batches_under_others(connection: &Connection, key_id: &str, after: i64, limit: u32) -> Result<Vec<BatchKey>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT batch, id, key_id, data_key FROM batches WHERE batch > ? AND key_id <> ? ORDER BY batch LIMIT ?",
-    )?;
-    let rows = statement.query_map(params![after, key_id, limit], |row| {
-        let sealed = SealedSecret { key_id: row.get(2)?, sealed: row.get(3)? };
-        Ok(BatchKey { batch: row.get(0)?, id: row.get(1)?, sealed })
-    })?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
-}
-
-/// Puts another wrapping of the same data key in the place of `old`; whether that was still there.
-pub fn change_batch_key(tx: &Tx<'_>, old: &BatchKey, new: &SealedSecret) -> Result<bool> {
-    let changed = tx
-        .connection
-        .prepare_cached("UPDATE batches SET key_id = ?, data_key = ? WHERE batch = ? AND key_id = ? AND data_key = ?")?
-        .execute(params![new.key_id, new.sealed, old.batch, old.sealed.key_id, old.sealed.sealed])?;
-    Ok(changed == 1)
 }
 
 /// Secrets of the appliance that are not sealed under this key of the ring, with their names.
@@ -138,7 +105,7 @@ pub fn drop_unneeded_proofs(tx: &Tx<'_>, key_id: &str, looked_through: i64) -> R
     tx.connection
         .prepare_cached(
             "DELETE FROM ring WHERE key_id <> ?1
-               AND NOT EXISTS (SELECT 1 FROM batches WHERE batch > ?2 AND batches.key_id = ring.key_id)
+               AND NOT EXISTS (SELECT 1 FROM data_keys WHERE batch > ?2 AND data_keys.key_id = ring.key_id)
                AND NOT EXISTS (SELECT 1 FROM secrets WHERE secrets.key_id = ring.key_id)
                AND NOT EXISTS (SELECT 1 FROM webhooks WHERE webhooks.key_id = ring.key_id)",
         )?

@@ -11,6 +11,7 @@ pub mod batches;
 pub mod claims;
 pub mod clients;
 pub mod connection;
+pub mod data_keys;
 pub mod deletions;
 pub mod deliveries;
 pub mod dependencies;

@@ -25,6 +25,7 @@ use crate::{
     store::{
         StoreError,
         batches::{self, Batch, NewBatch},
+        keys::SealedSecret,
         upload_keys::{self, Remembered},
         uploads::{self, Upload},
     },
@@ -210,8 +211,7 @@ impl Received<'_> {
         let new = NewBatch {
             client: meta.client,
             workflow: workflow.name.clone(),
-            key_id: wrapped.key_id,
-            data_key: wrapped.sealed,
+            data_key: SealedSecret { key_id: wrapped.key_id, sealed: wrapped.sealed },
             details: key.seal(Place::batch(Purpose::Context, id), &plain),
             object: object_name(id),
             file_bytes: accepted.bytes,

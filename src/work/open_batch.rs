@@ -12,7 +12,7 @@ use crate::{
     crypto::{DataKey, KeyRing, OpenError, Place, Purpose, WrappedKey},
     intake::Header,
     model::BatchId,
-    store::{Store, StoreError, batches, batches::Batch},
+    store::{Store, StoreError, batches, data_keys},
 };
 
 /// Open batches that are kept at hand.
@@ -59,14 +59,18 @@ pub enum OpenBatchError {
 
 impl OpenBatch {
     /// Opens what is sealed of a batch.
-    pub fn open(ring: &KeyRing, batch: &Batch) -> Result<Self, OpenBatchError> {
-        let wrapped = WrappedKey { key_id: batch.key_id.clone(), sealed: batch.data_key.clone() };
+    fn open(store: &Store, ring: &KeyRing, batch: i64) -> Result<Self, OpenBatchError> {
+        let (batch, wrapped, details) = store.read(|connection| {
+            let wrapped = data_keys::of(connection, batch)?;
+            Ok((batches::by_key(connection, batch)?, wrapped, batches::details(connection, batch)?))
+        })?;
+        let wrapped = WrappedKey { key_id: wrapped.key_id, sealed: wrapped.sealed };
         let key = ring.unwrap(&wrapped, batch.id)?;
-        let details = key.open(Place::batch(Purpose::Context, batch.id), &batch.details)?;
+        let details = key.open(Place::batch(Purpose::Context, batch.id), &details)?;
         Ok(Self {
             id: batch.id,
             client: batch.client,
-            workflow: batch.workflow.clone(),
+            workflow: batch.workflow,
             details: serde_json::from_slice(&details)?,
             key,
         })
@@ -94,8 +98,7 @@ impl OpenBatches {
         if let Some((_, open)) = self.lock().iter().find(|(key, _)| *key == batch) {
             return Ok(open.clone());
         }
-        let stored = store.read(|connection| batches::by_key(connection, batch))?;
-        let open = Arc::new(OpenBatch::open(ring, &stored)?);
+        let open = Arc::new(OpenBatch::open(store, ring, batch)?);
         let mut kept = self.lock();
         kept.truncate(KEPT - 1);
         kept.push_front((batch, open.clone()));

@@ -9,10 +9,11 @@ use crate::support::{
     s3::{BUCKET, S3Server},
 };
 
-/// What is sealed of a batch in its own record: wrapped data key, details.
+/// What is sealed of a batch besides its rows: wrapped data key, details.
 fn sealed(app: &App, id: &str) -> (Vec<u8>, Vec<u8>) {
     let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
-    database(app).query_row("SELECT data_key, details FROM batches WHERE id = ?", [id], row).expect("the batch")
+    let query = "SELECT sealed, details FROM batches JOIN data_keys USING (batch) WHERE id = ?";
+    database(app).query_row(query, [id], row).expect("the batch")
 }
 
 fn key_of(app: &App, id: &str) -> i64 {

@@ -82,9 +82,6 @@ CREATE TABLE batches (
     paused_at            INTEGER,
     paused_reason        TEXT,
     cancelled_at         INTEGER,                              -- asked for; the status follows when nothing is in flight
-    key_id               TEXT NOT NULL,                        -- the ring key that wraps the data key
-    data_key             BLOB NOT NULL,                        -- the batch's data key, wrapped
-    details              BLOB NOT NULL,                        -- sealed: file name, header, request context
     object               TEXT NOT NULL,                        -- the stored file
     file_bytes           INTEGER NOT NULL,
     file_sha256          BLOB NOT NULL CHECK (length(file_sha256) = 32),
@@ -108,6 +105,8 @@ CREATE TABLE batches (
     created_at           INTEGER NOT NULL,
     extracted_at         INTEGER,
     finished_at          INTEGER,
+    details              BLOB NOT NULL,                        -- sealed: file name, header, request context; up to 64 KB,
+                                                               -- and last, so that nobody reads through it for the rest
     CHECK (pending + processing + completed + failed + cancelled = total),
     CHECK ((status = 'processing') = (owner IS NOT NULL)),
     CHECK ((owner IS NULL) = (claim_expires_at IS NULL)),
@@ -128,6 +127,19 @@ CREATE INDEX batches_by_file ON batches (client, file_sha256);
 CREATE INDEX batches_finished ON batches (finished_at) WHERE finished_at IS NOT NULL;
 -- What dispatch, extraction and rescue look through: never the finished ones.
 CREATE INDEX batches_unfinished ON batches (client, batch) WHERE status IN ('pending', 'processing', 'queued');
+
+-- The data key of each batch, wrapped, in a table of its own that can be relied on to forget. `secure_delete` zeroes a cell
+-- that is deleted, but not what is left of one in the gaps of a page that was rebuilt when its neighbours grew or went.
+-- Overflow pages are never rebuilt: each belongs to one record, and is zeroed as a whole when that is deleted or changed.
+-- So the padding pushes the key onto one. Of a record of P bytes on pages of U = 4096, at most U - 35 = 4061 stay with its
+-- neighbours (<https://www.sqlite.org/fileformat2.html#b_tree_pages>, "X"), and here M = 489 do, because a P of 4062 to
+-- 4580 gives K = M + (P - M) % (U - 4) = P, which is more than X. What is behind M fits one overflow page.
+CREATE TABLE data_keys (
+    batch    INTEGER PRIMARY KEY REFERENCES batches (batch),
+    key_id   TEXT NOT NULL,                                    -- the ring key that wraps it
+    padding  BLOB NOT NULL DEFAULT (zeroblob(4061)) CHECK (length(padding) = 4061),
+    sealed   BLOB NOT NULL                                     -- has to be last
+) STRICT;
 
 -- The work table. The key packs batch and number (batch << 24 | number), so that a batch's rows lie side by side and
 -- are claimed by a cursor, without an index on those that are pending (it would cost every insert, and claims that
