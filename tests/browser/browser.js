@@ -61,6 +61,8 @@ export async function signIn(page, key) {
   await page.getByLabel("Key").fill(key);
   await page.getByRole("button", { name: "Sign in" }).click();
   await page.getByRole("button", { name: "Sign out" }).waitFor();
+  // The form stays until the first view is there.
+  await page.getByLabel("Key", { exact: true }).waitFor({ state: "detached" });
 }
 
 /** @param {Page} page */

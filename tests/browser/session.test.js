@@ -29,6 +29,7 @@ describe("a session", () => {
     const [cookie] = await context.cookies();
     assert.deepEqual([cookie.httpOnly, cookie.sameSite], [true, "Strict"]);
     assert.ok(!cookie.value.includes(app.key));
+    await page.getByText("Drop a CSV here").waitFor();
     await page.getByRole("button", { name: "Sign out" }).click();
     await page.getByLabel("Key").waitFor();
     assert.equal((await fetch(`${app.url}/session`, { headers: { Cookie: `${cookie.name}=${cookie.value}` } })).status, 401);
