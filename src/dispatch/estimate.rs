@@ -98,7 +98,8 @@ impl Scene {
         if batch.is_paused || (batch.limit == 0 && batch.granted == 0 && batch.pending > 0) {
             return None;
         }
-        let elders = || self.moving().filter(|other| other.client == batch.client && other.batch < batch.batch);
+        let is_elder = |other: &&Queued| other.client == batch.client && other.batch < batch.batch;
+        let elders = || self.moving().filter(is_elder);
         let rows_ahead: u64 = elders().map(Queued::rows).sum();
         let extraction = self.extraction(batch);
         let waits = not_before.map_or(0.0, |at| seconds(at.since(self.now)));
@@ -139,8 +140,9 @@ impl Scene {
         Some(Estimate { finished_at: self.now.after(Duration::from_secs(seconds)), seconds, reason: last.reason })
     }
 
+    /// Batches of which rows can be claimed: none of a workflow that is not configured any more is.
     fn moving(&self) -> impl Iterator<Item = &Queued> {
-        self.queue.iter().filter(|batch| !batch.is_paused)
+        self.queue.iter().filter(|batch| !batch.is_paused && self.calls.contains_key(&batch.workflow))
     }
 
     /// Seconds until the batch is in the work table: one after the other, the oldest first, paused ones too.
@@ -175,8 +177,7 @@ impl Scene {
             let left = left.entry(other.client).or_insert_with(|| rows.min(granted as u64));
             let share = other.rows().min(*left);
             *left -= share;
-            // A batch whose workflow is gone calls nobody.
-            let _ = self.add(calls, other, share);
+            self.add(calls, other, share)?;
         }
         Some(())
     }
@@ -316,6 +317,9 @@ mod tests {
         let reason = "invites allows 20 calls a second; 2000 rows of older batches go first";
         assert_eq!(of(&full, &mine), (150, reason.to_owned()));
         assert_eq!(of(&full, &elder).0, 100);
+        let gone = Queued { workflow: "gone".to_owned(), ..elder.clone() };
+        assert_eq!(of(&scene(&[gone.clone(), mine.clone()]), &mine).0, 50, "nobody works what nobody knows");
+        assert_eq!(full.estimate(&gone, None), None);
         let paused = Queued { is_paused: true, ..elder };
         assert_eq!(of(&scene(&[paused.clone(), mine.clone()]), &mine).0, 50);
         assert_eq!(full.estimate(&paused, None), None);

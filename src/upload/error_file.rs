@@ -8,7 +8,7 @@
 use std::{
     fs::File,
     io::{self, BufReader, Seek},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use csv::StringRecord;
@@ -74,7 +74,7 @@ impl ErrorFile {
 }
 
 impl Aside {
-    fn begin(spool_dir: &PathBuf) -> io::Result<Self> {
+    fn begin(spool_dir: &Path) -> io::Result<Self> {
         let (key, place) = (DataKey::generate(), Place::batch(Purpose::Findings, BatchId::random()));
         let file = SealingWriter::new(tempfile::tempfile_in(spool_dir)?, &key, place)?;
         Ok(Self { writer: csv::Writer::from_writer(file), key, place })

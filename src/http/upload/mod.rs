@@ -1,8 +1,8 @@
 //! `POST` of a CSV: raw or as a form, inflated or gzipped, streamed into [`crate::upload`].
 //!
 //! `head` is what is said in front of the body, `incoming` takes the body, `checking` is the thread that checks and
-//! stores it, `answers` is what the caller gets, `all_errors` where that is a file. Where a file is refused before its end, the rest is read and thrown
-//! away for a while, so that the caller gets to see why.
+//! stores it, `answers` is what the caller gets, `all_errors` where that is a file. Where a file is refused before its
+//! end, the rest is read and thrown away for a while, so that the caller gets to see why.
 
 mod all_errors;
 mod answers;
@@ -12,7 +12,7 @@ mod incoming;
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use warp::{Filter, filters::BoxedFilter, path::FullPath, reply::Response};
 
 pub(super) use self::{answers::Valid, head::Options};
@@ -82,7 +82,7 @@ async fn receive(workflow: String, request: Request, mut body: Body) -> Answer {
 }
 
 /// One of a limited number of places.
-fn place(places: &Arc<Semaphore>, taken: &str) -> Result<tokio::sync::OwnedSemaphorePermit, Problem> {
+fn place(places: &Arc<Semaphore>, taken: &str) -> Result<OwnedSemaphorePermit, Problem> {
     let place = places.clone().try_acquire_owned();
     place.map_err(|_| Problem::new(ProblemCode::Busy, taken).retry_after(BUSY_RETRY_SECONDS))
 }
