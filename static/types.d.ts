@@ -115,6 +115,7 @@ export interface Client {
   batches: number;
   pending: number;
   processing: number;
+  completed: number;
   failed: number;
 }
 

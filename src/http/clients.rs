@@ -53,6 +53,8 @@ pub struct ClientView {
     pending: u64,
     /// Rows of those that are being worked on.
     processing: u64,
+    /// Rows of those that are completed.
+    completed: u64,
     /// Rows of those that failed.
     failed: u64,
     /// Until when the key before the last rotation is good, if it still is.
@@ -73,6 +75,7 @@ impl ClientView {
             batches: work.batches,
             pending: work.pending,
             processing: work.processing,
+            completed: work.completed,
             failed: work.failed,
             old_key_until: client.old_key_until.filter(|until| *until > now),
             created_at: client.created_at,

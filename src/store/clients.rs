@@ -130,6 +130,8 @@ pub struct Work {
     pub pending: u64,
     /// Rows of theirs that are being worked on.
     pub processing: u64,
+    /// Rows of theirs that are completed.
+    pub completed: u64,
     /// Rows of theirs that failed.
     pub failed: u64,
 }
@@ -137,7 +139,8 @@ pub struct Work {
 /// Adds up the counts of a client's unfinished batches; looks at no row, and at no batch that is finished.
 pub fn work_of(connection: &Connection, client: i64) -> Result<Work> {
     let mut statement = connection.prepare_cached(
-        "SELECT count(*), coalesce(sum(pending), 0), coalesce(sum(processing), 0), coalesce(sum(failed), 0)
+        "SELECT count(*), coalesce(sum(pending), 0), coalesce(sum(processing), 0), coalesce(sum(completed), 0),
+                coalesce(sum(failed), 0)
          FROM batches INDEXED BY batches_unfinished
          WHERE client = ? AND status IN ('pending', 'processing', 'queued')",
     )?;
@@ -146,7 +149,8 @@ pub fn work_of(connection: &Connection, client: i64) -> Result<Work> {
             batches: row.get(0)?,
             pending: row.get::<_, i64>(1)? as u64,
             processing: row.get::<_, i64>(2)? as u64,
-            failed: row.get::<_, i64>(3)? as u64,
+            completed: row.get::<_, i64>(3)? as u64,
+            failed: row.get::<_, i64>(4)? as u64,
         })
     })?)
 }

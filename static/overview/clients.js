@@ -15,11 +15,12 @@ export function clientsTable(clients, changed) {
     return el("p", { class: "empty" }, "There is no client yet: ", el("code", {}, "dripfeed client add NAME"));
   }
   return table("Clients",
-    [th("Client"), th("Waiting", "number"), th("Under way", "number wide"), th("Failed", "number wide"), th("Rows a run"), th("")],
+    [th("Client"), th("Waiting", "number"), th("Under way", "number wide"), th("Done", "number wide"), th("Failed", "number wide"), th("Rows a run"), th("")],
     clients.map((client) => el("tr", { "data-key": client.name },
       td([client.name, client.paused && [" ", pill("paused")]]),
       td(count(client.pending), "number"),
       td(count(client.processing), "number wide"),
+      td(count(client.completed), "number wide"),
       td(client.failed > 0 ? el("strong", { class: "bad-text" }, count(client.failed)) : "0", "number wide"),
       td(limitForm(client, changed)),
       td(el("button", { type: "button", class: "small", onclick: () => setPaused(client, changed),

@@ -4,6 +4,7 @@
 mod support;
 
 mod audit;
+mod description;
 mod keys;
 mod limits;
 mod operations;

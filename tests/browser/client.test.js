@@ -55,6 +55,18 @@ describe("somebody with a spreadsheet", () => {
     await leave();
   }));
 
+  it("takes a file that is dropped on it", () => asClient(async (page) => {
+    await page.getByText("Drop a CSV here").waitFor();
+    const dropped = await page.evaluateHandle((text) => {
+      const files = new DataTransfer();
+      files.items.add(new File([text], "dropped.csv", { type: "text/csv" }));
+      return files;
+    }, csv(3));
+    await page.dispatchEvent(".zone", "drop", { dataTransfer: dropped });
+    await page.getByRole("button", { name: "Upload dropped.csv" }).click();
+    await page.getByRole("heading", { name: "dropped.csv completed" }).waitFor();
+  }));
+
   it("shows what is wrong with a refused file, with values that only the browser knows", () => asClient(async (page) => {
     const lines = Array.from({ length: 150 }, (_, index) => (index === 0 ? `"two\nlines",Ada,Lovelace,,SW1A 1AA,1` : `wrong${index}@,Ada,Lovelace,,SW1A 1AA,1`));
     const seen = [];

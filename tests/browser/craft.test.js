@@ -167,6 +167,19 @@ describe("the page", () => {
     await close();
   });
 
+  for (const [reducedMotion, moves] of /** @type {const} */ ([["no-preference", true], ["reduce", false]])) {
+    it(`${moves ? "moves a little" : "keeps still for who asks for it"}`, async () => {
+      const { page, close } = await visit(browser, app, { reducedMotion });
+      await signInAsOperator(page);
+      await page.locator(".bar > span").first().waitFor();
+      const seconds = await page.locator(".bar > span").first().evaluate((bar) => getComputedStyle(bar).transitionDuration);
+      assert.equal(seconds !== "0s", moves, seconds);
+      const names = await page.locator(".lamp").first().evaluate((lamp) => getComputedStyle(lamp).animationName);
+      assert.equal(names !== "none", moves, names);
+      await close();
+    });
+  }
+
   it("tells times in the reader's zone, with UTC at hand", async () => {
     const { page, close } = await visit(browser, app);
     await signInAsOperator(page);

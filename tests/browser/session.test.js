@@ -39,16 +39,17 @@ describe("a session", () => {
   });
 
   it("that has expired asks for the key and goes on at the same place", async () => {
-    const { id } = await app.upload(csv(2));
-    const { page, context, close } = await visit(browser, app);
-    await signIn(page, app.key);
-    await page.goto(`${app.url}/#/batches/${id}/rows/2`);
+    const brief = await App.start({ access: 'session_ttl = "8s"' });
+    const { id } = await brief.upload(csv(2));
+    const { page, close } = await visit(browser, brief);
+    await signIn(page, brief.key);
+    await page.goto(`${brief.url}/#/batches/${id}/rows/2`);
     await page.getByRole("heading", { name: /^Row 2/ }).waitFor();
-    await context.clearCookies();
     await page.getByText("Your session has ended.").waitFor();
-    await signIn(page, app.key);
+    await signIn(page, brief.key);
     await page.getByRole("heading", { name: /^Row 2/ }).waitFor();
     await close();
+    await brief.stop();
   });
 
   it("is of no use to another site", async () => {
