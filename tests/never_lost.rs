@@ -65,8 +65,8 @@ fn a_wrong_token_costs_fifty_rows_and_not_all_of_them() {
     };
     let batch = paused(50);
     let failed = batch["counts"]["failed"].as_u64().expect("a count");
-    // The eight workers may have had so many rows under way.
-    assert!(failed < 50 + UNDER_WAY, "{failed}");
+    // Eight workers may each have had a row under way: where rows fail none are claimed ahead.
+    assert!(failed < 50 + 8, "{failed}");
     let says = batch["waiting_for"].as_str().expect("a sentence");
     assert!(says.contains(" rows failed, the last one with `rejected` (HTTP 401) at address-links"), "{says}");
     assert!(app.log().contains("a batch has paused itself"));
@@ -75,7 +75,7 @@ fn a_wrong_token_costs_fifty_rows_and_not_all_of_them() {
 
     app.post(&app.key, &format!("/v2/batches/{id}/resume"));
     let again = paused(failed + 50)["counts"]["failed"].as_u64().expect("a count");
-    assert!(again < failed + 50 + UNDER_WAY, "what failed before the resume is forgiven: {again}");
+    assert!(again < failed + 50 + 8, "what failed before the resume is forgiven: {again}");
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn rows_that_no_key_opens_pause_their_batch_too() {
         Some(app.batch(&id)).filter(|batch| batch["paused"] == true && batch["counts"]["processing"] == 0)
     });
     let failed = batch["counts"]["failed"].as_u64().expect("a count");
-    assert!((50..50 + UNDER_WAY).contains(&failed), "{failed}");
+    assert!((50..58).contains(&failed), "{failed}");
     let says = batch["waiting_for"].as_str().expect("a sentence");
     assert!(says.contains("the last one with `undecryptable` at address-links"), "{says}");
 }

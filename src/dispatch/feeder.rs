@@ -1,6 +1,6 @@
 //! The feeder: claims rows just in time, as many as workers and dependencies can take.
 //!
-//! Where rows flow fast some are claimed ahead, so that no worker waits for a claim's commit: no more than end within
+//! Where rows flow fast some are claimed ahead, so that no worker waits for a claim's commit: no more than are completed within
 //! [`AHEAD`], and what a pause or a crash finds under way is never more than [`ROWS_PER_THREAD`] for each worker.
 
 use std::{
@@ -27,7 +27,8 @@ const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
 /// The pause after a fault of the database.
 const PAUSE_AFTER_FAULT: Duration = Duration::from_secs(1);
 
-/// As many rows are claimed ahead of the workers as were settled in so long before.
+/// As many rows are claimed ahead of the workers as were completed in so long before. Rows that fail do not count: where
+/// an API turns all of them away, what that costs until the batch pauses itself is to be little.
 const AHEAD: Duration = Duration::from_millis(100);
 
 /// Claims and hands out rows until the appliance closes.
@@ -35,7 +36,7 @@ pub fn feed(appliance: &Arc<Appliance>, pool: &Pool) {
     let mut last_client = 0;
     let mut flow = Flow::new();
     while !appliance.closing.is_closed() {
-        let room = room(pool, flow.ahead(pool.ended()));
+        let room = room(pool, flow.ahead(pool.completed()));
         let claimed = if room == 0 { Ok(0) } else { claim(appliance, pool, room, &mut last_client) };
         match claimed {
             Ok(0) => {
@@ -60,24 +61,24 @@ fn room(pool: &Pool, ahead: usize) -> usize {
     if is_worth_it { room } else { 0 }
 }
 
-/// How fast rows end. Where the calls take long nothing is claimed ahead: a row that waits for a worker would do so for
+/// How fast rows are completed. Where the calls take long nothing is claimed ahead: a row that waits for a worker would do so for
 /// long, and a pause would find it under way.
 struct Flow {
     since: Instant,
-    ended: usize,
+    completed: usize,
     ahead: usize,
 }
 
 impl Flow {
     fn new() -> Self {
-        Self { since: Instant::now(), ended: 0, ahead: 0 }
+        Self { since: Instant::now(), completed: 0, ahead: 0 }
     }
 
-    /// How many rows may be under way besides those that workers have in hand, where so many have ended by now.
-    fn ahead(&mut self, ended: usize) -> usize {
+    /// How many rows may be under way besides those that workers have in hand, where so many were completed by now.
+    fn ahead(&mut self, completed: usize) -> usize {
         let tenths = self.since.elapsed().as_millis() / AHEAD.as_millis();
         if let Some(tenths) = usize::try_from(tenths).ok().filter(|tenths| *tenths > 0) {
-            *self = Self { since: Instant::now(), ended, ahead: (ended - self.ended) / tenths };
+            *self = Self { since: Instant::now(), completed, ahead: (completed - self.completed) / tenths };
         }
         self.ahead
     }

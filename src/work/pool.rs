@@ -48,14 +48,13 @@ struct Rows {
     under_way: AtomicUsize,
     /// Claimed, and no worker has begun with it.
     waiting: AtomicUsize,
-    /// Settled since the start.
-    ended: AtomicUsize,
+    /// Gone through their last step since the start.
+    completed: AtomicUsize,
 }
 
 impl Rows {
     fn end(&self, rows: usize) {
         self.under_way.fetch_sub(rows, Ordering::AcqRel);
-        self.ended.fetch_add(rows, Ordering::AcqRel);
     }
 }
 
@@ -114,9 +113,9 @@ impl Pool {
         self.rows.waiting.load(Ordering::Acquire)
     }
 
-    /// Rows that were settled since the start.
-    pub fn ended(&self) -> usize {
-        self.rows.ended.load(Ordering::Acquire)
+    /// Rows that went through their last step since the start.
+    pub fn completed(&self) -> usize {
+        self.rows.completed.load(Ordering::Acquire)
     }
 
     /// Hands a row to the next free worker.
@@ -149,7 +148,10 @@ impl Hand {
             drop(reservation);
             let unsettled = match walked {
                 // It only fails when the settler is gone, by a panic that was told: the claim then expires.
-                Ok(Some(settling)) => self.settles.send(Arc::new(settling)).is_err(),
+                Ok(Some(settling)) => {
+                    self.rows.completed.fetch_add(usize::from(settling.is_completed()), Ordering::AcqRel);
+                    self.settles.send(Arc::new(settling)).is_err()
+                }
                 Ok(None) => true,
                 Err(error) => {
                     tracing::error!(row = claimed.row.number(), %error, "a claim could not be ended; it expires");

@@ -73,6 +73,11 @@ impl Settling {
         true
     }
 
+    /// Whether the row went through its last step.
+    pub(super) fn is_completed(&self) -> bool {
+        self.ended == Ended::Completed
+    }
+
     /// Whose claim it ends.
     pub(super) fn row(&self) -> RowId {
         self.settle.row
