@@ -49,7 +49,8 @@
 //! | [`chores`] | what takes effect at once and is carried out piece by piece |
 //! | [`announce`] | a finished batch to its client's webhook |
 //! | [`retention`] | what goes by itself when it is old |
-//! | [`appliance`] | what all of these share in one process |
+//! | [`telemetry`] | logs, traces, metrics, alerts |
+| [`appliance`] | what all of these share in one process |
 //! | [`results`] | a batch as a CSV again |
 //! | [`backup`] | the whole of it to another place, and back |
 //! | [`access`], [`http`] | keys and tokens; the API |
@@ -97,6 +98,7 @@ pub mod results;
 pub mod retention;
 pub mod simulator;
 pub mod store;
+pub mod telemetry;
 pub mod template;
 pub mod upload;
 pub mod work;

@@ -1,0 +1,1 @@
+//! What an operator sees from outside: logs, traces, metrics, alerts. Ids, counts and times; never a value of a row.
