@@ -50,7 +50,7 @@
 //! | [`announce`] | a finished batch to its client's webhook |
 //! | [`retention`] | what goes by itself when it is old |
 //! | [`telemetry`] | logs, traces, metrics, alerts |
-| [`appliance`] | what all of these share in one process |
+//! | [`appliance`] | what all of these share in one process |
 //! | [`results`] | a batch as a CSV again |
 //! | [`backup`] | the whole of it to another place, and back |
 //! | [`access`], [`http`] | keys and tokens; the API |
