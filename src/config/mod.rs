@@ -94,9 +94,14 @@ pub enum ConfigError {
     /// The file cannot be read.
     #[error("{0}: {1}")]
     Unreadable(PathBuf, std::io::Error),
-    /// It is not TOML.
-    #[error("the configuration is not valid TOML: {0}")]
-    Syntax(#[from] toml::de::Error),
+    /// It is not TOML. The line itself is not quoted: it may hold a secret, and this ends in a log.
+    #[error("the configuration is not valid TOML, line {line}: {problem}")]
+    Syntax {
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong there.
+        problem: String,
+    },
     /// Faults, each with its key.
     #[error("the configuration has faults:{}", .0.iter().map(|fault| format!("\n  {fault}")).collect::<String>())]
     Faults(Vec<Fault>),
@@ -119,7 +124,7 @@ impl Config {
 
     /// Reads a configuration, with the environment that `env` gives.
     pub fn from_toml(text: &str, env: Env<'_>) -> Result<Self, ConfigError> {
-        let mut table: Table = text.parse()?;
+        let mut table = parse(text)?;
         add_built_in_workflow(&mut table)?;
         let faults = Rc::new(RefCell::new(Vec::new()));
         let mut root = Section::root(table, env, faults.clone());
@@ -148,6 +153,13 @@ impl Config {
     }
 }
 
+fn parse(text: &str) -> Result<Table, ConfigError> {
+    text.parse().map_err(|error: toml::de::Error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        ConfigError::Syntax { line: before.matches('\n').count() + 1, problem: error.message().to_owned() }
+    })
+}
+
 /// `invite` is there where it is mentioned or its dependencies are, and where nothing else is; what the file says of
 /// it stands, what it leaves out is the built-in's.
 fn add_built_in_workflow(table: &mut Table) -> Result<(), ConfigError> {
@@ -164,7 +176,7 @@ fn add_built_in_workflow(table: &mut Table) -> Result<(), ConfigError> {
     if let Some(workflows) = workflows.as_table_mut() {
         let invite = workflows.entry(INVITE_NAME).or_insert_with(|| Value::Table(Table::new()));
         if let Some(invite) = invite.as_table_mut() {
-            for (key, value) in INVITE.parse::<Table>()? {
+            for (key, value) in parse(INVITE)? {
                 invite.entry(key).or_insert(value);
             }
         }
@@ -286,6 +298,14 @@ mod tests {
         );
         assert_eq!(found.len(), 4, "{found:#?}");
         assert!(found.iter().all(|fault| fault.starts_with("workflows.own.steps[0].")), "{found:#?}");
+    }
+
+    #[test]
+    fn a_line_that_is_no_toml_is_named_and_not_quoted() {
+        let broken = format!("{SMALLEST}\n[access]\noperator_token = hush-hush-hush-hush\n");
+        let told = Config::from_toml(&broken, &|_| None).expect_err("no TOML").to_string();
+        let line = broken.lines().position(|line| line.contains("hush")).expect("the line") + 1;
+        assert!(told.contains(&format!("line {line}")) && !told.contains("hush"), "{told}");
     }
 
     #[test]
