@@ -145,9 +145,10 @@ fn rows_and_calls_are_told_where_somebody_asks_and_a_command_leaves_its_output_a
     let call = Value::from("call.ended");
     let steps = ["address-links", "get-addresses", "invite-create"].map(Value::from);
     assert_eq!(names[..3], [(&call, &steps[0]), (&call, &steps[1]), (&call, &steps[2])]);
+    assert_eq!(names[3].0, "row.completed");
     assert_eq!(
         (of_row.len(), &of_row[2]["http_status"], &of_row[2]["dependency"]),
-        (3, &201.into(), &"invites".into())
+        (4, &201.into(), &"invites".into())
     );
     let shown = app.command(&["batch", "show", &id, "--json"]);
     assert_eq!(serde_json::from_slice::<Value>(&shown.stdout).expect("JSON")["id"], id);
