@@ -94,9 +94,14 @@ pub enum ConfigError {
     /// The file cannot be read.
     #[error("{0}: {1}")]
     Unreadable(PathBuf, std::io::Error),
-    /// It is not TOML.
-    #[error("the configuration is not valid TOML: {0}")]
-    Syntax(#[from] toml::de::Error),
+    /// It is not TOML. The line itself is not quoted: it may hold a secret, and this ends in a log.
+    #[error("the configuration is not valid TOML, line {line}: {problem}")]
+    Syntax {
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong there.
+        problem: String,
+    },
     /// Faults, each with its key.
     #[error("the configuration has faults:{}", .0.iter().map(|fault| format!("\n  {fault}")).collect::<String>())]
     Faults(Vec<Fault>),
@@ -123,8 +128,8 @@ impl Config {
         if findings.faults.is_empty() { Ok(config) } else { Err(ConfigError::Faults(findings.faults)) }
     }
 
-    fn read(text: &str, env: Env<'_>) -> Result<(Self, Findings), toml::de::Error> {
-        let mut table: Table = text.parse()?;
+    fn read(text: &str, env: Env<'_>) -> Result<(Self, Findings), ConfigError> {
+        let mut table = parse(text)?;
         add_built_in_workflow(&mut table)?;
         let findings = Rc::new(RefCell::new(Findings::default()));
         let mut root = Section::root(table, env, findings.clone());
@@ -152,9 +157,16 @@ impl Config {
     }
 }
 
+fn parse(text: &str) -> Result<Table, ConfigError> {
+    text.parse().map_err(|error: toml::de::Error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        ConfigError::Syntax { line: before.matches('\n').count() + 1, problem: error.message().to_owned() }
+    })
+}
+
 /// `invite` is there where it is mentioned or its dependencies are, and where nothing else is; what the file says of
 /// it stands, what it leaves out is the built-in's.
-fn add_built_in_workflow(table: &mut Table) -> Result<(), toml::de::Error> {
+fn add_built_in_workflow(table: &mut Table) -> Result<(), ConfigError> {
     let named = |table: &Table, key: &str, name: &str| {
         table.get(key).and_then(Value::as_table).is_some_and(|inner| inner.contains_key(name))
     };
@@ -168,7 +180,7 @@ fn add_built_in_workflow(table: &mut Table) -> Result<(), toml::de::Error> {
     if let Some(workflows) = workflows.as_table_mut() {
         let invite = workflows.entry(INVITE_NAME).or_insert_with(|| Value::Table(Table::new()));
         if let Some(invite) = invite.as_table_mut() {
-            for (key, value) in INVITE.parse::<Table>()? {
+            for (key, value) in parse(INVITE)? {
                 invite.entry(key).or_insert(value);
             }
         }

@@ -109,6 +109,14 @@ fn a_step_must_know_its_dependency_result_and_template() {
 }
 
 #[test]
+fn a_line_that_is_no_toml_is_named_and_not_quoted() {
+    let broken = format!("{SMALLEST}\n[access]\noperator_token = hush-hush-hush-hush\n");
+    let told = Config::from_toml(&broken, &|_| None).expect_err("no TOML").to_string();
+    let line = broken.lines().position(|line| line.contains("hush")).expect("the line") + 1;
+    assert!(told.contains(&format!("line {line}")) && !told.contains("hush"), "{told}");
+}
+
+#[test]
 fn secrets_are_not_shown() {
     let text = format!("{SMALLEST}\nheaders = {{ Authorization = \"Bearer hush-hush-hush\" }}");
     let text = format!("{text}\n[access]\noperator_token = \"hush-hush-hush-hush\"");
