@@ -119,6 +119,11 @@ fn attempt(appliance: &Appliance, agent: &ureq::Agent, due: &Due) -> Result<(), 
         Ok(status) => Attempted::Delivered(status),
         Err(refused) => after(due.attempts, refused, now),
     };
+    appliance.metrics.announcements.attempted(match &attempted {
+        Attempted::Delivered(_) => "delivered",
+        Attempted::Again(..) => "again",
+        Attempted::GivenUp(_) => "given_up",
+    });
     tracing::info!(webhook_id = due.id, attempt = due.attempts + 1, outcome = ?attempted, "announcement");
     let delivery = due.delivery;
     appliance.store.write(move |tx| deliveries::attempted(tx, delivery, &attempted))

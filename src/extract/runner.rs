@@ -31,7 +31,9 @@ fn extract_next(appliance: &Arc<Appliance>) -> Result<bool, StoreError> {
     let claimed = appliance.store.write(move |tx| extraction::claim_next(tx, owner, tx.now.after(ttl)))?;
     let Some(batch) = claimed else { return Ok(false) };
     let rows = batch.counts.total;
-    match extract(appliance, &batch)? {
+    let extracted = extract(appliance, &batch)?;
+    appliance.metrics.extraction.ended(extracted.as_str());
+    match extracted {
         Extracted::Queued => {
             tracing::info!(batch = %batch.id, rows, "batch queued");
             appliance.work_bell.ring();

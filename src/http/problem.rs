@@ -195,6 +195,11 @@ impl Problem {
         self
     }
 
+    /// Its code.
+    pub(super) fn code(&self) -> ProblemCode {
+        self.code
+    }
+
     /// The answer.
     pub fn into_response(self, request_id: &str) -> Response {
         let status = self.code.status();
