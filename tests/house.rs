@@ -35,6 +35,7 @@ const ROOMS: [(&str, &[&str]); 12] = [
             "objects",
             "results",
             "store",
+            "telemetry",
             "upload",
             "work",
         ],

@@ -124,6 +124,11 @@ fn attempt(appliance: &Appliance, agent: &ureq::Agent, due: &Due) -> Result<(), 
         Err(refused) => after(due.attempts, refused, now),
     };
     tell(due, &attempted);
+    appliance.metrics.announcements.attempted(match &attempted {
+        Attempted::Delivered(_) => "delivered",
+        Attempted::Again(..) => "again",
+        Attempted::GivenUp(_) => "given_up",
+    });
     let delivery = due.delivery;
     appliance.store.write(move |tx| deliveries::attempted(tx, delivery, &attempted))
 }

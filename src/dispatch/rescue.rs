@@ -49,6 +49,12 @@ fn free_noting(appliance: &Appliance, lost: Lost, deed: Option<Deed>) -> Result<
             break;
         }
     }
+    let reason = match lost {
+        Lost::Expired => "expired",
+        Lost::OfDeadServers(_) => "dead_server",
+        Lost::OfOwner(_) => "shutdown",
+    };
+    appliance.metrics.rows.freed(reason, freed.rows, freed.batches);
     if freed != Freed::default() {
         tracing::warn!(event = "claims.freed", rows = freed.rows, batches = freed.batches, "lost claims were freed");
         appliance.work_bell.ring();

@@ -42,6 +42,18 @@ pub enum Extracted {
     Failed(String),
 }
 
+impl Extracted {
+    /// The end in a word.
+    fn as_str(&self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Stopped => "stopped",
+            Self::Later(_) => "later",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
 /// What stands in the way of an extraction.
 #[derive(Debug, thiserror::Error)]
 enum Obstacle {
@@ -182,11 +194,15 @@ fn write_all(appliance: &Arc<Appliance>, batch: &Batch) -> Result<Held, Obstacle
     let mut written = batch.extracted;
     for chunk in SealedChunks::start(Box::new(plain), skipped, open, batch.extracted)? {
         let Chunk { first_number, rows } = chunk?;
-        written += rows.len() as u32;
+        let (count, bytes) = (rows.len(), rows.iter().map(|row| row.data.len()).sum());
+        written += count as u32;
         let (key, owner) = (batch.batch, appliance.owner);
         let expires_at = appliance.clock.now().after(appliance.config.workers.claim_ttl);
         let held =
             appliance.store.write(move |tx| extraction::write_rows(tx, key, owner, expires_at, first_number, &rows))?;
+        if held == Held::Yes {
+            appliance.metrics.extraction.wrote(count, bytes);
+        }
         if held == Held::No || appliance.closing.is_closed() {
             return Ok(Held::No);
         }

@@ -32,7 +32,9 @@ fn extract_next(appliance: &Arc<Appliance>) -> Result<bool, StoreError> {
     let Some(batch) = claimed else { return Ok(false) };
     let (id, rows) = (batch.id, batch.counts.total);
     tracing::info!(event = "extraction.started", batch = %id, rows, from = batch.extracted, "extraction started");
-    match extract(appliance, &batch)? {
+    let extracted = extract(appliance, &batch)?;
+    appliance.metrics.extraction.ended(extracted.as_str());
+    match extracted {
         Extracted::Queued => {
             tracing::info!(event = "batch.queued", batch = %id, rows, "batch queued");
             appliance.work_bell.ring();

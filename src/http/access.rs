@@ -36,6 +36,8 @@ pub enum Caller {
     Operator(String),
     /// May start a dispatch run, and nothing else.
     Dispatcher,
+    /// May read the metrics, and nothing else.
+    Watcher,
 }
 
 /// An operator, and where their request comes from: who an entry of the audit is about.
@@ -112,6 +114,9 @@ impl Caller {
         if is(&access.dispatch_token) {
             return Ok(Some(Self::Dispatcher));
         }
+        if is(&access.metrics_token) {
+            return Ok(Some(Self::Watcher));
+        }
         let now = appliance.clock.now();
         appliance.store.read(|connection| {
             if let Some(client) = clients::by_key_hash(connection, hash, now)? {
@@ -122,12 +127,12 @@ impl Caller {
         })
     }
 
-    /// Whose requests it is that are counted; the clock that triggers dispatch is not held up by a limit.
+    /// Whose requests it is that are counted; what calls like clockwork is not held up by a limit.
     pub(super) fn metered(&self) -> Option<Metered> {
         match self {
             Self::Client(client) => Some(Metered::Client(client.client)),
             Self::Operator(name) => Some(Metered::Operator(name.clone())),
-            Self::Dispatcher => None,
+            Self::Dispatcher | Self::Watcher => None,
         }
     }
 
@@ -135,7 +140,9 @@ impl Caller {
     pub fn client(self) -> Result<Client, Problem> {
         match self {
             Self::Client(client) => Ok(client),
-            Self::Operator(_) | Self::Dispatcher => Err(forbidden("This call is for clients: use a client's key.")),
+            Self::Operator(_) | Self::Dispatcher | Self::Watcher => {
+                Err(forbidden("This call is for clients: use a client's key."))
+            }
         }
     }
 
@@ -143,7 +150,7 @@ impl Caller {
     pub fn operator(self) -> Result<String, Problem> {
         match self {
             Self::Operator(name) => Ok(name),
-            Self::Client(_) | Self::Dispatcher => Err(forbidden("This call is for operators.")),
+            Self::Client(_) | Self::Dispatcher | Self::Watcher => Err(forbidden("This call is for operators.")),
         }
     }
 
@@ -152,7 +159,15 @@ impl Caller {
         match self {
             Self::Client(client) => Ok(Some(client.client)),
             Self::Operator(_) => Ok(None),
-            Self::Dispatcher => Err(forbidden("The dispatch token can only start dispatch runs.")),
+            Self::Dispatcher | Self::Watcher => Err(self.limited()),
+        }
+    }
+
+    /// What a token is told that is good for one call, and asks for another.
+    pub(super) fn limited(&self) -> Problem {
+        match self {
+            Self::Watcher => forbidden("The metrics token can only read the metrics."),
+            _ => forbidden("The dispatch token can only start dispatch runs."),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     sync::{Arc, Mutex, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use serde::Serialize;
@@ -20,6 +20,16 @@ use super::{
     problem::{Problem, ProblemCode},
     request::Known,
 };
+use crate::telemetry::metrics::Requests;
+
+/// Stands beside an answer till it is counted. None stands beside the answer to somebody who only asks whether a path
+/// knows a method.
+#[derive(Clone, Copy)]
+struct Handled {
+    /// The pattern of its path.
+    route: &'static str,
+    took: Duration,
+}
 
 /// Routes that machines ask every few seconds.
 const PROBES: [&str; 3] = ["/livez", "/readyz", "/metrics"];
@@ -60,7 +70,9 @@ pub async fn answer(route: &'static str, handler: impl Future<Output = Answer>) 
     let code = answered.as_ref().err().map(Problem::code);
     let mut response = answered.unwrap_or_else(|problem| problem.into_response(&request_id));
     response.headers_mut().extend(std::mem::take(&mut *lock(&headers)));
-    let (status, duration_ms) = (response.status().as_u16(), begun.elapsed().as_millis() as u64);
+    let took = begun.elapsed();
+    response.extensions_mut().insert(Handled { route, took });
+    let (status, duration_ms) = (response.status().as_u16(), took.as_millis() as u64);
     span.in_scope(|| match code {
         // Whoever asks all the time is not worth a line each time, as long as nothing is wrong.
         None if PROBES.contains(&route) => {
@@ -126,15 +138,24 @@ pub fn rejected(rejection: &Rejection) -> Response {
         Problem::new(ProblemCode::BadRequest, "The request is not understood: check its query and body.")
     };
     let request_id = new_request_id();
-    let (code, response) = (problem.code(), problem.into_response(&request_id));
+    let (code, response) = (problem.code(), of_route("none", problem.into_response(&request_id)));
     let status = response.status().as_u16();
     tracing::info!(event = "request.answered", request_id, route = "none", status, code, "request answered");
     identified(response, &request_id)
 }
 
-/// What every answer has, whichever route gave it: an id, and headers that keep browsers from making more of it than it
-/// is (OWASP, REST Security).
-pub fn finished(mut response: Response) -> Response {
+/// An answer that no handler gave.
+pub fn of_route(route: &'static str, mut response: Response) -> Response {
+    response.extensions_mut().insert(Handled { route, took: Duration::ZERO });
+    response
+}
+
+/// What every answer has, whichever route gave it: it is counted, and gets an id, and headers that keep browsers from
+/// making more of it than it is (OWASP, REST Security).
+pub fn finished(mut response: Response, requests: &Requests) -> Response {
+    if let Some(Handled { route, took }) = response.extensions_mut().remove() {
+        requests.answered(route, response.status().as_u16(), took);
+    }
     let headers = response.headers_mut();
     let mut unless_there = |name: HeaderName, value: &'static str| {
         headers.entry(name).or_insert(HeaderValue::from_static(value));

@@ -18,10 +18,12 @@ pub mod dependencies;
 pub mod error;
 pub mod extraction;
 pub mod failures;
+pub mod glance;
 pub mod grants;
 pub mod inspection;
 pub mod integrity;
 pub mod keys;
+mod meter;
 mod migrate;
 pub mod operators;
 pub mod queue;
@@ -45,6 +47,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 pub use connection::{DatabaseSettings, Durability};
 pub use error::{Result, StoreError};
+pub use meter::{Meter, Transaction};
 use rusqlite::Connection;
 pub use writer::Tx;
 
@@ -77,6 +80,16 @@ pub struct Store {
 impl Store {
     /// Opens the database in `data_dir`, creating or upgrading it. Several processes may have it open at once.
     pub fn open(data_dir: &Path, settings: DatabaseSettings, clock: Clock) -> Result<Self> {
+        Self::open_metered(data_dir, settings, clock, Arc::new(()))
+    }
+
+    /// Opens it as [`Store::open`] does, and has its writes counted.
+    pub fn open_metered(
+        data_dir: &Path,
+        settings: DatabaseSettings,
+        clock: Clock,
+        meter: Arc<dyn Meter>,
+    ) -> Result<Self> {
         let file_error = |source| StoreError::File { path: data_dir.display().to_string(), source };
         std::fs::create_dir_all(data_dir).map_err(file_error)?;
         let path = data_dir.join(FILE_NAME);
@@ -88,7 +101,7 @@ impl Store {
             .connection_timeout(READER_WAIT)
             .build(connection::Readers { path, busy_timeout: settings.busy_timeout })?;
         Ok(Self {
-            writer: Arc::new(writer::Writer::start(connection, clock)?),
+            writer: Arc::new(writer::Writer::start(connection, clock, meter)?),
             readers,
             busy_timeout: settings.busy_timeout,
         })

@@ -16,7 +16,10 @@ use std::{
 
 use rusqlite::Connection;
 
-use super::error::{Result, StoreError};
+use super::{
+    error::{Result, StoreError},
+    meter::{Meter, Transaction},
+};
 use crate::{clock::Clock, crash_point::crash_point, model::Timestamp};
 
 /// Operations that may wait; whoever brings one more waits for a place.
@@ -111,16 +114,18 @@ where
 pub(super) struct Writer {
     queue: Option<SyncSender<Box<dyn Operation>>>,
     thread: Option<JoinHandle<()>>,
+    meter: Arc<dyn Meter>,
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection, clock: Clock) -> Result<Self> {
+    pub(super) fn start(connection: Connection, clock: Clock, meter: Arc<dyn Meter>) -> Result<Self> {
         let (queue, operations) = sync_channel(QUEUE);
+        let metered = meter.clone();
         let thread = std::thread::Builder::new()
             .name("writer".into())
-            .spawn(move || write_until_closed(&connection, &clock, &operations))
+            .spawn(move || write_until_closed(&connection, &clock, &operations, &*metered))
             .map_err(|source| StoreError::File { path: "writer thread".into(), source })?;
-        Ok(Self { queue: Some(queue), thread: Some(thread) })
+        Ok(Self { queue: Some(queue), thread: Some(thread), meter })
     }
 
     /// Runs `work` in a write transaction and waits for its commit.
@@ -149,8 +154,11 @@ impl Writer {
         let (reply, answer) = sync_channel(1);
         let operation = Box::new(Asked { is_between, work: Some(work), result: None, reply });
         let queue = self.queue.as_ref().ok_or(StoreError::Closed)?;
-        queue.send(operation).map_err(|_| StoreError::Closed)?;
-        let (value, then) = answer.recv().map_err(|_| StoreError::Closed)??;
+        self.meter.asked();
+        let sent = queue.send(operation).map_err(|_| StoreError::Closed);
+        let answered = sent.and_then(|()| answer.recv().map_err(|_| StoreError::Closed));
+        self.meter.answered();
+        let (value, then) = answered??;
         then.into_iter().for_each(|then| then());
         Ok(value)
     }
@@ -166,7 +174,12 @@ impl Drop for Writer {
     }
 }
 
-fn write_until_closed(connection: &Connection, clock: &Clock, operations: &Receiver<Box<dyn Operation>>) {
+fn write_until_closed(
+    connection: &Connection,
+    clock: &Clock,
+    operations: &Receiver<Box<dyn Operation>>,
+    meter: &dyn Meter,
+) {
     let (mut committed_at, mut had_company) = (Instant::now(), false);
     let mut between = None;
     while let Some(first) = between.take().or_else(|| operations.recv().ok()) {
@@ -178,7 +191,11 @@ fn write_until_closed(connection: &Connection, clock: &Clock, operations: &Recei
             std::thread::sleep(PACE.saturating_sub(committed_at.elapsed()));
         }
         let mut group = vec![first];
-        let committed = write_group(connection, clock, operations, &mut group, &mut between).map_err(Arc::new);
+        let begun = Instant::now();
+        let written = write_group(connection, clock, operations, &mut group, &mut between).map_err(Arc::new);
+        let (operations, commit_took) = (group.len(), written.as_ref().ok().copied());
+        meter.ended(Transaction { operations, took: begun.elapsed(), commit_took });
+        let committed = written.map(drop);
         if let Err(error) = &committed {
             tracing::error!(
                 event = "store.rolled_back",
@@ -200,14 +217,15 @@ fn run_between(connection: &Connection, clock: &Clock, mut operation: Box<dyn Op
     operation.answer(&Ok(()));
 }
 
-/// Where an operation turns up that is to be run between transactions, the group ends, and it is handed back.
+/// Where an operation turns up that is to be run between transactions, the group ends, and it is handed back. Returns how
+/// long the commit took.
 fn write_group(
     connection: &Connection,
     clock: &Clock,
     operations: &Receiver<Box<dyn Operation>>,
     group: &mut Vec<Box<dyn Operation>>,
     between: &mut Option<Box<dyn Operation>>,
-) -> Result<()> {
+) -> Result<Duration> {
     let begun = Instant::now();
     run(connection, "BEGIN IMMEDIATE")?;
     let tx = Tx::new(connection, clock.now());
@@ -226,10 +244,12 @@ fn write_group(
         }
     };
     crash_point("writer.written");
+    let commits_at = Instant::now();
     match written.and_then(|()| run(connection, "COMMIT")) {
         Ok(()) => {
+            let took = commits_at.elapsed();
             crash_point("writer.committed");
-            Ok(())
+            Ok(took)
         }
         Err(error) => {
             if !connection.is_autocommit() {

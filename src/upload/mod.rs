@@ -219,7 +219,7 @@ impl Received<'_> {
             rows: saturated(accepted.rows),
             skipped: saturated(accepted.skipped),
         };
-        let (rows, skipped, window) = (new.rows, new.skipped, workflow.duplicate_window);
+        let (rows, skipped, bytes, window) = (new.rows, new.skipped, new.file_bytes, workflow.duplicate_window);
         // Dropped after the commit: until then nobody else may use the key.
         let held = meta.key;
         let once = held.as_ref().map(|held| held.key.clone());
@@ -251,6 +251,7 @@ impl Received<'_> {
         })?;
         crash_point("upload.committed");
         noted.kept = true;
+        appliance.metrics.uploads.accepted(&workflow.name, rows, skipped, bytes);
         tracing::info!(event = "batch.accepted", batch = %id, rows, skipped, "batch accepted");
         appliance.extract_bell.ring();
         Ok((id, answer))

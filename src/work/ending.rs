@@ -85,6 +85,7 @@ impl Worker<'_> {
             Settle { row, owner, standing, ending, spent },
             ended,
             self.claim_expires_at,
+            self.appliance.metrics.rows.of(&self.workflow.name),
         ))
     }
 
@@ -139,8 +140,9 @@ pub(super) fn of_unopened(appliance: &Appliance, claimed: &ClaimedRow, why: Unop
         sent_at: claimed.sent_at,
     };
     let settle = Settle { row: claimed.row, owner: claimed.owner, standing, ending, spent: false };
+    let tally = appliance.metrics.rows.of(&workflow);
     let workflow = appliance.config.workflows.get(&workflow);
-    Ok(Settling::new(batch, workflow, settle, ended, claimed.claim_expires_at))
+    Ok(Settling::new(batch, workflow, settle, ended, claimed.claim_expires_at, tally))
 }
 
 /// Nothing can be sealed for a row whose key does not open: the code alone says what is wrong.

@@ -18,6 +18,7 @@ use crate::{
         Held, StoreError,
         settle::{self, Ending, Failure, Settle},
     },
+    telemetry::metrics::Tally,
 };
 
 /// A settle that the database refuses is tried again after this pause.
@@ -31,6 +32,7 @@ pub(super) struct Settling {
     limit: FailureLimit,
     /// The name of the step that the row is at.
     step: String,
+    tally: Arc<Tally>,
     claim_expires_at: Timestamp,
 }
 
@@ -41,11 +43,12 @@ impl Settling {
         settle: Settle,
         ended: Ended,
         claim_expires_at: Timestamp,
+        tally: Arc<Tally>,
     ) -> Self {
         let step = workflow.and_then(|workflow| workflow.steps.get(settle.standing.step as usize));
         let limit = workflow.map_or(FailureLimit::DEFAULT, |workflow| workflow.failure_limit);
         let step = step.map(|step| step.name.clone()).unwrap_or_default();
-        Self { batch, settle, ended, limit, step, claim_expires_at }
+        Self { batch, settle, ended, limit, step, tally, claim_expires_at }
     }
 
     /// Writes it, however long that takes.
@@ -97,6 +100,15 @@ impl Settling {
         self.ended == Ended::Completed
     }
 
+    fn count(&self) {
+        match &self.ended {
+            Ended::Completed => self.tally.completed(),
+            Ended::Failed(code) => self.tally.failed(self.settle.standing.step, *code),
+            Ended::Released(_) => self.tally.released(),
+            Ended::TakenOver => {}
+        }
+    }
+
     /// Whose claim it ends.
     pub(super) fn row(&self) -> RowId {
         self.settle.row
@@ -120,11 +132,15 @@ pub(super) fn write(appliance: &Appliance, group: &[Arc<Settling>]) -> Result<Ve
         }
         Ok((held, paused))
     })?;
+    appliance.metrics.rows.paused_batches.inc_by(paused.len() as u64);
     for (batch, reason) in paused {
         tracing::warn!(event = "batch.paused_itself", %batch, reason, "a batch has paused itself");
     }
     let ended = |(settling, held): (&Arc<Settling>, Held)| match held {
-        Held::Yes => settling.told(),
+        Held::Yes => {
+            settling.count();
+            settling.told()
+        }
         Held::No => taken_over(appliance, settling.batch, settling.row().number()),
     };
     Ok(group.iter().zip(held).map(ended).collect())

@@ -162,6 +162,18 @@ pub(super) fn refusal(error: UploadError, errors: Option<ErrorFile>) -> Refusal 
     problem.into()
 }
 
+/// What an upload came to, in a word to count it by.
+pub(super) fn outcome(answered: &Answer) -> &'static str {
+    match answered {
+        Err(problem) => problem.code(),
+        Ok(response) if response.headers().contains_key(REPLAYED_HEADER) => "replayed",
+        Ok(response) if response.status() == StatusCode::ACCEPTED => "accepted",
+        Ok(response) if response.status() == StatusCode::OK => "validated",
+        // The file of all errors.
+        Ok(_) => ProblemCode::InvalidFile.as_str(),
+    }
+}
+
 pub(super) fn key_in_use() -> Problem {
     Problem::new(
         ProblemCode::IdempotencyKeyInUse,
