@@ -19,6 +19,7 @@ pub mod error;
 pub mod extraction;
 pub mod failures;
 pub mod grants;
+pub mod home;
 pub mod inspection;
 pub mod integrity;
 pub mod keys;
