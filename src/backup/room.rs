@@ -4,14 +4,17 @@ use std::path::Path;
 
 use super::BackupError;
 
-/// Left over for everybody else on the disk: a backup must not be what fills it.
+/// Left over for everybody else on the disk, which a backup must not be what fills: so much, and on a small one a
+/// twentieth of it.
 const LEFT_OVER: u64 = 64 * 1024 * 1024;
+const LEFT_OVER_SHARE: u64 = 20;
 const MEGABYTE: u64 = 1_000_000;
 
 /// Whether `folder`, which is there, can take so many bytes. Where the system does not tell, it is tried.
 pub(super) fn check(folder: &Path, bytes: u64) -> Result<(), BackupError> {
     let Ok(disk) = rustix::fs::statvfs(folder) else { return Ok(()) };
-    let (needed, free) = (bytes.saturating_add(LEFT_OVER), disk.f_bavail.saturating_mul(disk.f_frsize));
+    let left_over = LEFT_OVER.min(disk.f_blocks.saturating_mul(disk.f_frsize) / LEFT_OVER_SHARE);
+    let (needed, free) = (bytes.saturating_add(left_over), disk.f_bavail.saturating_mul(disk.f_frsize));
     if free >= needed {
         return Ok(());
     }
