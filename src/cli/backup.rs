@@ -13,6 +13,7 @@ use crate::{
         manifest::{Manifest, StoredFiles},
         take::{Source, take},
     },
+    closing::Closing,
     config,
     model::Timestamp,
     store::audit,
@@ -63,6 +64,9 @@ impl Backup {
             objects: &objects,
             in_bucket: matches!(config.objects, config::Objects::Minio(_)),
             data_dir: &config.storage.data_dir,
+            name: None,
+            previous: None,
+            closing: &Closing::default(),
         };
         let manifest = take(&source, &place)?;
         let noted = deed("backup.take", place.to_string(), None);

@@ -20,6 +20,7 @@ use super::error::CliError;
 use crate::{
     announce,
     appliance::Appliance,
+    backup::{home, schedule},
     chores,
     clock::Clock,
     config::Config,
@@ -78,6 +79,7 @@ impl Server {
         let listener = runtime
             .block_on(TcpListener::bind(listen))
             .map_err(|error| CliError::Failed(format!("cannot listen on {listen}: {error}")))?;
+        home::move_in(&appliance)?;
         clear_away(&appliance)?;
         keys::note_sealing_key(&appliance)?;
         let mut server = Self {
@@ -114,6 +116,8 @@ impl Server {
         self.spawn("announce", announce::watch)?;
         self.spawn("retention", |appliance| retention::watch(appliance))?;
         self.spawn("clear-away", |appliance| upload::clear_away(appliance))?;
+        let runtime = self.runtime.handle().clone();
+        self.spawn("backup", move |appliance| schedule::watch(appliance, &runtime))?;
         if self.appliance.config.workers.auto_rescue {
             self.spawn("rescue", |appliance| rescue::watch(appliance))?;
         }

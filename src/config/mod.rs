@@ -22,7 +22,7 @@ use std::{
     rc::Rc,
 };
 
-pub use backup::Backup;
+pub use backup::{Backup, BackupTo};
 pub use network::Network;
 pub use reader::{Env, Fault};
 use reader::{Findings, Section};
@@ -135,11 +135,11 @@ impl Config {
         let mut root = Section::root(table, env, findings.clone());
         let has_objects = root.has("objects");
         let dependencies = dependencies::read(root.named_sections("dependencies"));
+        let storage = Storage::read(root.section("storage"));
+        let objects = Objects::read(root.section("objects"), has_objects);
         let config = Self {
             server: Server::read(root.section("server")),
-            storage: Storage::read(root.section("storage")),
             database: server::read_database(root.section("database")),
-            objects: Objects::read(root.section("objects"), has_objects),
             encryption: Encryption::read(root.section("encryption")),
             access: Access::read(root.section("access")),
             limits: Limits::read(root.section("limits")),
@@ -147,7 +147,9 @@ impl Config {
             dispatch: Dispatch::read(root.section("dispatch")),
             workers: Workers::read(root.section("workers")),
             uploads: Uploads::read(root.section("uploads")),
-            backup: Backup::read(root.section("backup")),
+            backup: Backup::read(root.section("backup"), &objects, &storage),
+            storage,
+            objects,
             retention: Retention::read(root.section("retention")),
             workflows: workflows::read(root.named_sections("workflows"), &dependencies),
             dependencies,

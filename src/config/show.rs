@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use toml::{Table, Value};
 
-use super::{Config, Objects, Secret, units::show_duration};
+use super::{BackupTo, Config, Objects, Secret, units::show_duration};
 use crate::{
     model::{Dependency, Workflow},
     store::Durability,
@@ -63,7 +63,15 @@ pub fn show(config: &Config) -> String {
                 ("drain", Value::from(show_duration(workers.drain))),
             ],
         ),
-        ("backup", vec![("keep", Value::from(show_duration(config.backup.keep)))]),
+        (
+            "backup",
+            vec![
+                ("every", Value::from(config.backup.every.map_or_else(|| "never".to_owned(), show_duration))),
+                ("to", Value::from(backup_to(config.backup.to.as_ref()))),
+                ("keep", Value::from(show_duration(config.backup.keep))),
+                ("replica_keep", Value::from(config.backup.replica_keep.map_or_else(String::new, show_duration))),
+            ],
+        ),
         (
             "retention",
             vec![
@@ -108,6 +116,14 @@ fn texts(list: &[impl ToString]) -> Value {
 
 fn secret(given: Option<&Secret>) -> Value {
     Value::from(if given.is_some() { Secret::MASK } else { "" })
+}
+
+fn backup_to(to: Option<&BackupTo>) -> String {
+    match to {
+        None => String::new(),
+        Some(BackupTo::Bucket) => "bucket".to_owned(),
+        Some(BackupTo::Folder(folder)) => folder.display().to_string(),
+    }
 }
 
 fn durability(durability: Durability) -> &'static str {

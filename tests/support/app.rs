@@ -261,6 +261,10 @@ base_url = "http://{downstream}"
         answer(agent().post(self.url(path)).header("Authorization", format!("Bearer {key}")).send_empty())
     }
 
+    pub fn delete(&self, key: &str, path: &str) -> (u16, Value) {
+        answer(agent().delete(self.url(path)).header("Authorization", format!("Bearer {key}")).call())
+    }
+
     pub fn post_json(&self, key: &str, path: &str, body: &Value) -> (u16, Value) {
         let request = agent().post(self.url(path)).header("Authorization", format!("Bearer {key}"));
         answer(request.header("Content-Type", "application/json").send(body.to_string()))
