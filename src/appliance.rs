@@ -17,6 +17,7 @@ use crate::{
     keys::{self, KeysError},
     model::{ClaimOwner, Workflow},
     objects::{ObjectError, Objects},
+    room::Room,
     store::{
         Store, StoreError,
         dependencies::StoredLedger,
@@ -38,6 +39,8 @@ pub struct Appliance {
     pub identity: MacKey,
     /// The stored files.
     pub objects: Objects,
+    /// The room on the disk that they and the database share.
+    pub room: Room,
     /// The APIs that steps call.
     pub downstream: Downstream,
     /// The owner of all claims that this process makes.
@@ -127,6 +130,7 @@ impl Appliance {
         let owner = ClaimOwner::random();
         store.write(move |tx| stuck::register(tx, owner, kind))?;
         Ok(Arc::new(Self {
+            room: Room::new(&config),
             config,
             clock,
             store,

@@ -7,7 +7,7 @@
 use std::{
     sync::{
         Arc,
-        mpsc::{Receiver, SyncSender, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -15,7 +15,10 @@ use std::{
 
 use rusqlite::Connection;
 
-use super::error::{Result, StoreError};
+use super::{
+    checkpoint::Checkpointer,
+    error::{Result, StoreError},
+};
 use crate::{clock::Clock, crash_point::crash_point, model::Timestamp};
 
 /// Operations that may wait; whoever brings one more waits for a place.
@@ -91,11 +94,11 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection, clock: Clock) -> Result<Self> {
+    pub(super) fn start(connection: Connection, clock: Clock, checkpointer: Checkpointer) -> Result<Self> {
         let (queue, operations) = sync_channel(QUEUE);
         let thread = std::thread::Builder::new()
             .name("writer".into())
-            .spawn(move || write_until_closed(&connection, &clock, &operations))
+            .spawn(move || write_until_closed(&connection, &clock, &operations, checkpointer))
             .map_err(|source| StoreError::File { path: "writer thread".into(), source })?;
         Ok(Self { queue: Some(queue), thread: Some(thread) })
     }
@@ -141,10 +144,24 @@ impl Drop for Writer {
     }
 }
 
-fn write_until_closed(connection: &Connection, clock: &Clock, operations: &Receiver<Box<dyn Operation>>) {
+fn write_until_closed(
+    connection: &Connection,
+    clock: &Clock,
+    operations: &Receiver<Box<dyn Operation>>,
+    mut checkpointer: Checkpointer,
+) {
     let (mut committed_at, mut had_company) = (Instant::now(), false);
     let mut between = None;
-    while let Some(first) = between.take().or_else(|| operations.recv().ok()) {
+    loop {
+        let next = between.take().map_or_else(|| next_of(operations, checkpointer.next_look()), Ok);
+        let first = match next {
+            Ok(first) => first,
+            Err(RecvTimeoutError::Timeout) => {
+                checkpointer.look(connection, clock.now());
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
         if first.is_between() {
             run_between(connection, clock, first);
             continue;
@@ -161,6 +178,19 @@ fn write_until_closed(connection: &Connection, clock: &Clock, operations: &Recei
         for operation in group {
             operation.answer(&committed);
         }
+        // Nobody waits for this but who comes next.
+        checkpointer.look(connection, clock.now());
+    }
+}
+
+/// What is to be done next, waited for no longer than `longest`.
+fn next_of(
+    operations: &Receiver<Box<dyn Operation>>,
+    longest: Option<Duration>,
+) -> std::result::Result<Box<dyn Operation>, RecvTimeoutError> {
+    match longest {
+        None => operations.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        Some(longest) => operations.recv_timeout(longest),
     }
 }
 
