@@ -7,6 +7,7 @@
 //! one) can then still hold the WAL: it is tried again, and said.
 
 use std::{
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU32, Ordering},
@@ -16,13 +17,22 @@ use std::{
 
 use rusqlite::Connection;
 
-use super::{connection::PAGE_BYTES, error::Result, gate::Gate, upkeep};
+use super::{
+    connection::{DatabaseSettings, PAGE_BYTES},
+    error::Result,
+    gate::Gate,
+    sizes, upkeep,
+};
 use crate::model::Timestamp;
 
 /// A page in the WAL, with what stands in front of it.
 const FRAME_BYTES: u64 = PAGE_BYTES.0 as u64 + 24;
 /// Frames between two checkpoints that wait for nobody: 32 MiB.
 const STEP_FRAMES: u32 = 8_000;
+/// On a disk with less room than the WAL may take [`LOW_TIMES`] over, both are much smaller: 1 and 4 MiB.
+const LOW_TIMES: u64 = 2;
+const LOW_STEP_FRAMES: u32 = 256;
+const LOW_LIMIT_FRAMES: u32 = 1_024;
 /// How long the writer stands still for reads under way to end.
 const READERS_PATIENCE: Duration = Duration::from_millis(100);
 /// After a try in vain, and behind so much more, it is tried again.
@@ -101,9 +111,9 @@ impl Wal {
 /// The writer's part.
 pub(super) struct Checkpointer {
     wal: Arc<Wal>,
+    data_dir: PathBuf,
     busy_timeout: Duration,
-    limit: u32,
-    step: u32,
+    limit_bytes: u64,
     /// Frames at the last checkpoint, of a WAL that did not begin again since.
     last: u32,
     held: Option<Held>,
@@ -118,9 +128,21 @@ struct Held {
 }
 
 impl Checkpointer {
-    pub(super) fn new(wal: Arc<Wal>, limit_bytes: u64, busy_timeout: Duration) -> Self {
-        let limit = u32::try_from(limit_bytes / FRAME_BYTES).unwrap_or(u32::MAX).max(1);
-        Self { wal, busy_timeout, limit, step: STEP_FRAMES.min(limit.div_ceil(2)), last: 0, held: None }
+    pub(super) fn new(wal: Arc<Wal>, data_dir: &Path, settings: DatabaseSettings) -> Self {
+        let (data_dir, limit_bytes) = (data_dir.to_owned(), settings.wal_limit);
+        Self { wal, data_dir, busy_timeout: settings.busy_timeout, limit_bytes, last: 0, held: None }
+    }
+
+    /// Frames between two checkpoints, and those behind which the WAL has to be cut.
+    fn bounds(&self) -> (u32, u32) {
+        let limit = u32::try_from(self.limit_bytes / FRAME_BYTES).unwrap_or(u32::MAX).max(1);
+        let step = STEP_FRAMES.min(limit.div_ceil(2));
+        if self.is_low() { (step.min(LOW_STEP_FRAMES), limit.min(LOW_LIMIT_FRAMES)) } else { (step, limit) }
+    }
+
+    fn is_low(&self) -> bool {
+        let free = sizes::of(&self.data_dir).disk_free_bytes;
+        free.is_some_and(|free| free < self.limit_bytes.saturating_mul(LOW_TIMES))
     }
 
     /// How long the writer may sleep without looking at the WAL; `None`: for ever.
@@ -135,13 +157,17 @@ impl Checkpointer {
             // It began again at its front.
             self.last = 0;
         }
-        let outcome = if frames > self.limit {
+        if frames < self.last.saturating_add(LOW_STEP_FRAMES) && self.held.is_none() {
+            return;
+        }
+        let (step, limit) = self.bounds();
+        let outcome = if frames > limit {
             if self.next_look().is_some_and(|wait| !wait.is_zero()) {
                 return;
             }
             self.last = frames;
             self.cut(connection)
-        } else if frames >= self.last.saturating_add(self.step) {
+        } else if frames >= self.last.saturating_add(step) {
             self.last = frames;
             upkeep::checkpoint(connection).map(|whole| match whole {
                 true => CheckpointOutcome::Whole,
@@ -155,7 +181,7 @@ impl Checkpointer {
             tracing::error!(%error, "the write-ahead log could not be put back into the database; it is tried again");
             CheckpointOutcome::Failed
         });
-        if frames > self.limit && outcome != CheckpointOutcome::Cut {
+        if frames > limit && outcome != CheckpointOutcome::Cut {
             self.hold(now);
         } else {
             self.let_go();
@@ -163,6 +189,16 @@ impl Checkpointer {
         let mut state = self.wal.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.last_checkpoint = Some((outcome, now));
         state.held_since = self.held.as_ref().map(|held| held.since_at);
+    }
+
+    /// Behind a transaction that failed: on a full disk what the WAL holds twice is room for the next one.
+    pub(super) fn make_room(&mut self, connection: &Connection) {
+        if self.wal.frames.load(Ordering::Relaxed) > 0
+            && self.is_low()
+            && let Err(error) = self.cut(connection)
+        {
+            tracing::warn!(%error, "the write-ahead log could not be cut to make room");
+        }
     }
 
     fn cut(&mut self, connection: &Connection) -> Result<CheckpointOutcome> {

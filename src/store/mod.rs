@@ -97,7 +97,7 @@ impl Store {
         migrate::migrate(&mut connection)?;
         let wal = Arc::new(checkpoint::Wal::default());
         wal.watch(&mut connection)?;
-        let checkpointer = checkpoint::Checkpointer::new(wal.clone(), settings.wal_limit, settings.busy_timeout);
+        let checkpointer = checkpoint::Checkpointer::new(wal.clone(), data_dir, settings);
         let readers = r2d2::Pool::builder()
             .max_size(READERS)
             .min_idle(Some(1))

@@ -179,6 +179,9 @@ fn write_until_closed(
             operation.answer(&committed);
         }
         // Nobody waits for this but who comes next.
+        if committed.is_err() {
+            checkpointer.make_room(connection);
+        }
         checkpointer.look(connection, clock.now());
     }
 }
