@@ -160,9 +160,8 @@ impl Schedule<'_> {
     }
 
     fn last_whole(&self) -> Result<Option<String>, BackupError> {
-        let mine = |entry: &Entry| {
-            entry.is_whole && entry.scheduled.as_ref().is_some_and(|name| name.mark == self.mark)
-        };
+        let mine =
+            |entry: &Entry| entry.is_whole && entry.scheduled.as_ref().is_some_and(|name| name.mark == self.mark);
         Ok(self.shelf.entries()?.into_iter().rfind(mine).map(|entry| entry.name))
     }
 
