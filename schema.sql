@@ -266,10 +266,11 @@ CREATE TABLE skipped (
 
 -- Dispatch runs, and what each granted.
 CREATE TABLE runs (
-    run      INTEGER PRIMARY KEY,
-    at       INTEGER NOT NULL,
-    rows     INTEGER NOT NULL,
-    granted  TEXT NOT NULL                                     -- JSON: [{"client", "rows"}]
+    run       INTEGER PRIMARY KEY,
+    at        INTEGER NOT NULL,
+    asked_by  TEXT NOT NULL DEFAULT 'call' CHECK (asked_by IN ('call', 'clock', 'take_over')),
+    rows      INTEGER NOT NULL,
+    granted   TEXT NOT NULL                                    -- JSON: [{"client", "rows"}]
 ) STRICT;
 
 -- What each client may still claim of the last run.

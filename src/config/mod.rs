@@ -31,7 +31,7 @@ pub use secret::Secret;
 pub use server::{Access, Encryption, Limits, Log, Objects, Server, Storage};
 pub use show::show;
 use toml::{Table, Value};
-pub use units::parse_duration;
+pub use units::{parse_duration, show_duration};
 pub use work::{Dispatch, MOST_ROWS_PER_RUN, Uploads, Workers};
 
 use crate::{

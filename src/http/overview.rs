@@ -64,6 +64,10 @@ pub(super) struct DispatchView {
     /// Who stopped it, since when, and why.
     paused: Option<DispatchPause>,
     last_run: Option<Run>,
+    /// Since when the calls that ask for runs are missing; `null` where they come, or none are expected.
+    missing_since: Option<Timestamp>,
+    /// Whether the built-in clock makes the runs meanwhile.
+    taken_over: bool,
 }
 
 /// Claims that have expired, as far as they are listed.
@@ -87,8 +91,12 @@ async fn overview(request: Request) -> Answer {
         request.caller()?.operator()?;
         let (default_rows, now) = (appliance.config.dispatch.rows_per_client_per_run, appliance.clock.now());
         let (dispatch, clients, batches, deletions, last_backup) = appliance.store.read(|connection| {
-            let dispatch =
-                DispatchView { paused: grants::pause_of(connection)?, last_run: grants::last_run(connection)? };
+            let dispatch = DispatchView {
+                paused: grants::pause_of(connection)?,
+                last_run: grants::last_run(connection)?,
+                missing_since: appliance.dispatch_watch.missing_since(),
+                taken_over: appliance.dispatch_watch.is_taken_over(),
+            };
             let of = |client: &clients::Client| {
                 let work = clients::work_of(connection, client.client)?;
                 Ok::<_, StoreError>(ClientView::of(client, work, default_rows, now))

@@ -11,6 +11,7 @@ pub mod nesting;
 pub mod outcome;
 pub mod record;
 pub mod row;
+pub mod run;
 mod schema;
 pub mod time;
 pub mod workflow;
@@ -20,6 +21,7 @@ pub use dependency::Dependency;
 pub use id::{BatchId, ClaimOwner, RowId, RowRef};
 pub use outcome::{FailureCode, StepFailure};
 pub use row::{RowEvent, RowStatus};
+pub use run::AskedBy;
 pub use time::Timestamp;
 pub use workflow::{Column, ColumnKind, Step, Workflow};
 

@@ -13,7 +13,7 @@ use super::{
     keys::{self, KeyProof},
     migrate,
 };
-use crate::model::Timestamp;
+use crate::model::{AskedBy, Timestamp};
 
 /// A database, open to be read only.
 pub struct Inspection(Connection);
@@ -23,8 +23,8 @@ pub struct Inspection(Connection);
 pub struct DispatchState {
     /// Who stopped it, and why.
     pub paused: Option<DispatchPause>,
-    /// When the last run was.
-    pub last_run: Option<Timestamp>,
+    /// When the last run was, and who asked for it.
+    pub last_run: Option<(Timestamp, AskedBy)>,
     /// Whether a batch is there that is not finished.
     pub has_work: bool,
 }
@@ -79,7 +79,7 @@ impl Inspection {
             [],
             |row| row.get(0),
         )?;
-        let last_run = grants::last_run(&self.0)?.map(|run| run.at);
+        let last_run = grants::last_run(&self.0)?.map(|run| (run.at, run.asked_by));
         Ok(DispatchState { paused: grants::pause_of(&self.0)?, last_run, has_work })
     }
 
