@@ -29,6 +29,7 @@ use crate::{
     http::{self, Context, listen},
     keys, retention,
     store::stuck::{self, Lost, ProcessKind},
+    telemetry::alerts,
     upload,
     work::pool::Pool,
 };
@@ -119,6 +120,8 @@ impl Server {
     }
 
     fn start_threads(&self) -> Result<(), CliError> {
+        // First of all, so that no other thread takes a server for one that expects no calls.
+        self.start_clock()?;
         let pool = Pool::start(&self.appliance, self.appliance.config.workers.threads, &self.appliance.work_bell)?;
         self.spawn("feeder", move |appliance| {
             feeder::feed(appliance, &pool);
@@ -128,12 +131,16 @@ impl Server {
         self.spawn("chores", |appliance| chores::run(appliance))?;
         self.spawn("files", |appliance| chores::remove_files(appliance))?;
         self.spawn("announce", announce::watch)?;
+        self.spawn("alerts", |appliance| alerts::watch(appliance))?;
+        for hook in self.appliance.config.alerts.hooks.values().cloned() {
+            self.spawn("hook", move |appliance| alerts::hooks::tell(appliance, &hook))?;
+        }
         self.spawn("retention", |appliance| retention::watch(appliance))?;
         self.spawn("clear-away", |appliance| upload::clear_away(appliance))?;
         if self.appliance.config.workers.auto_rescue {
             self.spawn("rescue", |appliance| rescue::watch(appliance))?;
         }
-        self.start_clock()
+        Ok(())
     }
 
     /// The built-in clock; where there is none, calls are expected.

@@ -13,11 +13,13 @@ pub struct Backup {
     /// `keep`: how long a backup is kept. The receipt of a deleted batch says until when one can still hold it. Default
     /// 30d.
     pub keep: Duration,
+    /// `every`: how often a backup is due; one that is overdue is told. Left out: none is scheduled.
+    pub every: Option<Duration>,
 }
 
 impl Backup {
     pub(super) fn read(mut section: Section<'_>) -> Self {
-        let backup = Self { keep: section.duration("keep", KEEP) };
+        let backup = Self { keep: section.duration("keep", KEEP), every: section.optional_duration("every") };
         section.finish();
         backup
     }

@@ -3,6 +3,7 @@
 //! Every fault is reported at once, each with the path of its key; an unknown key is a fault. What is loaded is
 //! checked: nobody behind this has to ask again whether a rate is above zero or a step's dependency exists.
 
+mod alerts;
 mod backup;
 mod dependencies;
 mod network;
@@ -22,6 +23,7 @@ use std::{
     rc::Rc,
 };
 
+pub use alerts::{Alerts, Hook, HookFormat};
 pub use backup::Backup;
 pub use network::Network;
 use reader::Section;
@@ -31,7 +33,7 @@ pub use secret::Secret;
 pub use server::{Access, Encryption, Limits, Log, Objects, Server, Storage};
 pub use show::show;
 use toml::{Table, Value};
-pub use units::{parse_duration, show_duration};
+pub use units::{parse_duration, show_duration, tell_size};
 pub use work::{Dispatch, MOST_ROWS_PER_RUN, Uploads, Workers};
 
 use crate::{
@@ -75,6 +77,8 @@ pub struct Config {
     pub workers: Workers,
     /// `[uploads]`
     pub uploads: Uploads,
+    /// `[alerts]`
+    pub alerts: Alerts,
     /// `[backup]`
     pub backup: Backup,
     /// `[retention]`
@@ -137,6 +141,7 @@ impl Config {
             dispatch: Dispatch::read(root.section("dispatch")),
             workers: Workers::read(root.section("workers")),
             uploads: Uploads::read(root.section("uploads")),
+            alerts: Alerts::read(root.section("alerts")),
             backup: Backup::read(root.section("backup")),
             retention: Retention::read(root.section("retention")),
             workflows: workflows::read(root.named_sections("workflows"), &dependencies),
@@ -292,6 +297,7 @@ mod tests {
     fn secrets_are_not_shown() {
         let text = format!("{SMALLEST}\nheaders = {{ Authorization = \"Bearer hush-hush-hush\" }}");
         let text = format!("{text}\n[access]\noperator_token = \"hush-hush-hush-hush\"");
+        let text = format!("{text}\n[alerts.hooks.pager]\nurl = \"https://hooks.example/hush/hush\"");
         let config = Config::from_toml(&text, &|_| Some("hush-hush-hush-hush".into())).expect("no faults");
         for shown in [format!("{config:?}"), show(&config)] {
             assert!(!shown.contains("hush"), "{shown}");

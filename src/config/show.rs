@@ -2,7 +2,7 @@
 
 use toml::{Table, Value};
 
-use super::{Config, Objects, Secret, units::show_duration};
+use super::{Config, Hook, Objects, Secret, units::show_duration};
 use crate::{
     model::{Dependency, Workflow},
     store::Durability,
@@ -60,7 +60,14 @@ pub fn show(config: &Config) -> String {
                 ("drain", Value::from(show_duration(workers.drain))),
             ],
         ),
-        ("backup", vec![("keep", Value::from(show_duration(config.backup.keep)))]),
+        ("alerts", alerts(config)),
+        (
+            "backup",
+            vec![
+                ("keep", Value::from(show_duration(config.backup.keep))),
+                ("every", Value::from(config.backup.every.map_or_else(|| "never".to_owned(), show_duration))),
+            ],
+        ),
         (
             "retention",
             vec![
@@ -105,6 +112,23 @@ fn texts(list: &[impl ToString]) -> Value {
 
 fn secret(given: Option<&Secret>) -> Value {
     Value::from(if given.is_some() { Secret::MASK } else { "" })
+}
+
+fn alerts(config: &Config) -> Vec<(&'static str, Value)> {
+    let alerts = &config.alerts;
+    let hook =
+        |hook: &Hook| table(vec![("url", Value::from(Secret::MASK)), ("format", Value::from(hook.format.as_str()))]);
+    let hooks = alerts.hooks.iter().map(|(name, it)| (name.clone(), hook(it)));
+    vec![
+        ("name", Value::from(alerts.name.clone())),
+        ("check_every", Value::from(show_duration(alerts.check_every))),
+        ("gate_closed_for", Value::from(show_duration(alerts.gate_closed_for))),
+        ("stuck_for", Value::from(show_duration(alerts.stuck_for))),
+        ("disk_free_below", Value::from(alerts.disk_free_below as i64)),
+        ("wal_above", Value::from(alerts.wal_above as i64)),
+        ("wal_above_for", Value::from(show_duration(alerts.wal_above_for))),
+        ("hooks", Value::Table(hooks.collect())),
+    ]
 }
 
 fn durability(durability: Durability) -> &'static str {

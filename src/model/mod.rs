@@ -3,6 +3,7 @@
 //! Everything else speaks in these types, so one reading of this folder gives the vocabulary: what a batch and a row
 //! are, which statuses they have and who may change them, what a workflow asks for, and how an attempt can end.
 
+pub mod alert;
 pub mod backoff;
 pub mod batch;
 pub mod dependency;
@@ -16,6 +17,7 @@ mod schema;
 pub mod time;
 pub mod workflow;
 
+pub use alert::AlertKind;
 pub use batch::{BatchEvent, BatchStatus, Counts};
 pub use dependency::Dependency;
 pub use id::{BatchId, ClaimOwner, RowId, RowRef};

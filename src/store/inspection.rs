@@ -6,6 +6,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::{
     FILE_NAME,
+    alerts::{self, Alert},
     backups::{self, LastBackup},
     error::Result,
     grants::{self, DispatchPause},
@@ -81,6 +82,11 @@ impl Inspection {
         )?;
         let last_run = grants::last_run(&self.0)?.map(|run| (run.at, run.asked_by));
         Ok(DispatchState { paused: grants::pause_of(&self.0)?, last_run, has_work })
+    }
+
+    /// What is wrong, as the server's last check found it.
+    pub fn alerts(&self, limit: u32) -> Result<Vec<Alert>> {
+        alerts::firing(&self.0, limit)
     }
 
     /// Rows and batches whose claim has expired.

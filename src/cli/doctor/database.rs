@@ -17,6 +17,9 @@ const GIVEN_UP_TOLD: Duration = Duration::from_secs(24 * 3600);
 /// A backup that is older than this is too old for most people.
 const BACKUP_OLD: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// Alerts that are counted.
+const ALERTS: u32 = 1_000;
+
 const DAMAGED: &str = "stop dripfeed, keep a copy of the data folder, and `dripfeed restore` a backup into a new one";
 
 pub(super) fn examine(config: &Config, ring: Option<&KeyRing>, depth: Depth, now: Timestamp) -> Vec<Finding> {
@@ -96,6 +99,7 @@ fn tell(
         Finding::warn("webhooks", says, "`dripfeed client deliveries NAME` says what the receiver answers")
     });
     found.push(backup(inspection, now)?);
+    found.push(alerts(inspection)?);
     Ok(found)
 }
 
@@ -140,5 +144,17 @@ fn backup(inspection: &Inspection, now: Timestamp) -> store::Result<Finding> {
             Finding::warn("backup", format!("the last one is of {}, in {}", last.at, last.place), advice)
         }
         Some(last) => Finding::ok("backup", format!("of {}, in {}", last.at, last.place)),
+    })
+}
+
+/// The newest of what the server tells of by itself.
+fn alerts(inspection: &Inspection) -> store::Result<Finding> {
+    let alerts = inspection.alerts(ALERTS)?;
+    Ok(match alerts.first() {
+        None => Finding::ok("alerts", "none fires"),
+        Some(newest) => {
+            let says = format!("{} told and not over, the newest: {}", alerts.len(), newest.summary);
+            Finding::warn("alerts", says, "`dripfeed alerts list` says what to run")
+        }
     })
 }

@@ -3,7 +3,12 @@
 use std::{fs, io::ErrorKind, os::unix::fs::PermissionsExt};
 
 use super::finding::Finding;
-use crate::{config::Config, crypto::KeyRing, keys, store::sizes::Sizes};
+use crate::{
+    config::{Config, tell_size},
+    crypto::KeyRing,
+    keys,
+    store::sizes::Sizes,
+};
 
 /// With less room than this nothing can be relied on: an upload alone may need as much.
 const DISK_FAIL_BYTES: u64 = 512 * 1024 * 1024;
@@ -78,7 +83,7 @@ pub(super) fn disk(sizes: Sizes) -> Finding {
     let (Some(free), Some(total)) = (sizes.disk_free_bytes, sizes.disk_total_bytes) else {
         return Finding::warn("disk", "its size cannot be told", "check that storage.data_dir is there");
     };
-    let says = format!("{} of {} free", told(free), told(total));
+    let says = format!("{} of {} free", tell_size(free), tell_size(total));
     let advice =
         "free some space, or move storage.data_dir to a larger disk; `dripfeed purge` lets finished batches go";
     if free < DISK_FAIL_BYTES {
@@ -93,20 +98,14 @@ pub(super) fn disk(sizes: Sizes) -> Finding {
 pub(super) fn wal(sizes: Sizes) -> Finding {
     let bytes = sizes.wal_bytes.unwrap_or(0);
     if bytes <= WAL_WARN_BYTES {
-        return Finding::ok("WAL", told(bytes));
+        return Finding::ok("WAL", tell_size(bytes));
     }
-    let says = format!("{}: it is not put back into the database", told(bytes));
+    let says = format!("{}: it is not put back into the database", tell_size(bytes));
     Finding::warn(
         "WAL",
         says,
         "a backup that is being taken, or a process that hangs, holds it; it shrinks when that ends",
     )
-}
-
-fn told(bytes: u64) -> String {
-    const UNITS: [(&str, u64); 3] = [("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1_000)];
-    let unit = UNITS.into_iter().find(|(_, size)| bytes >= *size);
-    unit.map_or_else(|| format!("{bytes} B"), |(name, size)| format!("{:.1} {name}", bytes as f64 / size as f64))
 }
 
 #[cfg(test)]

@@ -74,6 +74,7 @@ impl Doctor {
         found.push(around::server(config));
         found.push(around::files(config));
         found.extend(config.dependencies.values().map(around::dependency));
+        found.extend(around::hooks(config));
         found
     }
 }
