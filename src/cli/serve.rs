@@ -132,7 +132,8 @@ impl Server {
         self.spawn("files", |appliance| chores::remove_files(appliance))?;
         self.spawn("announce", announce::watch)?;
         self.spawn("alerts", |appliance| alerts::watch(appliance))?;
-        for hook in self.appliance.config.alerts.hooks.values().cloned() {
+        for hook in self.appliance.config.alerts.hooks.values() {
+            let hook = hook.clone();
             self.spawn("hook", move |appliance| alerts::hooks::tell(appliance, &hook))?;
         }
         self.spawn("retention", |appliance| retention::watch(appliance))?;
