@@ -52,17 +52,24 @@ impl Dispatcher {
         let _running = match self.0.try_lock() {
             Ok(guard) => guard,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return Ok(DispatchAnswer::nothing("already_running")),
+            Err(TryLockError::WouldBlock) => {
+                let answer = DispatchAnswer::nothing("already_running");
+                appliance.metrics.runs.ended(answer.outcome, 0);
+                return Ok(answer);
+            }
         };
         let settings = &appliance.config.dispatch;
         let (default_rows, min_interval) = (settings.rows_per_client_per_run, settings.min_interval);
-        let outcome = appliance.store.write(move |tx| grants::run(tx, asked_by, default_rows, min_interval))?;
+        let ran = appliance.store.write(move |tx| grants::run(tx, asked_by, default_rows, min_interval));
+        let outcome = ran.inspect_err(|_| appliance.metrics.runs.ended("error", 0))?;
         let answer = match outcome {
             RunOutcome::Granted(run) => run.into(),
             RunOutcome::TooEarly => DispatchAnswer::nothing("too_early"),
             RunOutcome::Paused => DispatchAnswer::nothing("paused"),
         };
+        appliance.metrics.runs.ended(answer.outcome, answer.rows);
         tracing::info!(
+            event = "dispatch.ran",
             outcome = answer.outcome,
             asked_by = asked_by.as_str(),
             run = answer.run,

@@ -256,8 +256,17 @@ CREATE TABLE backups (
     backup       INTEGER PRIMARY KEY AUTOINCREMENT,
     at           INTEGER NOT NULL,
     place        TEXT NOT NULL,
+    name         TEXT,                                         -- of a scheduled one; NULL: somebody asked for it
     finished_at  INTEGER                                       -- whole and verified; NULL: under way, or broke off
 ) STRICT;
+
+-- Which data folder this database lives in: the same number stands in a file there. A copy that comes to lie in another
+-- folder by other ways than `restore` is known by it. NULL: the next server makes it its own.
+CREATE TABLE home (
+    only    INTEGER PRIMARY KEY CHECK (only = 1),
+    number  INTEGER
+) STRICT;
+INSERT INTO home (only) VALUES (1);
 
 -- What an operator is told without asking: an entry from when something is first seen to be wrong until it is over, and
 -- for a while after that.
