@@ -40,7 +40,7 @@ pub fn tell(appliance: &Appliance, hook: &Hook) {
     let mut line = Line::default();
     while !appliance.closing.wait(line.wait) {
         if let Err(error) = tell_next(appliance, &poster, hook, &mut line) {
-            tracing::error!(hook = hook.name, %error, "what a hook is to be told could not be looked up or noted");
+            tracing::error!(event = "hook.not_noted", hook = hook.name, %error, "what a hook is to be told could not be looked up or noted");
             line.wait = WAITS[1];
         }
     }
@@ -81,11 +81,19 @@ fn tell_next(appliance: &Appliance, poster: &Poster, hook: &Hook, line: &mut Lin
     match poster.post(hook.url.expose(), &[], &body) {
         Ok(_) => {
             let attempts = line.failures + 1;
-            tracing::info!(hook = name, alert = kind, state = state_name, attempts, "a hook was told of an alert");
+            tracing::info!(
+                event = "hook.told",
+                hook = name,
+                alert = kind,
+                state = state_name,
+                attempts,
+                "a hook was told of an alert"
+            );
         }
         Err(refused) if line.failures + 1 >= MOST_ATTEMPTS => {
             let trouble = refused.trouble.what;
             tracing::error!(
+                event = "hook.given_up",
                 hook = name,
                 alert = kind,
                 state = state_name,
@@ -98,7 +106,13 @@ fn tell_next(appliance: &Appliance, poster: &Poster, hook: &Hook, line: &mut Lin
             // Once for each outage of a receiver, and not for each attempt.
             if line.failures == 1 {
                 let trouble = refused.trouble.what;
-                tracing::warn!(hook = name, alert = kind, trouble, "a hook does not take an alert: it is tried again");
+                tracing::warn!(
+                    event = "hook.refused",
+                    hook = name,
+                    alert = kind,
+                    trouble,
+                    "a hook does not take an alert: it is tried again"
+                );
             }
             return Ok(());
         }
