@@ -117,7 +117,8 @@ impl Server {
         self.spawn("files", |appliance| chores::remove_files(appliance))?;
         self.spawn("announce", announce::watch)?;
         self.spawn("alerts", |appliance| alerts::watch(appliance))?;
-        for hook in self.appliance.config.alerts.hooks.values().cloned() {
+        for hook in self.appliance.config.alerts.hooks.values() {
+            let hook = hook.clone();
             self.spawn("hook", move |appliance| alerts::hooks::tell(appliance, &hook))?;
         }
         self.spawn("retention", |appliance| retention::watch(appliance))?;
@@ -135,15 +136,19 @@ impl Server {
         let dispatcher = self.dispatcher.clone();
         let settings = &self.appliance.config.dispatch;
         for setting in &settings.idle {
-            tracing::warn!(setting, "a setting has no use");
+            tracing::warn!(event = "setting.idle", setting, "a setting has no use");
         }
         if let Some(every) = settings.every {
-            tracing::info!(every = show_duration(every), "the built-in clock makes the dispatch runs");
+            tracing::info!(
+                event = "dispatch.by_clock",
+                every = show_duration(every),
+                "the built-in clock makes the dispatch runs"
+            );
             return self.spawn("clock", move |appliance| dispatch_clock::tick(appliance, &dispatcher, every));
         }
         dispatch_clock::expect_calls(&self.appliance)?;
         let (expect_every, take_over) = (show_duration(settings.expect_every), settings.take_over);
-        tracing::info!(expect_every, take_over, "calls over HTTP make the dispatch runs");
+        tracing::info!(event = "dispatch.by_calls", expect_every, take_over, "calls over HTTP make the dispatch runs");
         self.spawn("dispatch-watch", move |appliance| dispatch_clock::watch(appliance, &dispatcher))
     }
 
