@@ -14,6 +14,7 @@ use super::{
 use crate::{
     appliance::Appliance,
     config,
+    model::Timestamp,
     store::{
         StoreError,
         audit::{self, Deed},
@@ -23,6 +24,8 @@ use crate::{
 
 /// How often it is looked whether one is due, or old.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// How often it is looked for what is old besides: a bucket is asked for its names then.
+const SWEEP_EVERY: Duration = Duration::from_secs(10 * 60);
 /// The wait after a failure: doubled with each one that follows, and never longer than `backup.every`.
 const FIRST_WAIT: Duration = Duration::from_secs(30);
 const LONGEST_WAIT: Duration = Duration::from_secs(30 * 60);
@@ -46,7 +49,7 @@ pub fn watch(appliance: &Appliance, runtime: &tokio::runtime::Handle) {
         }
     };
     let mark = ScheduledName::mark_of(&appliance.identity);
-    let schedule = Schedule { appliance, runtime, shelf, mark, every };
+    let mut schedule = Schedule { appliance, runtime, shelf, mark, every, swept: None };
     let mut failures = 0;
     loop {
         failures = if schedule.look() { 0 } else { failures + 1 };
@@ -64,28 +67,50 @@ pub(super) struct Schedule<'a> {
     /// What names of this appliance's backups end in.
     pub(super) mark: String,
     every: Duration,
+    /// When it was last looked for what is old, and when the next one will be.
+    swept: Option<(Instant, Option<Timestamp>)>,
 }
 
 impl Schedule<'_> {
     /// Whether all went well.
-    fn look(&self) -> bool {
+    fn look(&mut self) -> bool {
         let went_well = match self.is_due() {
-            Ok(true) => self.take(),
+            Ok(true) => {
+                // What is behind this one may go.
+                self.swept = None;
+                self.take()
+            }
             Ok(false) => true,
             Err(error) => {
                 tracing::error!(%error, "it cannot be told whether a backup is due");
                 false
             }
         };
+        self.let_go() && went_well
+    }
+
+    /// Removes what is old, if it is time to look; whether that went well.
+    fn let_go(&mut self) -> bool {
+        let now = self.appliance.clock.now();
+        let rests =
+            |(at, next): (Instant, Option<Timestamp>)| at.elapsed() < SWEEP_EVERY && next.is_none_or(|next| now < next);
+        if self.swept.is_some_and(rests) {
+            return true;
+        }
         match self.sweep() {
-            Ok(0) | Err(BackupError::Ended) => {}
-            Ok(removed) => tracing::info!(backups = removed, place = %self.shelf, "old backups removed"),
+            Ok(swept) => {
+                self.swept = Some((Instant::now(), swept.next));
+                if swept.removed > 0 {
+                    tracing::info!(backups = swept.removed, place = %self.shelf, "old backups removed");
+                }
+                true
+            }
+            Err(BackupError::Ended) => true,
             Err(error) => {
                 tracing::warn!(%error, "old backups could not be removed; it is tried again by itself");
-                return false;
+                false
             }
         }
-        went_well
     }
 
     fn pause(&self, failures: u32) -> Duration {
@@ -160,9 +185,8 @@ impl Schedule<'_> {
     }
 
     fn last_whole(&self) -> Result<Option<String>, BackupError> {
-        let mine = |entry: &Entry| {
-            entry.is_whole && entry.scheduled.as_ref().is_some_and(|name| name.mark == self.mark)
-        };
+        let mine =
+            |entry: &Entry| entry.is_whole && entry.scheduled.as_ref().is_some_and(|name| name.mark == self.mark);
         Ok(self.shelf.entries()?.into_iter().rfind(mine).map(|entry| entry.name))
     }
 

@@ -5,7 +5,7 @@ use std::{fs, os::unix::process::ExitStatusExt, time::Duration};
 use crate::{
     assert_sealed, listed, move_to, number, objects, parsed,
     support::{
-        app::{App, DEADLINE, Setup, files, people},
+        app::{App, DEADLINE, OPERATOR, Setup, files, people},
         s3::{BUCKET, S3Server},
     },
     whole,
@@ -33,9 +33,7 @@ fn a_server_that_dies_within_a_backup_goes_on_and_takes_the_next() {
         let before = number(&app, FINISHED);
         app.serve();
         app.until("the next one is taken", || (number(&app, FINISHED) > before).then_some(()));
-        app.until("what broke off is cleared away", || {
-            listed(&app).iter().all(|it| it["whole"] == true).then_some(())
-        });
+        app.until("what broke off is cleared away", || listed(&app).iter().all(|it| it["whole"] == true).then_some(()));
     }
     app.until_status(&id, "completed");
     let stats = app.stats();
@@ -52,7 +50,9 @@ fn assert_damage_is_noticed(app: &mut App, shelf: &std::path::Path) {
     assert!(app.listens(), "{}", app.log());
     let written = app.until("the database is written", || {
         let found = files(shelf);
-        found.into_iter().find(|file| file.ends_with("dripfeed.db") && !file.parent().is_some_and(|it| it.join("manifest.json").exists()))
+        found.into_iter().find(|file| {
+            file.ends_with("dripfeed.db") && !file.parent().is_some_and(|it| it.join("manifest.json").exists())
+        })
     });
     let mut bytes = fs::read(&written).expect("bytes");
     let middle = bytes.len() / 2;
@@ -115,6 +115,8 @@ fn a_shutdown_does_not_wait_for_a_backup() {
     app.launch(&[("FAILPOINTS", "backup.copied=1*sleep(1500)->off")]);
     assert!(app.listens(), "{}", app.log());
     app.until("a backup is under way", || (number(&app, "SELECT count(*) FROM backups") > 0).then_some(()));
+    // Whoever answers hears signals, too.
+    assert_eq!(app.get(OPERATOR, "/ops/v1/overview").0, 200);
     app.signal(rustix::process::Signal::TERM);
     let ended = app.ends_within(Duration::from_secs(15)).expect("it ends before the drain is over");
     assert_eq!(ended.code(), Some(0), "{}", app.log());
