@@ -49,7 +49,11 @@ pub fn purge(store: &Store, before: Timestamp, kept: CopiesKept, deed: &Deed) ->
 pub fn watch(appliance: &Appliance) {
     loop {
         if let Err(error) = look(appliance) {
-            tracing::error!(%error, "what is old could not be purged; it is tried again by itself");
+            tracing::error!(
+                event = "retention.failed",
+                %error,
+                "what is old could not be purged; it is tried again by itself"
+            );
         }
         if appliance.closing.wait(EVERY) {
             return;
@@ -70,6 +74,7 @@ fn look(appliance: &Appliance) -> Result<(), StoreError> {
         let purged = purge(&appliance.store, now.before(age), appliance.config.backup.copies_kept(), &deed)?;
         if purged > 0 {
             tracing::info!(
+                event = "retention.purged",
                 batches = purged,
                 "finished batches were purged: they are older than retention.finished_batches"
             );

@@ -1,4 +1,4 @@
-//! The rest of a deletion: first every copy of the data key, then the rows, the stored file, and the room they took.
+//! The rest of a deletion: first every copy of the data key, then the rows and the stored file.
 
 use std::time::Duration;
 
@@ -10,13 +10,9 @@ use crate::{
     store::{
         StoreError,
         deletions::{self, Deletion},
-        upkeep,
     },
 };
 
-/// Free pages that one transaction gives back, and the pause behind each: whatever else is to be written goes between.
-const PAGES_AT_ONCE: u32 = 200;
-const PAUSE: Duration = Duration::from_millis(5);
 /// How often stored files to be removed are looked for, and how long a place for them is left alone that did not answer.
 const FILES_EVERY: Duration = Duration::from_millis(500);
 const FILES_AGAIN: Duration = Duration::from_secs(5);
@@ -44,9 +40,14 @@ pub(super) fn carry_on(appliance: &Appliance, memory: &mut Memory) -> Result<(),
         let batch = deletion.batch;
         appliance.store.write(move |tx| deletions::forget(tx, batch))?;
         memory.keys_gone.remove(&batch);
-        tracing::info!(batch = %deletion.id, rows = deletion.rows, "a deleted batch is gone to the last byte");
+        tracing::info!(
+            event = "batch.erased",
+            batch = %deletion.id,
+            rows = deletion.rows,
+            "a deleted batch is gone to the last byte"
+        );
     }
-    give_back_room(appliance)
+    Ok(())
 }
 
 /// Whether all are gone.
@@ -76,7 +77,11 @@ pub fn remove_files(appliance: &Appliance) {
 pub(super) fn remove_files_once(appliance: &Appliance) -> bool {
     try_to_remove_files(appliance)
         .inspect_err(|error| {
-            tracing::warn!(%error, "the stored file of a deleted batch could not be removed yet");
+            tracing::warn!(
+                event = "batch.file_not_removed",
+                %error,
+                "the stored file of a deleted batch could not be removed yet"
+            );
         })
         .is_ok()
 }
@@ -99,13 +104,4 @@ enum FileError {
     Objects(#[from] ObjectError),
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-fn give_back_room(appliance: &Appliance) -> Result<(), StoreError> {
-    while appliance.store.write(|tx| upkeep::give_back_pages(tx, PAGES_AT_ONCE))? > 0 {
-        if appliance.closing.wait(PAUSE) {
-            break;
-        }
-    }
-    Ok(())
 }

@@ -53,7 +53,9 @@ impl From<OpenError> for CliError {
             OpenError::Keys(error) => error.into(),
             OpenError::Downstream(error) => Self::Unusable(error.to_string()),
             error @ OpenError::Columns(_) => Self::Unusable(error.to_string()),
-            error @ (OpenError::Objects(_) | OpenError::Folder(_)) => Self::Failed(error.to_string()),
+            error @ (OpenError::Objects(_) | OpenError::Metrics(_) | OpenError::Folder(_)) => {
+                Self::Failed(error.to_string())
+            }
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     clock::Clock,
     config::Config,
     keys,
+    telemetry::log::{self, Output},
 };
 
 const EXAMPLES: &str = "\
@@ -62,7 +63,7 @@ impl FromStr for Named {
 impl Restore {
     pub(super) fn run(self, config: Option<&Path>) -> Result<(), CliError> {
         let config = Config::load(config)?;
-        serve::init_log(&config);
+        log::init(&config.log, Output::Stderr);
         let ring = keys::read_ring(&config)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let from = match self.from {

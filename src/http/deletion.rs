@@ -78,6 +78,7 @@ async fn delete(id: BatchId, request: Request) -> Answer {
         })?;
         match asked {
             Asked::Deleted(receipt) => {
+                tracing::info!(event = "batch.deleted", batch = %id, rows = receipt.rows, "batch deleted");
                 appliance.forget_batch(batch);
                 appliance.chores_bell.ring();
                 Ok(ReceiptView::from(receipt))
