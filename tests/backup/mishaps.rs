@@ -59,7 +59,7 @@ fn assert_damage_is_noticed(app: &mut App, shelf: &std::path::Path) {
     bytes[middle] ^= 1;
     fs::write(&written, bytes).expect("written");
     app.until("it is noticed", || {
-        app.log().lines().find(|line| line.contains("backup failed") && line.contains("reads back from")).map(drop)
+        app.log().lines().find(|line| line.contains("backup.failed") && line.contains("reads back from")).map(drop)
     });
     assert_eq!(number(app, FINISHED), 0, "a damaged one is none");
     assert!(!written.exists(), "and what is left of it goes");
