@@ -23,7 +23,7 @@ pub(super) fn carry_on(appliance: &Appliance, memory: &mut Memory) -> Result<(),
     let new: Vec<i64> = under_way.iter().filter(is_new).map(|deletion| deletion.batch).collect();
     // Commands delete too: this process may still have the batch open.
     new.iter().for_each(|&batch| appliance.forget_batch(batch));
-    if !new.is_empty() && appliance.store.truncate_wal()? {
+    if !new.is_empty() && cut_wal(appliance)? {
         memory.keys_gone.extend(new);
     }
     let mut done = Vec::new();
@@ -33,7 +33,7 @@ pub(super) fn carry_on(appliance: &Appliance, memory: &mut Memory) -> Result<(),
         }
     }
     // What was removed since is cut from the WAL too, and only then is the deletion over.
-    if done.is_empty() || !appliance.store.truncate_wal()? {
+    if done.is_empty() || !cut_wal(appliance)? {
         return Ok(());
     }
     for deletion in &done {
@@ -48,6 +48,13 @@ pub(super) fn carry_on(appliance: &Appliance, memory: &mut Memory) -> Result<(),
         );
     }
     Ok(())
+}
+
+/// Whether no copy of what was overwritten is left in the WAL, as far as that is ours to say. What copies the database all
+/// the time (`backup.replica_keep`) never lets the WAL be cut, so nobody waits for that there: until the time that the
+/// receipt tells, it has a copy of its own.
+fn cut_wal(appliance: &Appliance) -> Result<bool, StoreError> {
+    Ok(appliance.store.truncate_wal()? || appliance.config.backup.replica_keep.is_some())
 }
 
 /// Whether all are gone.
