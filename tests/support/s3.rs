@@ -21,7 +21,10 @@ use s3s_fs::FileSystem;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use super::{app::files, server::closed_port};
+use super::{
+    app::{agent, files},
+    server::closed_port,
+};
 
 const ACCESS_KEY: &str = "dripfeed-test";
 const SECRET_KEY: &str = "a-secret-for-the-tests";
@@ -96,8 +99,10 @@ impl S3Server {
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("MinIO");
         let server = Self { address, running: Running::Minio { child, _home: home } };
         let deadline = Instant::now() + LONGEST_START;
-        let ready = format!("http://{address}/minio/health/ready");
-        while !ureq::get(&ready).call().is_ok_and(|answer| answer.status() == 200) {
+        // Who is not known is turned away; before it is ready it answers 503 to everybody, whatever its health check says.
+        let turned_away =
+            || agent().get(format!("http://{address}/")).call().is_ok_and(|answer| answer.status() == 403);
+        while !turned_away() {
             assert!(Instant::now() < deadline, "MinIO did not start");
             thread::park_timeout(Duration::from_millis(50));
         }
