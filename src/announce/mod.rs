@@ -19,7 +19,7 @@ use crate::{
     model::Timestamp,
     store::{
         StoreError,
-        deliveries::{self, Attempted, Due},
+        deliveries::{self, Attempted, Due, Trouble},
         keys::SealedSecret,
         webhooks,
     },
@@ -92,7 +92,11 @@ pub fn watch(appliance: &Arc<Appliance>) {
     let agent = agent();
     while !appliance.closing.wait(EVERY) {
         if let Err(error) = round(appliance, &agent) {
-            tracing::error!(%error, "announcements could not be sent or noted; they stay in the outbox");
+            tracing::error!(
+                event = "announcement.not_noted",
+                %error,
+                "announcements could not be sent or noted; they stay in the outbox"
+            );
         }
     }
 }
@@ -119,14 +123,40 @@ fn attempt(appliance: &Appliance, agent: &ureq::Agent, due: &Due) -> Result<(), 
         Ok(status) => Attempted::Delivered(status),
         Err(refused) => after(due.attempts, refused, now),
     };
+    tell(due, &attempted);
     appliance.metrics.announcements.attempted(match &attempted {
         Attempted::Delivered(_) => "delivered",
         Attempted::Again(..) => "again",
         Attempted::GivenUp(_) => "given_up",
     });
-    tracing::info!(webhook_id = due.id, attempt = due.attempts + 1, outcome = ?attempted, "announcement");
     let delivery = due.delivery;
     appliance.store.write(move |tx| deliveries::attempted(tx, delivery, &attempted))
+}
+
+fn tell(due: &Due, attempted: &Attempted) {
+    let (webhook_id, attempt) = (&due.id, due.attempts + 1);
+    match attempted {
+        Attempted::Delivered(http_status) => {
+            tracing::info!(event = "announcement.delivered", webhook_id, attempt, http_status, "announced");
+        }
+        Attempted::Again(at, Trouble { http_status, what }) => tracing::warn!(
+            event = "announcement.delayed",
+            webhook_id,
+            attempt,
+            http_status,
+            trouble = what,
+            next_attempt_at = %at,
+            "an announcement was not taken; it is sent again"
+        ),
+        Attempted::GivenUp(Trouble { http_status, what }) => tracing::warn!(
+            event = "announcement.given_up",
+            webhook_id,
+            attempt,
+            http_status,
+            trouble = what,
+            "an announcement was not taken, and is given up"
+        ),
+    }
 }
 
 fn send(appliance: &Appliance, agent: &ureq::Agent, due: &Due) -> Result<Result<u16, Refused>, StoreError> {

@@ -44,7 +44,12 @@ pub(super) fn carry_on(appliance: &Appliance, memory: &mut Memory) -> Result<(),
         let batch = deletion.batch;
         appliance.store.write(move |tx| deletions::forget(tx, batch))?;
         memory.keys_gone.remove(&batch);
-        tracing::info!(batch = %deletion.id, rows = deletion.rows, "a deleted batch is gone to the last byte");
+        tracing::info!(
+            event = "batch.erased",
+            batch = %deletion.id,
+            rows = deletion.rows,
+            "a deleted batch is gone to the last byte"
+        );
     }
     give_back_room(appliance)
 }
@@ -76,7 +81,11 @@ pub fn remove_files(appliance: &Appliance) {
 pub(super) fn remove_files_once(appliance: &Appliance) -> bool {
     try_to_remove_files(appliance)
         .inspect_err(|error| {
-            tracing::warn!(%error, "the stored file of a deleted batch could not be removed yet");
+            tracing::warn!(
+                event = "batch.file_not_removed",
+                %error,
+                "the stored file of a deleted batch could not be removed yet"
+            );
         })
         .is_ok()
 }

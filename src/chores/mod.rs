@@ -33,7 +33,7 @@ pub fn run(appliance: &Appliance) {
     let mut memory = Memory::default();
     while !appliance.closing.is_closed() {
         if let Err(error) = look(appliance, &mut memory) {
-            tracing::error!(%error, "a chore could not be carried on; it is tried again by itself");
+            tracing::error!(event = "chore.failed", %error, "a chore could not be carried on; it is tried again by itself");
         }
         appliance.chores_bell.wait(LONGEST_SLEEP);
     }

@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod backup;
+pub mod backups;
 pub mod batch;
 pub mod client;
 pub mod completions;
@@ -72,6 +73,7 @@ enum Command {
         command: client::ClientCommand,
     },
     Backup(backup::Backup),
+    Backups(backups::Backups),
     Restore(restore::Restore),
     Purge(purge::Purge),
     Doctor(doctor::Doctor),
@@ -108,6 +110,7 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Stuck(stuck) => stuck.run(config),
         Command::Client { command } => command.run(config),
         Command::Backup(backup) => backup.run(config),
+        Command::Backups(backups) => backups.run(config),
         Command::Restore(restore) => restore.run(config),
         Command::Purge(purge) => purge.run(config),
         Command::Doctor(doctor) => doctor.run(config),

@@ -10,6 +10,7 @@ use crate::{
     clock::Clock,
     config::Config,
     store::{Store, stuck, stuck::ProcessKind},
+    telemetry::log::{self, Output},
 };
 
 /// The appliance for one command, beside a live server or without one.
@@ -24,7 +25,7 @@ impl OpenForCommand {
     /// Opens it, and names this process as an owner of claims that can expire.
     pub fn open(config: Option<&Path>) -> Result<Self, CliError> {
         let config = Config::load(config)?;
-        super::serve::init_log(&config);
+        log::init(&config.log, Output::Stderr);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let appliance = Appliance::open(config, Clock::machine(), ProcessKind::Command, runtime.handle())?;
         Ok(Self { appliance, _runtime: runtime })

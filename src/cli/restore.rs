@@ -1,6 +1,6 @@
 //! `dripfeed restore`: a backup into a data folder that has no database.
 
-use std::path::Path;
+use std::{path::Path, str::FromStr};
 
 use clap::Args;
 
@@ -10,41 +10,67 @@ use crate::{
         Place, PlaceName,
         restore::{Restored, Target, restore},
         risk::{BatchAtRisk, Danger},
+        shelf::Shelf,
     },
     clock::Clock,
     config::Config,
     keys,
+    telemetry::log::{self, Output},
 };
 
 const EXAMPLES: &str = "\
 Examples:
   dripfeed restore /backups/2026-08-06
   dripfeed restore bucket:2026-08-06 --json
+  dripfeed restore latest                                          of those that `dripfeed backups` lists
   dripfeed --config elsewhere.toml restore /backups/2026-08-06     into the data folder that elsewhere.toml names
 
 The data folder must have no database, and the key file must hold the keys that the backup was sealed with. Dispatch is
 paused afterwards: rows that are unfinished in the backup may have been called since, and batches that were deleted
 since are back.";
 
+const LATEST: &str = "latest";
+
 /// Restore a backup into a data folder that has no database
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Restore {
-    /// The folder that holds the backup, or bucket:NAME
+    /// The folder that holds the backup, bucket:NAME, or `latest`: the last whole one that the server took by itself
     #[arg(value_name = "FROM")]
-    from: PlaceName,
+    from: Named,
     /// Print what was restored, and what may have been called since, as JSON
     #[arg(long)]
     json: bool,
 }
 
+/// What was named on the command line.
+#[derive(Debug, Clone)]
+enum Named {
+    /// `latest`; a folder of that name is `./latest`.
+    Latest,
+    /// A place.
+    Place(PlaceName),
+}
+
+impl FromStr for Named {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == LATEST { Ok(Self::Latest) } else { text.parse().map(Self::Place) }
+    }
+}
+
 impl Restore {
     pub(super) fn run(self, config: Option<&Path>) -> Result<(), CliError> {
         let config = Config::load(config)?;
-        serve::init_log(&config);
+        log::init(&config.log, Output::Stderr);
         let ring = keys::read_ring(&config)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let place = Place::open_existing(&self.from, &config, runtime.handle())?;
+        let from = match self.from {
+            Named::Latest => Shelf::open(&config, runtime.handle())?.latest()?,
+            Named::Place(place) => place,
+        };
+        let place = Place::open_existing(&from, &config, runtime.handle())?;
         let _lock = serve::lock(&config.storage.data_dir)?;
         let clock = Clock::machine();
         let deed = deed("backup.restore", place.to_string(), None);

@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     fs::File,
-    io::IsTerminal,
+    net::SocketAddr,
     path::Path,
     sync::{
         Arc,
@@ -15,12 +15,12 @@ use std::{
 
 use rustix::fs::{FlockOperation, flock};
 use tokio::{net::TcpListener, runtime::Runtime};
-use tracing_subscriber::EnvFilter;
 
 use super::error::CliError;
 use crate::{
     announce,
     appliance::Appliance,
+    backup::{home, schedule},
     chores,
     clock::Clock,
     config::Config,
@@ -31,7 +31,11 @@ use crate::{
     extract,
     http::{self, Context, listen},
     keys, retention,
-    store::stuck::{self, Lost, ProcessKind},
+    store::{
+        grants,
+        stuck::{self, Lost, ProcessKind},
+    },
+    telemetry::log::{self, Output},
     upload,
     work::pool::Pool,
 };
@@ -40,37 +44,15 @@ use crate::{
 const ASYNC_THREADS: usize = 2;
 /// Threads for what blocks in handlers: the database, and the checking of uploads.
 const BLOCKING_THREADS: usize = 32;
-/// Crates that log what passes through them.
-const QUOTING_TARGETS: [&str; 9] = [
-    "ureq=warn",
-    "ureq_proto=warn",
-    "rustls=warn",
-    "hyper=warn",
-    "hyper_util=warn",
-    "warp=warn",
-    "minio=warn",
-    "reqwest=warn",
-    "multer=warn",
-];
 /// Held as long as a server runs on a data folder.
 const LOCK_FILE: &str = "serve.lock";
 
 /// Runs a server until SIGTERM or SIGINT.
 pub fn run(config: Option<&Path>) -> Result<(), CliError> {
     let config = Config::load(config)?;
-    init_log(&config);
-    let server = Server::start(config, Clock::machine())?;
-    server.run_until_signal()
-}
-
-/// Logs go to standard error: text on a terminal, JSON lines elsewhere.
-pub(super) fn init_log(config: &Config) {
-    let filter = EnvFilter::try_new(&config.log.filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    // Whatever is asked for: what these say below a warning quotes requests and answers, which hold what rows hold.
-    let filter = QUOTING_TARGETS.iter().filter_map(|quiet| quiet.parse().ok()).fold(filter, EnvFilter::add_directive);
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // A second call, as by `demo` inside one process, keeps the first one's log.
-    let _ = if std::io::stderr().is_terminal() { log.try_init() } else { log.json().try_init() };
+    log::init(&config.log, Output::Stdout);
+    let served = Server::start(config, Clock::machine()).and_then(Server::run_until_signal);
+    served.inspect_err(|error| tracing::error!(event = "server.failed", %error, "the server cannot go on"))
 }
 
 /// A server and its threads.
@@ -97,6 +79,7 @@ impl Server {
         let listener = runtime
             .block_on(TcpListener::bind(listen))
             .map_err(|error| CliError::Failed(format!("cannot listen on {listen}: {error}")))?;
+        home::move_in(&appliance)?;
         clear_away(&appliance)?;
         keys::note_sealing_key(&appliance)?;
         let mut server = Self {
@@ -112,7 +95,7 @@ impl Server {
     }
 
     /// Where it listens.
-    pub fn address(&self) -> std::io::Result<std::net::SocketAddr> {
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
@@ -133,6 +116,8 @@ impl Server {
         self.spawn("announce", announce::watch)?;
         self.spawn("retention", |appliance| retention::watch(appliance))?;
         self.spawn("clear-away", |appliance| upload::clear_away(appliance))?;
+        let runtime = self.runtime.handle().clone();
+        self.spawn("backup", move |appliance| schedule::watch(appliance, &runtime))?;
         if self.appliance.config.workers.auto_rescue {
             self.spawn("rescue", |appliance| rescue::watch(appliance))?;
         }
@@ -156,26 +141,29 @@ impl Server {
     /// Serves until `end` comes: then nothing new is claimed, what is under way finishes or is given back.
     pub fn run_until(self, end: impl Future<Output = ()> + Send + 'static) -> Result<(), CliError> {
         let address = self.address()?;
-        tracing::info!(%address, "serving");
+        tell_start(&self.appliance, address)?;
         let routes = http::routes(Context::new(self.appliance.clone(), self.dispatcher.clone()));
         self.runtime.spawn(take_changed_keys(self.appliance.clone()));
         let drain = self.appliance.config.workers.drain;
         let appliance = self.appliance.clone();
         let ended = async move {
             end.await;
-            tracing::info!("ending: nothing new is begun, what is under way finishes");
+            tracing::info!(event = "server.ending", "ending: nothing new is begun, what is under way finishes");
             appliance.close();
         };
         let left = self.runtime.block_on(listen::serve(self.listener, routes, ended, drain));
         if !self.threads.end_within(left) {
-            tracing::warn!("calls under way did not end in time: their rows are given back as if this server had died");
+            tracing::warn!(
+                event = "server.drain_exceeded",
+                "calls under way did not end in time: their rows are given back as if this server had died"
+            );
         }
         // From here on a late settle of ours is fenced off like anybody's.
         let (owner, store) = (self.appliance.owner, &self.appliance.store);
         rescue::free(&self.appliance, Lost::OfOwner(owner))?;
         store.write(move |tx| stuck::unregister(tx, owner))?;
         self.runtime.shutdown_background();
-        tracing::info!("ended");
+        tracing::info!(event = "server.ended", "ended");
         Ok(())
     }
 }
@@ -210,6 +198,16 @@ impl Threads {
     }
 }
 
+/// Who serves what from where, and whether anything is held up since an earlier run.
+fn tell_start(appliance: &Appliance, address: SocketAddr) -> Result<(), CliError> {
+    let (version, data_dir) = (env!("CARGO_PKG_VERSION"), appliance.config.storage.data_dir.display());
+    tracing::info!(event = "server.started", %address, version, %data_dir, "serving");
+    if let Some(pause) = appliance.store.read(grants::pause_of)? {
+        tracing::warn!(event = "dispatch.still_paused", by = pause.by, since = %pause.at, "dispatch is still paused");
+    }
+    Ok(())
+}
+
 /// What a server that died left behind: its claims, and uploads that broke off.
 fn clear_away(appliance: &Appliance) -> Result<(), CliError> {
     let me = appliance.owner;
@@ -217,11 +215,11 @@ fn clear_away(appliance: &Appliance) -> Result<(), CliError> {
     appliance.store.write(move |tx| stuck::forget_dead_servers(tx, me))?;
     if let Err(error) = appliance.objects.check() {
         // A bucket that is not there yet is made here; one that is out of reach is asked for again by each upload.
-        tracing::warn!(%error, "stored files cannot be kept yet");
+        tracing::warn!(event = "objects.unavailable", %error, "stored files cannot be kept yet");
     }
     if let Err(error) = upload::sweep(appliance) {
         // The bucket may be out of reach; the next start tries again.
-        tracing::warn!(%error, "what broken uploads left is not cleared away yet");
+        tracing::warn!(event = "uploads.not_swept", %error, "what broken uploads left is not cleared away yet");
     }
     Ok(())
 }
@@ -243,14 +241,21 @@ pub(super) fn lock(data_dir: &Path) -> Result<File, CliError> {
 async fn take_changed_keys(appliance: Arc<Appliance>) {
     use tokio::signal::unix::{SignalKind, signal};
     let Ok(mut hangup) = signal(SignalKind::hangup()) else {
-        tracing::error!("SIGHUP cannot be heard: a changed key file is taken at the next start");
+        tracing::error!(
+            event = "signal.unheard",
+            "SIGHUP cannot be heard: a changed key file is taken at the next start"
+        );
         return;
     };
     while hangup.recv().await.is_some() {
         let appliance = appliance.clone();
         let reloaded = tokio::task::spawn_blocking(move || keys::reload(&appliance)).await;
         if let Ok(Err(error)) = reloaded {
-            tracing::error!(%error, "the changed key ring cannot be used; the one before stays in use");
+            tracing::error!(
+                event = "keys.refused",
+                %error,
+                "the changed key ring cannot be used; the one before stays in use"
+            );
         }
     }
 }
@@ -266,6 +271,6 @@ async fn signalled() {
                 _ = interrupt.recv() => {}
             }
         }
-        _ => tracing::error!("signals cannot be heard; ending"),
+        _ => tracing::error!(event = "signal.unheard", "signals cannot be heard; ending"),
     }
 }

@@ -3,6 +3,7 @@
 
 use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
+use tracing_subscriber::EnvFilter;
 use zeroize::Zeroizing;
 
 use super::{network::Network, reader::Section, secret::Secret};
@@ -223,6 +224,10 @@ pub struct Log {
 impl Log {
     pub(super) fn read(mut section: Section<'_>) -> Self {
         let filter = section.text("filter").unwrap_or_else(|| "info".to_owned());
+        if EnvFilter::try_new(&filter).is_err() {
+            section
+                .fault("filter", "is a level like \"info\", or levels for targets like \"info,dripfeed::work=debug\"");
+        }
         section.finish();
         Self { filter }
     }

@@ -1,8 +1,11 @@
 //! The effective configuration as TOML, secrets redacted: what `dripfeed config` prints.
 
+use std::collections::BTreeMap;
+
+use serde::Serialize;
 use toml::{Table, Value};
 
-use super::{Config, Objects, Secret, units::show_duration};
+use super::{BackupTo, Config, Objects, Secret, units::show_duration};
 use crate::{
     model::{Dependency, Workflow},
     store::Durability,
@@ -60,7 +63,15 @@ pub fn show(config: &Config) -> String {
                 ("drain", Value::from(show_duration(workers.drain))),
             ],
         ),
-        ("backup", vec![("keep", Value::from(show_duration(config.backup.keep)))]),
+        (
+            "backup",
+            vec![
+                ("every", Value::from(config.backup.every.map_or_else(|| "never".to_owned(), show_duration))),
+                ("to", Value::from(backup_to(config.backup.to.as_ref()))),
+                ("keep", Value::from(show_duration(config.backup.keep))),
+                ("replica_keep", Value::from(config.backup.replica_keep.map_or_else(String::new, show_duration))),
+            ],
+        ),
         (
             "retention",
             vec![
@@ -107,6 +118,14 @@ fn secret(given: Option<&Secret>) -> Value {
     Value::from(if given.is_some() { Secret::MASK } else { "" })
 }
 
+fn backup_to(to: Option<&BackupTo>) -> String {
+    match to {
+        None => String::new(),
+        Some(BackupTo::Bucket) => "bucket".to_owned(),
+        Some(BackupTo::Folder(folder)) => folder.display().to_string(),
+    }
+}
+
 fn durability(durability: Durability) -> &'static str {
     match durability {
         Durability::Full => "full",
@@ -115,7 +134,6 @@ fn durability(durability: Durability) -> &'static str {
 }
 
 fn dependency(it: &Dependency) -> Value {
-    let headers = it.headers.keys().map(|name| (name.clone(), Value::from(Secret::MASK))).collect();
     table(vec![
         ("base_url", Value::from(it.base_url.clone())),
         ("rate_per_second", Value::from(it.rate_per_second)),
@@ -123,23 +141,45 @@ fn dependency(it: &Dependency) -> Value {
         ("concurrency", Value::from(it.concurrency)),
         ("timeout", Value::from(show_duration(it.timeout))),
         ("gate_after", Value::from(it.gate_after)),
-        ("headers", Value::Table(headers)),
+        ("max_retry_after", Value::from(show_duration(it.max_retry_after))),
+        ("headers", masked(&it.headers)),
     ])
 }
 
 fn workflow(it: &Workflow) -> Value {
-    let names = |names: Vec<&String>| Value::Array(names.into_iter().map(|name| Value::from(name.clone())).collect());
+    let steps = it.steps.iter().map(|step| {
+        let mut shown = settings_of(step);
+        shown.insert("headers".to_owned(), masked(&step.headers));
+        Value::Table(shown)
+    });
     table(vec![
         ("upload_path", Value::from(it.upload_path.clone())),
         ("max_rows", Value::from(it.max_rows)),
         ("max_bytes", Value::from(it.max_bytes as i64)),
         ("max_attempts", Value::from(it.max_attempts)),
+        ("on_invalid_row", word(it.on_invalid_row)),
+        ("extra_columns", word(it.extra_columns)),
         ("duplicate_window", Value::from(show_duration(it.duplicate_window))),
         ("give_up_after", Value::from(show_duration(it.give_up_after))),
         ("pause_after_failures", Value::from(i64::from(it.failure_limit.failures))),
         ("pause_failure_share", Value::from(it.failure_limit.share)),
         ("repeat_window", Value::from(show_duration(it.repeat_window))),
-        ("columns", names(it.columns.iter().map(|column| &column.name).collect())),
-        ("steps", names(it.steps.iter().map(|step| &step.name).collect())),
+        ("columns", it.columns.iter().map(|column| Value::Table(settings_of(column))).collect::<Vec<_>>().into()),
+        ("steps", steps.collect::<Vec<_>>().into()),
     ])
+}
+
+/// The settings of a column or a step under the names that the configuration has for them. TOML has no word for what is
+/// not given, so that it is left out.
+fn settings_of(it: &impl Serialize) -> Table {
+    Table::try_from(it).unwrap_or_default()
+}
+
+fn word(it: impl Serialize) -> Value {
+    Value::try_from(it).unwrap_or_else(|_| Value::from(""))
+}
+
+/// Headers hold credentials.
+fn masked(headers: &BTreeMap<String, String>) -> Value {
+    Value::Table(headers.keys().map(|name| (name.clone(), Value::from(Secret::MASK))).collect())
 }

@@ -64,6 +64,7 @@ impl Dispatcher {
         };
         appliance.metrics.runs.ended(answer.outcome, answer.rows);
         tracing::info!(
+            event = "dispatch.ran",
             outcome = answer.outcome,
             run = answer.run,
             rows = answer.rows,
@@ -79,7 +80,11 @@ impl Dispatcher {
 pub fn tick(appliance: &Appliance, dispatcher: &Dispatcher, every: std::time::Duration) {
     loop {
         if let Err(error) = dispatcher.run(appliance) {
-            tracing::error!(%error, "the dispatch run failed; the next one comes by itself");
+            tracing::error!(
+                event = "dispatch.failed",
+                %error,
+                "the dispatch run failed; the next one comes by itself"
+            );
         }
         if appliance.closing.wait(every) {
             return;

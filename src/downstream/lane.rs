@@ -172,8 +172,14 @@ impl Lane {
     fn log_gate(&self, gate: GateState) {
         let dependency = &self.settings.name;
         match gate.closed {
-            Some(closed) => tracing::warn!(dependency, until = %closed.until, reason = %closed.reason, "gate closed"),
-            None => tracing::info!(dependency, "gate open again"),
+            Some(closed) => tracing::warn!(
+                event = "gate.closed",
+                dependency,
+                until = %closed.until,
+                reason = %closed.reason,
+                "gate closed"
+            ),
+            None => tracing::info!(event = "gate.opened", dependency, "gate open again"),
         }
     }
 

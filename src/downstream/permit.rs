@@ -165,7 +165,8 @@ impl Lane {
             let end = match turn {
                 Turn::Go(passage) => {
                     // The instant of release, by which rates are kept: what tests and doubters measure.
-                    tracing::trace!(target: RELEASES, dependency = self.settings.name, steady_ns = now.steady);
+                    let dependency = &self.settings.name;
+                    tracing::trace!(target: RELEASES, event = "call.released", dependency, steady_ns = now.steady);
                     Ok(Permit { lane: self.clone(), passage, ended: false })
                 }
                 Turn::Leave(wait) => Err(wait),

@@ -174,7 +174,11 @@ fn note<T: Send + 'static>(
     loop {
         match appliance.store.write(ending.clone()) {
             Err(error) if error.is_passing() && !appliance.closing.wait(NOTE_AGAIN) => {
-                tracing::warn!(%error, "how an extraction ended could not be noted; trying again");
+                tracing::warn!(
+                    event = "extraction.not_noted",
+                    %error,
+                    "how an extraction ended could not be noted; trying again"
+                );
             }
             noted => return noted,
         }

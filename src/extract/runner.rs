@@ -18,7 +18,7 @@ pub fn run(appliance: &Arc<Appliance>) {
             Ok(true) => {}
             Ok(false) => appliance.extract_bell.wait(LONGEST_SLEEP),
             Err(error) => {
-                tracing::error!(%error, "extraction stumbled over the database");
+                tracing::error!(event = "extraction.stumbled", %error, "extraction stumbled over the database");
                 appliance.closing.wait(LONGEST_SLEEP);
             }
         }
@@ -30,17 +30,22 @@ fn extract_next(appliance: &Arc<Appliance>) -> Result<bool, StoreError> {
     let (owner, ttl) = (appliance.owner, appliance.config.workers.claim_ttl);
     let claimed = appliance.store.write(move |tx| extraction::claim_next(tx, owner, tx.now.after(ttl)))?;
     let Some(batch) = claimed else { return Ok(false) };
-    let rows = batch.counts.total;
+    let (id, rows) = (batch.id, batch.counts.total);
+    tracing::info!(event = "extraction.started", batch = %id, rows, from = batch.extracted, "extraction started");
     let extracted = extract(appliance, &batch)?;
     appliance.metrics.extraction.ended(extracted.as_str());
     match extracted {
         Extracted::Queued => {
-            tracing::info!(batch = %batch.id, rows, "batch queued");
+            tracing::info!(event = "batch.queued", batch = %id, rows, "batch queued");
             appliance.work_bell.ring();
         }
-        Extracted::Stopped => tracing::info!(batch = %batch.id, "extraction stopped"),
-        Extracted::Later(reason) => tracing::warn!(batch = %batch.id, reason, "extraction will be tried again"),
-        Extracted::Failed(reason) => tracing::error!(batch = %batch.id, reason, "batch failed to extract"),
+        Extracted::Stopped => tracing::info!(event = "extraction.stopped", batch = %id, "extraction stopped"),
+        Extracted::Later(reason) => {
+            tracing::warn!(event = "extraction.delayed", batch = %id, reason, "extraction will be tried again");
+        }
+        Extracted::Failed(reason) => {
+            tracing::error!(event = "batch.failed", batch = %id, reason, "batch failed to extract");
+        }
     }
     Ok(true)
 }

@@ -6,6 +6,7 @@
 use warp::http::{HeaderMap, header};
 
 use super::{
+    answer::sent_by,
     meter::Metered,
     problem::{Problem, ProblemCode},
     request::Request,
@@ -72,6 +73,7 @@ pub fn identify(request: &Request) -> Result<Shown, Problem> {
     let appliance = request.appliance();
     let Some(session) = session::of(request)? else { return Err(unauthorized()) };
     let caller = Caller::of_hash(appliance, session.key_hash)?.ok_or_else(unauthorized)?;
+    sent_by(&caller);
     session::must_be_meant(request)?;
     Ok(Shown { caller, session_ends: Some(session.expires_at) })
 }
@@ -88,12 +90,14 @@ pub fn sign_in(request: &Request, key: &str) -> Result<Caller, Problem> {
         if !is_one_of_ours(key) {
             sign_ins.succeeded(&hash);
         }
+        sent_by(&caller);
         return Ok(caller);
     }
     match wait.or_else(|| sign_ins.failed(origin, now)) {
         None => Err(unauthorized()),
         Some(seconds) => {
-            tracing::warn!(?origin, seconds, "wrong keys from one address are slowed down");
+            let origin = origin.map(tracing::field::display);
+            tracing::warn!(event = "sign_in.slowed", origin, seconds, "wrong keys from one address are slowed down");
             Err(slowed_down(seconds))
         }
     }

@@ -78,12 +78,14 @@ async fn pause(request: Request, reason: Result<Reason, Problem>) -> Answer {
     let reason = reason?;
     let state = blocking(move || {
         let operator = request.operator()?;
-        tracing::warn!(by = operator.name, "dispatch is paused");
-        Ok(request.appliance().store.write(move |tx| {
+        let by = operator.name.clone();
+        let state = request.appliance().store.write(move |tx| {
             audit::note(tx, &operator.deed("dispatch.pause", "dispatch", reason.reason.clone()))?;
             grants::pause(tx, &operator.name, reason.reason.as_deref())?;
             Ok(DispatchState { paused: grants::pause_of(tx.connection)? })
-        })?)
+        })?;
+        tracing::warn!(event = "dispatch.paused", by, "dispatch is paused");
+        Ok(state)
     });
     json(StatusCode::OK, &state.await?)
 }
@@ -92,13 +94,14 @@ async fn resume(request: Request, reason: Result<Reason, Problem>) -> Answer {
     let reason = reason?;
     let state = blocking(move || {
         let operator = request.operator()?;
-        tracing::warn!(by = operator.name, "dispatch goes on");
+        let by = operator.name.clone();
         let state = request.appliance().store.write(move |tx| {
             audit::note(tx, &operator.deed("dispatch.resume", "dispatch", reason.reason))?;
             grants::resume(tx)?;
             Ok(DispatchState { paused: grants::pause_of(tx.connection)? })
         })?;
         request.appliance().work_bell.ring();
+        tracing::info!(event = "dispatch.resumed", by, "dispatch goes on");
         Ok::<_, Problem>(state)
     });
     json(StatusCode::OK, &state.await?)

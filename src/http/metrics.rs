@@ -35,7 +35,7 @@ async fn metrics(request: Request) -> Answer {
             other => drop(other.operator()?),
         }
         scrape::text(request.appliance()).map_err(|error| {
-            tracing::error!(%error, "the metrics cannot be written");
+            tracing::error!(event = "metrics.unwritten", %error, "the metrics cannot be written");
             Problem::internal()
         })
     });

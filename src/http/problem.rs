@@ -195,9 +195,9 @@ impl Problem {
         self
     }
 
-    /// Its code.
-    pub(super) fn code(&self) -> ProblemCode {
-        self.code
+    /// Its code, as the API spells it.
+    pub fn code(&self) -> &'static str {
+        self.code.as_str()
     }
 
     /// The answer.
@@ -228,7 +228,7 @@ impl Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        tracing::error!(%error, "the database could not serve a request");
+        tracing::error!(event = "request.not_served", %error, "the database could not serve a request");
         match error.cause() {
             StoreError::DiskFull => Self::disk_full(),
             StoreError::Busy | StoreError::NoReader(_) | StoreError::Closed | StoreError::RolledBack => {

@@ -88,6 +88,14 @@ impl Objects {
         }
     }
 
+    /// The names of objects that begin so, sorted.
+    pub fn names(&self, prefix: &str) -> Result<Vec<String>, ObjectError> {
+        match &self.0 {
+            Store::Local(folder) => folder.names(prefix),
+            Store::Minio(bucket) => bucket.names(prefix),
+        }
+    }
+
     /// Removes what writers left behind when their process died, and says how many there were. Only for the start,
     /// when nobody else writes. A bucket clears its unfinished uploads itself (MinIO after a day: its setting
     /// `stale_uploads_expiry`).

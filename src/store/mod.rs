@@ -20,6 +20,7 @@ pub mod extraction;
 pub mod failures;
 pub mod glance;
 pub mod grants;
+pub mod home;
 pub mod inspection;
 pub mod integrity;
 pub mod keys;

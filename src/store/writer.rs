@@ -5,6 +5,7 @@
 //! hears "ok" only when the transaction is on disk.
 
 use std::{
+    cell::RefCell,
     sync::{
         Arc,
         mpsc::{Receiver, SyncSender, sync_channel},
@@ -37,6 +38,23 @@ pub struct Tx<'a> {
     pub connection: &'a Connection,
     /// The one point in time of everything in this transaction.
     pub now: Timestamp,
+    /// What the operation that runs wants done once it is on disk.
+    after_commit: RefCell<Vec<AfterCommit>>,
+}
+
+/// Something that must not happen before the commit, nor without it: telling the log, ringing a bell.
+type AfterCommit = Box<dyn FnOnce() + Send>;
+
+impl<'a> Tx<'a> {
+    fn new(connection: &'a Connection, now: Timestamp) -> Self {
+        Self { connection, now, after_commit: RefCell::default() }
+    }
+
+    /// Has something done after the commit, by whoever asked for the operation and on their thread; never if the
+    /// operation fails.
+    pub fn after_commit(&self, then: impl FnOnce() + Send + 'static) {
+        self.after_commit.borrow_mut().push(Box::new(then));
+    }
 }
 
 /// What became of a transaction, for all that were in it.
@@ -55,9 +73,12 @@ trait Operation: Send {
 struct Asked<F, T> {
     is_between: bool,
     work: Option<F>,
-    result: Option<Result<T>>,
-    reply: SyncSender<Result<T>>,
+    result: Option<Result<Done<T>>>,
+    reply: SyncSender<Result<Done<T>>>,
 }
+
+/// What an operation gave, and what is to be done once it is on disk.
+type Done<T> = (T, Vec<AfterCommit>);
 
 impl<F, T> Operation for Asked<F, T>
 where
@@ -70,6 +91,8 @@ where
 
     fn run(&mut self, tx: &Tx<'_>) -> bool {
         let result = self.work.take().map(|work| work(tx));
+        let then = tx.after_commit.take();
+        let result = result.map(|result| result.map(|value| (value, then)));
         let keep = matches!(result, Some(Ok(_)));
         self.result = result;
         keep
@@ -135,7 +158,9 @@ impl Writer {
         let sent = queue.send(operation).map_err(|_| StoreError::Closed);
         let answered = sent.and_then(|()| answer.recv().map_err(|_| StoreError::Closed));
         self.meter.answered();
-        answered?
+        let (value, then) = answered??;
+        then.into_iter().for_each(|then| then());
+        Ok(value)
     }
 }
 
@@ -172,7 +197,12 @@ fn write_until_closed(
         meter.ended(Transaction { operations, took: begun.elapsed(), commit_took });
         let committed = written.map(drop);
         if let Err(error) = &committed {
-            tracing::error!(operations = group.len(), %error, "a group of writes was rolled back");
+            tracing::error!(
+                event = "store.rolled_back",
+                operations = group.len(),
+                %error,
+                "a group of writes was rolled back"
+            );
         }
         (committed_at, had_company) = (Instant::now(), group.len() > 1);
         for operation in group {
@@ -183,7 +213,7 @@ fn write_until_closed(
 
 /// What it does needs no commit.
 fn run_between(connection: &Connection, clock: &Clock, mut operation: Box<dyn Operation>) {
-    operation.run(&Tx { connection, now: clock.now() });
+    operation.run(&Tx::new(connection, clock.now()));
     operation.answer(&Ok(()));
 }
 
@@ -198,7 +228,7 @@ fn write_group(
 ) -> Result<Duration> {
     let begun = Instant::now();
     run(connection, "BEGIN IMMEDIATE")?;
-    let tx = Tx { connection, now: clock.now() };
+    let tx = Tx::new(connection, clock.now());
     let mut next = 0;
     let written = loop {
         let Some(operation) = group.get_mut(next) else { break Ok(()) };

@@ -1,3 +1,4 @@
 //! What an operator sees from outside: logs, traces, metrics, alerts. Ids, counts and times; never a value of a row.
 
+pub mod log;
 pub mod metrics;

@@ -252,7 +252,7 @@ impl Received<'_> {
         crash_point("upload.committed");
         noted.kept = true;
         appliance.metrics.uploads.accepted(&workflow.name, rows, skipped, bytes);
-        tracing::info!(batch = %id, rows, skipped, "batch accepted");
+        tracing::info!(event = "batch.accepted", batch = %id, rows, skipped, "batch accepted");
         appliance.extract_bell.ring();
         Ok((id, answer))
     }
@@ -263,7 +263,7 @@ impl Drop for Noted<'_> {
         if !self.kept
             && let Err(error) = discard(self.appliance, self.upload)
         {
-            tracing::warn!(upload = %self.upload.id, %error, "a refused upload could not be cleared away yet");
+            leftovers::not_cleared(self.upload, &error);
             self.appliance.given_up.add(self.upload);
         }
     }

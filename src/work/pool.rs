@@ -154,7 +154,8 @@ impl Hand {
                 }
                 Ok(None) => true,
                 Err(error) => {
-                    tracing::error!(row = claimed.row.number(), %error, "a claim could not be ended; it expires");
+                    let row = claimed.row.number();
+                    tracing::error!(event = "row.unsettled", row, %error, "a claim could not be ended; it expires");
                     true
                 }
             };

@@ -151,6 +151,17 @@ impl Worker<'_> {
         if reached != Reached::NotSent {
             self.progress.note_request(self.standing.step as usize, left_at, duration, http_status(&outcome));
         }
+        tracing::debug!(
+            event = "call.ended",
+            batch = %self.batch.id,
+            row = self.claimed.row.number(),
+            step = step.name,
+            dependency = step.dependency,
+            http_status = http_status(&outcome),
+            code = failure_of(&outcome).map(|failure| failure.code.as_str()),
+            duration_ms = duration.as_millis() as u64,
+            "call ended"
+        );
         Ok((outcome, was_probe))
     }
 
@@ -273,5 +284,12 @@ fn http_status(outcome: &Outcome) -> Option<u16> {
     match outcome {
         Outcome::Success { http_status, .. } => Some(*http_status),
         Outcome::Transient { failure, .. } | Outcome::Permanent(failure) => failure.http_status,
+    }
+}
+
+fn failure_of(outcome: &Outcome) -> Option<&StepFailure> {
+    match outcome {
+        Outcome::Success { .. } => None,
+        Outcome::Transient { failure, .. } | Outcome::Permanent(failure) => Some(failure),
     }
 }

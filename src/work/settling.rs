@@ -16,7 +16,7 @@ use crate::{
     model::{BatchId, RowId, Timestamp, Workflow, workflow::FailureLimit},
     store::{
         Held, StoreError,
-        settle::{self, Ending, Settle},
+        settle::{self, Ending, Failure, Settle},
     },
     telemetry::metrics::Tally,
 };
@@ -58,7 +58,10 @@ impl Settling {
             match write(appliance, &alone) {
                 Ok(mut ended) => return ended.pop().ok_or(StoreError::Closed),
                 Err(error) if !alone[0].is_worth_another_try(appliance, &error) => return Err(error),
-                Err(_) => std::thread::sleep(SETTLE_AGAIN),
+                Err(_) => {
+                    refused(1);
+                    std::thread::sleep(SETTLE_AGAIN);
+                }
             }
         }
     }
@@ -69,11 +72,27 @@ impl Settling {
         let has_lapsed = appliance.clock.now() >= self.claim_expires_at;
         let is_hopeless = has_lapsed && (!error.is_passing() || appliance.closing.is_closed());
         if is_hopeless || matches!(error, StoreError::Closed) {
-            tracing::error!(%batch, row, %error, "a claim could not be ended; it expires");
+            tracing::error!(event = "row.unsettled", %batch, row, %error, "a claim could not be ended; it expires");
             return false;
         }
-        tracing::warn!(%batch, row, %error, "a settle was refused; trying again");
+        tracing::debug!(event = "row.settle_refused", %batch, row, %error, "the settle was refused");
         true
+    }
+
+    /// How the claim ended, now that this is on disk.
+    fn told(&self) -> Ended {
+        let (batch, row, step) = (&self.batch, self.row().number(), &self.step);
+        match &self.settle.ending {
+            Ending::Completed => tracing::debug!(event = "row.completed", %batch, row, "row completed"),
+            Ending::Failed(Failure { code, http_status, .. }) => {
+                let code = code.as_str();
+                tracing::debug!(event = "row.failed", %batch, row, step, code, http_status, "row failed");
+            }
+            Ending::Released { next_attempt_at, .. } => {
+                tracing::debug!(event = "row.released", %batch, row, step, %next_attempt_at, "row will be tried again");
+            }
+        }
+        self.ended.clone()
     }
 
     /// Whether the row went through its last step.
@@ -115,21 +134,26 @@ pub(super) fn write(appliance: &Appliance, group: &[Arc<Settling>]) -> Result<Ve
     })?;
     appliance.metrics.rows.paused_batches.inc_by(paused.len() as u64);
     for (batch, reason) in paused {
-        tracing::warn!(%batch, reason, "a batch has paused itself");
+        tracing::warn!(event = "batch.paused_itself", %batch, reason, "a batch has paused itself");
     }
     let ended = |(settling, held): (&Arc<Settling>, Held)| match held {
         Held::Yes => {
             settling.count();
-            settling.ended.clone()
+            settling.told()
         }
         Held::No => taken_over(appliance, settling.batch, settling.row().number()),
     };
     Ok(group.iter().zip(held).map(ended).collect())
 }
 
+/// Once a round, however many they are: the database has said the same of each of them.
+pub(super) fn refused(rows: usize) {
+    tracing::warn!(event = "settles.refused", rows, "a settle was refused; trying again until it is taken");
+}
+
 /// What the fence kept out is counted: it means that claims expire while somebody still works on them.
 pub(super) fn taken_over(appliance: &Appliance, batch: BatchId, row: u32) -> Ended {
     appliance.late_settles.fetch_add(1, Ordering::Relaxed);
-    tracing::warn!(%batch, row, "the claim was taken over; nothing was changed");
+    tracing::warn!(event = "row.settled_late", %batch, row, "the claim was taken over; nothing was changed");
     Ended::TakenOver
 }

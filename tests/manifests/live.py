@@ -131,7 +131,7 @@ def served(place, manifests, instead=None):
     env = variables(server, toml, place.secrets) | {"DRIPFEED_CONFIG": place.write("dripfeed.toml", text)}
     container = server.spec["containers"][0]
     with tempfile.TemporaryFile("w+") as log:
-        process = place.start(container["args"], env, stderr=log)
+        process = place.start(container["args"], env, stdout=log, stderr=subprocess.STDOUT)
         try:
             for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
                 url = f"http://127.0.0.1:{port}{container[probe]['httpGet']['path']}"

@@ -165,3 +165,33 @@ fn outcomes_that_find_no_room_are_kept_until_there_is_some() {
         assert_each_row_once(&app, ROWS as u64);
     });
 }
+
+#[test]
+fn a_backup_that_would_find_no_room_is_not_begun_and_is_taken_when_there_is_some() {
+    with_small_disk("disk::a_backup_that_would_find_no_room_is_not_begun_and_is_taken_when_there_is_some", |disk| {
+        let shelf = disk.0.join("shelf");
+        let backup = format!("[backup]\nevery = \"1s\"\nto = \"{}\"", shelf.display());
+        let mut app = disk.app(Setup { more: backup, ..Setup::default() });
+        let backups = |app: &App, condition: &str| -> i64 {
+            let sql = format!("SELECT count(*) FROM backups WHERE {condition}");
+            database(app).query_row(&sql, [], |row| row.get(0)).expect("counted")
+        };
+        app.until("one is taken", || (backups(&app, "finished_at IS NOT NULL") > 0).then_some(()));
+        app.terminate();
+        disk.fill(2 * MEGABYTE);
+        app.serve();
+        app.until("it is told what is needed, where", || {
+            let log = app.log();
+            let told = log.lines().find(|line| line.contains("backup failed"))?;
+            assert!(told.contains("a backup needs") && told.contains("make room there"), "{told}");
+            Some(())
+        });
+        assert_eq!(backups(&app, "finished_at IS NULL"), 0, "it was not even begun");
+        // Work goes on meanwhile.
+        let id = app.accepted(people(3));
+        app.until_status(&id, "completed");
+        let before = backups(&app, "finished_at IS NOT NULL");
+        disk.free();
+        app.until("it is taken", || (backups(&app, "finished_at IS NOT NULL") > before).then_some(()));
+    });
+}

@@ -15,7 +15,7 @@ use crate::{
 const MISSING_RUNS: u32 = 3;
 /// Announcements that were given up are told for so long.
 const GIVEN_UP_TOLD: Duration = Duration::from_secs(24 * 3600);
-/// A backup that is older than this is too old for most people.
+/// Where none are scheduled, a backup that is older than this is too old for most people.
 const BACKUP_OLD: Duration = Duration::from_secs(7 * 24 * 3600);
 
 const DAMAGED: &str = "stop dripfeed, keep a copy of the data folder, and `dripfeed restore` a backup into a new one";
@@ -96,7 +96,7 @@ fn tell(
         );
         Finding::warn("webhooks", says, "`dripfeed client deliveries NAME` says what the receiver answers")
     });
-    found.push(backup(inspection, now)?);
+    found.push(backup(inspection, config, now)?);
     Ok(found)
 }
 
@@ -129,11 +129,14 @@ fn dispatch(inspection: &Inspection, config: &Config, now: Timestamp) -> store::
     })
 }
 
-fn backup(inspection: &Inspection, now: Timestamp) -> store::Result<Finding> {
-    let advice = "`dripfeed backup TO` takes one while the server runs; let a timer do it";
+fn backup(inspection: &Inspection, config: &Config, now: Timestamp) -> store::Result<Finding> {
+    let (advice, old) = match config.backup.every {
+        Some(every) => ("the server takes them: see that it runs, and what its log says to `backup failed`", every * 2),
+        None => ("set backup.every, or let a timer run `dripfeed backup TO`, which takes one beside the server", BACKUP_OLD),
+    };
     Ok(match inspection.last_backup()? {
         None => Finding::warn("backup", "there is none", advice),
-        Some(last) if now.since(last.at) > BACKUP_OLD => {
+        Some(last) if now.since(last.at) > old => {
             Finding::warn("backup", format!("the last one is of {}, in {}", last.at, last.place), advice)
         }
         Some(last) => Finding::ok("backup", format!("of {}, in {}", last.at, last.place)),

@@ -1,9 +1,18 @@
 //! Tokens, keys, the data folder and its disk.
 
-use std::{fs, io::ErrorKind, os::unix::fs::PermissionsExt};
+use std::{
+    fs,
+    io::ErrorKind,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+};
 
 use super::finding::Finding;
-use crate::{config::Config, crypto::KeyRing, keys, store::sizes::Sizes};
+use crate::{
+    config::{BackupTo, Config},
+    crypto::KeyRing,
+    keys,
+    store::sizes::Sizes,
+};
 
 /// With less room than this nothing can be relied on: an upload alone may need as much.
 const DISK_FAIL_BYTES: u64 = 512 * 1024 * 1024;
@@ -46,6 +55,24 @@ pub(super) fn key_file(config: &Config) -> Vec<Finding> {
     let inside = |path: &std::path::Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     if inside(path).starts_with(inside(&config.storage.data_dir)) {
         let says = "lies in the data folder: whoever copies the one has both";
+        found.push(Finding::warn("key file", says, "move it elsewhere, and set encryption.key_file"));
+    }
+    found
+}
+
+/// What lies where a disk that is lost takes it along.
+pub(super) fn backup_folder(config: &Config) -> Vec<Finding> {
+    let Some(BackupTo::Folder(folder)) = &config.backup.to else { return Vec::new() };
+    let mut found = Vec::new();
+    let device = |path: &std::path::Path| fs::metadata(path).map(|it| it.dev()).ok();
+    let (there, data) = (device(folder), device(&config.storage.data_dir));
+    if there.is_some() && there == data {
+        let says = format!("{} is on the disk of the data folder: whoever loses that loses both", folder.display());
+        found.push(Finding::warn("backups", says, "set backup.to to a folder on another disk, or to the bucket"));
+    }
+    let inside = |path: &std::path::Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    if !config.encryption.is_from_environment() && inside(&config.encryption.key_file).starts_with(inside(folder)) {
+        let says = "lies in the folder of the backups: whoever copies the one has both";
         found.push(Finding::warn("key file", says, "move it elsewhere, and set encryption.key_file"));
     }
     found

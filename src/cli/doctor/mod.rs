@@ -64,6 +64,7 @@ impl Doctor {
         let mut found = vec![Finding::ok("configuration", "no faults")];
         found.extend(local::tokens(config));
         found.extend(local::key_file(config));
+        found.extend(local::backup_folder(config));
         let ring = local::ring(config);
         found.extend(ring.as_ref().err().cloned());
         found.push(local::data_folder(config));

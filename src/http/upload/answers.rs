@@ -127,6 +127,10 @@ impl Refusal {
 
 /// Why an upload failed, for the caller: with all errors of the file where they were written aside.
 pub(super) fn refusal(error: UploadError, errors: Option<ErrorFile>) -> Refusal {
+    if let UploadError::Refused(Refused::Invalid(report)) = &error {
+        let code = report.findings.first().map(|finding| finding.code.as_str());
+        tracing::info!(event = "upload.refused", errors = report.count, code, "a file was refused");
+    }
     let problem = match (error, errors) {
         (UploadError::Refused(Refused::Invalid(_)), Some(errors)) => match errors.read() {
             Ok(lines) => return Refusal::Errors(Box::new(lines)),
@@ -151,7 +155,7 @@ pub(super) fn refusal(error: UploadError, errors: Option<ErrorFile>) -> Refusal 
         ),
         (UploadError::KeyInUse, _) => key_in_use(),
         (UploadError::Remembered(error), _) => {
-            tracing::error!(%error, "the first answer to an upload cannot be read");
+            tracing::error!(event = "upload.answer_unreadable", %error, "the first answer to an upload cannot be read");
             Problem::internal()
         }
     };
@@ -161,7 +165,7 @@ pub(super) fn refusal(error: UploadError, errors: Option<ErrorFile>) -> Refusal 
 /// What an upload came to, in a word to count it by.
 pub(super) fn outcome(answered: &Answer) -> &'static str {
     match answered {
-        Err(problem) => problem.code().as_str(),
+        Err(problem) => problem.code(),
         Ok(response) if response.headers().contains_key(REPLAYED_HEADER) => "replayed",
         Ok(response) if response.status() == StatusCode::ACCEPTED => "accepted",
         Ok(response) if response.status() == StatusCode::OK => "validated",
@@ -195,7 +199,7 @@ fn invalid_file(report: &Report) -> Problem {
 }
 
 pub(super) fn not_stored(error: &ObjectError) -> Problem {
-    tracing::error!(%error, "an upload could not be stored");
+    tracing::error!(event = "upload.not_stored", %error, "an upload could not be stored");
     if matches!(error, ObjectError::Full { .. }) {
         return Problem::disk_full();
     }

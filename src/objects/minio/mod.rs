@@ -3,6 +3,7 @@
 //! The client is async and its callers here are not: each call runs on the runtime that the bucket was given, and its
 //! caller waits for it, no longer than a named limit, because the client has no time limit of its own.
 
+mod list;
 mod read;
 mod write;
 

@@ -249,8 +249,17 @@ CREATE TABLE backups (
     backup       INTEGER PRIMARY KEY AUTOINCREMENT,
     at           INTEGER NOT NULL,
     place        TEXT NOT NULL,
+    name         TEXT,                                         -- of a scheduled one; NULL: somebody asked for it
     finished_at  INTEGER                                       -- whole and verified; NULL: under way, or broke off
 ) STRICT;
+
+-- Which data folder this database lives in: the same number stands in a file there. A copy that comes to lie in another
+-- folder by other ways than `restore` is known by it. NULL: the next server makes it its own.
+CREATE TABLE home (
+    only    INTEGER PRIMARY KEY CHECK (only = 1),
+    number  INTEGER
+) STRICT;
+INSERT INTO home (only) VALUES (1);
 
 -- Records that `on_invalid_row = "skip"` left out.
 CREATE TABLE skipped (
