@@ -24,11 +24,7 @@ pub(super) fn copy_until(
     if closing.is_closed() { Err(BackupError::Ended) } else { Ok(copied.map_err(ObjectError::from)?) }
 }
 
-fn copy_while(
-    from: &mut impl Read,
-    to: &mut impl Write,
-    goes_on: impl Fn() -> bool,
-) -> io::Result<(u64, String)> {
+fn copy_while(from: &mut impl Read, to: &mut impl Write, goes_on: impl Fn() -> bool) -> io::Result<(u64, String)> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; BUFFER_BYTES];
     let mut bytes = 0;

@@ -72,7 +72,9 @@ pub enum BackupError {
     #[error("the stored files of this backup are in {0}: set [objects] to it, and restore again")]
     Bucket(String),
     /// What was read back is not what was written.
-    #[error("`{0}` reads back from {1} as something else than was written: see to that disk or store; another backup is needed")]
+    #[error(
+        "`{0}` reads back from {1} as something else than was written: see to that disk or store; another backup is needed"
+    )]
     NotAsWritten(String, String),
     /// There is too little room.
     #[error(

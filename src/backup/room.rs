@@ -18,11 +18,7 @@ pub(super) fn check(folder: &Path, bytes: u64) -> Result<(), BackupError> {
     if free >= needed {
         return Ok(());
     }
-    Err(BackupError::NoRoom {
-        folder: folder.to_owned(),
-        needed: needed.div_ceil(MEGABYTE),
-        free: free / MEGABYTE,
-    })
+    Err(BackupError::NoRoom { folder: folder.to_owned(), needed: needed.div_ceil(MEGABYTE), free: free / MEGABYTE })
 }
 
 #[cfg(test)]

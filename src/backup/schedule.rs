@@ -103,6 +103,12 @@ impl Schedule<'_> {
         let name = ScheduledName::new(self.appliance.clock.now(), &self.mark).to_string();
         let begun = Instant::now();
         let taken = self.take_as(&name);
+        match &taken {
+            Ok(_) => self.appliance.metrics.backups.ended("taken"),
+            Err(BackupError::Ended) => self.appliance.metrics.backups.ended("broken_off"),
+            Err(BackupError::UnderWay) => {}
+            Err(_) => self.appliance.metrics.backups.ended("failed"),
+        }
         let duration_ms = begun.elapsed().as_millis() as u64;
         match taken {
             Ok(manifest) => {
@@ -160,9 +166,8 @@ impl Schedule<'_> {
     }
 
     fn last_whole(&self) -> Result<Option<String>, BackupError> {
-        let mine = |entry: &Entry| {
-            entry.is_whole && entry.scheduled.as_ref().is_some_and(|name| name.mark == self.mark)
-        };
+        let mine =
+            |entry: &Entry| entry.is_whole && entry.scheduled.as_ref().is_some_and(|name| name.mark == self.mark);
         Ok(self.shelf.entries()?.into_iter().rfind(mine).map(|entry| entry.name))
     }
 

@@ -68,12 +68,7 @@ pub fn take(source: &Source<'_>, place: &Place) -> Result<Manifest, BackupError>
     Ok(manifest)
 }
 
-fn copy_all(
-    source: &Source<'_>,
-    place: &Place,
-    staging: &Path,
-    taken_at: Timestamp,
-) -> Result<Manifest, BackupError> {
+fn copy_all(source: &Source<'_>, place: &Place, staging: &Path, taken_at: Timestamp) -> Result<Manifest, BackupError> {
     let staged = tempfile::NamedTempFile::new_in(staging).map_err(at(staging))?.into_temp_path();
     let goes_on = |progress: Progress| {
         tracing::debug!(copied = progress.copied, pages = progress.pages, "the database is being copied");

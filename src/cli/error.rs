@@ -64,7 +64,9 @@ impl From<BackupError> for CliError {
     fn from(error: BackupError) -> Self {
         match error {
             BackupError::Keys(error) => error.into(),
-            error @ (BackupError::NoBucket | BackupError::NoShelf | BackupError::Bucket(_)) => Self::Unusable(error.to_string()),
+            error @ (BackupError::NoBucket | BackupError::NoShelf | BackupError::Bucket(_)) => {
+                Self::Unusable(error.to_string())
+            }
             error => Self::Failed(error.to_string()),
         }
     }

@@ -129,8 +129,8 @@ fn is_claimed(connection: &Connection, batch: i64) -> Result<bool> {
 
 /// Of which moment it is, and whether the server took it by itself.
 fn last_backup_since(connection: &Connection, since: Timestamp) -> Result<Option<(Timestamp, bool)>> {
-    let mut statement = connection
-        .prepare_cached("SELECT at, name IS NOT NULL FROM backups WHERE at >= ? ORDER BY at DESC LIMIT 1")?;
+    let mut statement =
+        connection.prepare_cached("SELECT at, name IS NOT NULL FROM backups WHERE at >= ? ORDER BY at DESC LIMIT 1")?;
     Ok(statement.query_row([since], |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
 }
 

@@ -133,7 +133,8 @@ fn assert_sealed(app: &App, folder: &Path) {
 
 /// What the key of the tests stands for.
 const KEY_BYTES: &[u8] = &[
-    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31,
+    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30,
+    31,
 ];
 
 /// Dispatch is paused for this reason, grants nothing, and is resumed.

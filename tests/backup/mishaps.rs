@@ -33,9 +33,7 @@ fn a_server_that_dies_within_a_backup_goes_on_and_takes_the_next() {
         let before = number(&app, FINISHED);
         app.serve();
         app.until("the next one is taken", || (number(&app, FINISHED) > before).then_some(()));
-        app.until("what broke off is cleared away", || {
-            listed(&app).iter().all(|it| it["whole"] == true).then_some(())
-        });
+        app.until("what broke off is cleared away", || listed(&app).iter().all(|it| it["whole"] == true).then_some(()));
     }
     app.until_status(&id, "completed");
     let stats = app.stats();
@@ -52,7 +50,9 @@ fn assert_damage_is_noticed(app: &mut App, shelf: &std::path::Path) {
     assert!(app.listens(), "{}", app.log());
     let written = app.until("the database is written", || {
         let found = files(shelf);
-        found.into_iter().find(|file| file.ends_with("dripfeed.db") && !file.parent().is_some_and(|it| it.join("manifest.json").exists()))
+        found.into_iter().find(|file| {
+            file.ends_with("dripfeed.db") && !file.parent().is_some_and(|it| it.join("manifest.json").exists())
+        })
     });
     let mut bytes = fs::read(&written).expect("bytes");
     let middle = bytes.len() / 2;

@@ -33,11 +33,14 @@ fn they_follow_each_other_share_what_did_not_change_and_go_when_they_are_old() {
     let of_both = |app: &App| whole(app).into_iter().filter(|it| it["files"] == 2).collect::<Vec<_>>();
     let taken = app.until("two have both files", || Some(of_both(&app)).filter(|both| both.len() >= 2));
     assert!(taken.iter().all(|it| it["scheduled"] == true), "{taken:?}");
-    assert!(taken.is_sorted_by_key(|it| it["name"].to_string()) && taken.is_sorted_by_key(|it| it["taken_at"].to_string()));
+    assert!(
+        taken.is_sorted_by_key(|it| it["name"].to_string()) && taken.is_sorted_by_key(|it| it["taken_at"].to_string())
+    );
 
     // The same two files on the disk, however many backups have them.
     let stored = |name: &str| files(&shelf.path().join(name).join("objects"));
-    let inodes = |name: &str| stored(name).iter().map(|it| fs::metadata(it).expect("a file").ino()).collect::<BTreeSet<_>>();
+    let inodes =
+        |name: &str| stored(name).iter().map(|it| fs::metadata(it).expect("a file").ino()).collect::<BTreeSet<_>>();
     let name = |at: usize| taken[at]["name"].as_str().expect("a name");
     assert_eq!((inodes(name(0)).len(), inodes(name(0))), (2, inodes(name(1))));
     assert_sealed(&app, shelf.path());
@@ -48,9 +51,7 @@ fn they_follow_each_other_share_what_did_not_change_and_go_when_they_are_old() {
     let until = receipt["backups_until"].as_str().expect("a time").parse::<dripfeed::model::Timestamp>().expect("one");
     let kept = until.since(at).as_secs();
     assert!((3_590..=3_600).contains(&kept), "an hour behind the last one: {receipt}");
-    app.until("a backup has one file again", || {
-        whole(&app).last().is_some_and(|it| it["files"] == 1).then_some(())
-    });
+    app.until("a backup has one file again", || whole(&app).last().is_some_and(|it| it["files"] == 1).then_some(()));
     assert_eq!(stored(name(1)).len(), 2);
 
     // Shorter kept: all go but the last whole one, and those of others.
@@ -128,11 +129,12 @@ fn a_bucket_that_is_away_is_told_and_tried_again_while_work_goes_on() {
     let before = number(&app, FINISHED);
     line.set(Line::Up);
     app.until("it goes on by itself", || (number(&app, FINISHED) > before).then_some(()));
-    app.until("nothing is left of what broke off", || {
-        listed(&app).iter().all(|it| it["whole"] == true).then_some(())
-    });
+    app.until("nothing is left of what broke off", || listed(&app).iter().all(|it| it["whole"] == true).then_some(()));
     let (status, answer) = app.get(OPERATOR, "/ops/v1/overview");
-    assert!(status == 200 && answer["last_backup"]["place"].as_str().is_some_and(|it| it.contains("bucket:")), "{answer}");
+    assert!(
+        status == 200 && answer["last_backup"]["place"].as_str().is_some_and(|it| it.contains("bucket:")),
+        "{answer}"
+    );
 }
 
 #[test]
@@ -142,9 +144,12 @@ fn the_doctor_knows_whether_one_is_overdue_and_what_lies_in_the_wrong_place() {
     let mut app = App::start(Setup { more: backup, ..Setup::default() });
     app.until("one is taken", || (number(&app, FINISHED) > 0).then_some(()));
     let finding = |app: &App, what: &str, says: &str| {
-        let report: serde_json::Value = serde_json::from_slice(&app.command(&["doctor", "--json"]).stdout).expect("JSON");
+        let report: serde_json::Value =
+            serde_json::from_slice(&app.command(&["doctor", "--json"]).stdout).expect("JSON");
         let findings = report["findings"].as_array().expect("findings").clone();
-        let found = findings.into_iter().find(|it| it["what"] == what && it["says"].as_str().is_some_and(|it| it.contains(says)));
+        let found = findings
+            .into_iter()
+            .find(|it| it["what"] == what && it["says"].as_str().is_some_and(|it| it.contains(says)));
         found.unwrap_or_else(|| panic!("{what}: {says} in {report}"))
     };
     assert_eq!(finding(&app, "backup", "of 2")["level"], "ok");

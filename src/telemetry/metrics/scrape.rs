@@ -89,19 +89,28 @@ fn of_dispatch(families: &Families<'_>, appliance: &Appliance, glance: &Glance) 
         ("dripfeed_dispatch_paused", "1 while dispatch is paused.", f64::from(glance.is_paused)),
         ("dripfeed_dispatch_expected_interval_seconds", "How often a dispatch run should come.", every),
         ("dripfeed_dispatch_last_run_timestamp_seconds", "When the last run granted rows; 0: never.", last_run),
-        ("dripfeed_dispatch_granted_rows", "Rows that the last run granted.", granted as f64),
+        ("dripfeed_dispatch_last_run_rows", "Rows that the last run granted.", granted as f64),
         (
             "dripfeed_dispatch_remaining_rows",
             "Rows of the last run's that are not claimed yet.",
             glance.granted_left as f64,
         ),
-        ("dripfeed_dispatch_granted_clients", "Clients that the last run granted rows.", glance.granted_clients as f64),
+        (
+            "dripfeed_dispatch_last_run_clients",
+            "Clients that the last run granted rows.",
+            glance.granted_clients as f64,
+        ),
         ("dripfeed_webhook_pending", "Announcements that are still to be delivered.", glance.announcements as f64),
         ("dripfeed_deletions_pending", "Deleted batches that are still being cleared away.", glance.deletions as f64),
         (
             "dripfeed_last_backup_timestamp_seconds",
             "The moment whose state the last whole backup holds; 0: there is none.",
             glance.last_backup.map_or(0.0, seconds),
+        ),
+        (
+            "dripfeed_backup_expected_interval_seconds",
+            "How often the server takes a backup by itself; 0: it does not.",
+            appliance.config.backup.every.map_or(0.0, |every| every.as_secs_f64()),
         ),
     ] {
         families.gauge(name, help, value)?;
