@@ -17,6 +17,7 @@ use crate::{
     keys::{self, KeysError},
     model::{ClaimOwner, Workflow},
     objects::{ObjectError, Objects},
+    room::Room,
     store::{
         Store, StoreError,
         dependencies::StoredLedger,
@@ -39,6 +40,8 @@ pub struct Appliance {
     pub identity: MacKey,
     /// The stored files.
     pub objects: Objects,
+    /// The room on the disk that they and the database share.
+    pub room: Room,
     /// The APIs that steps call.
     pub downstream: Downstream,
     /// The owner of all claims that this process makes.
@@ -136,6 +139,7 @@ impl Appliance {
         let owner = ClaimOwner::random();
         store.write(move |tx| stuck::register(tx, owner, kind))?;
         Ok(Arc::new(Self {
+            room: Room::new(&config),
             config,
             clock,
             store,

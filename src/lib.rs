@@ -41,6 +41,7 @@
 //! | [`crypto`], [`keys`] | sealing: knows bytes, not rows; whether the keys fit the database |
 //! | [`objects`] | stored files: a folder or a bucket |
 //! | [`store`] | the database: one file a table |
+//! | [`room`] | what is kept back of the disk, and for whom |
 //! | [`intake`], [`upload`] | a CSV's bytes to a verdict; a body to a batch |
 //! | [`extract`] | a stored file to rows |
 //! | [`dispatch`] | grants, claims, rescue; what a batch waits for, and until when |
@@ -96,6 +97,7 @@ pub mod model;
 pub mod objects;
 pub mod results;
 pub mod retention;
+pub mod room;
 pub mod simulator;
 pub mod store;
 pub mod telemetry;

@@ -19,7 +19,7 @@ const ROOMS: [(&str, &[&str]); 12] = [
     ("downstream", &["model", "clock", "template"]),
     ("store", &["model", "clock", "crash_point", "downstream"]),
     ("config", &["model", "intake", "template", "objects", "store"]),
-    ("extract", &["appliance", "crash_point", "crypto", "intake", "model", "objects", "store", "work"]),
+    ("extract", &["appliance", "crash_point", "crypto", "intake", "model", "objects", "room", "store", "work"]),
     (
         "http",
         &[

@@ -1,4 +1,4 @@
-//! The rest of a deletion: first every copy of the data key, then the rows, the stored file, and the room they took.
+//! The rest of a deletion: first every copy of the data key, then the rows and the stored file.
 
 use std::time::Duration;
 
@@ -10,13 +10,9 @@ use crate::{
     store::{
         StoreError,
         deletions::{self, Deletion},
-        upkeep,
     },
 };
 
-/// Free pages that one transaction gives back, and the pause behind each: whatever else is to be written goes between.
-const PAGES_AT_ONCE: u32 = 200;
-const PAUSE: Duration = Duration::from_millis(5);
 /// How often stored files to be removed are looked for, and how long a place for them is left alone that did not answer.
 const FILES_EVERY: Duration = Duration::from_millis(500);
 const FILES_AGAIN: Duration = Duration::from_secs(5);
@@ -51,7 +47,7 @@ pub(super) fn carry_on(appliance: &Appliance, memory: &mut Memory) -> Result<(),
             "a deleted batch is gone to the last byte"
         );
     }
-    give_back_room(appliance)
+    Ok(())
 }
 
 /// Whether all are gone.
@@ -108,13 +104,4 @@ enum FileError {
     Objects(#[from] ObjectError),
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-fn give_back_room(appliance: &Appliance) -> Result<(), StoreError> {
-    while appliance.store.write(|tx| upkeep::give_back_pages(tx, PAGES_AT_ONCE))? > 0 {
-        if appliance.closing.wait(PAUSE) {
-            break;
-        }
-    }
-    Ok(())
 }

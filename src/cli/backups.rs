@@ -13,6 +13,7 @@ use crate::{
     },
     config::Config,
     model::Timestamp,
+    telemetry::log::{self, Output},
 };
 
 const EXAMPLES: &str = "\
@@ -67,7 +68,7 @@ struct Line {
 impl Backups {
     pub(super) fn run(self, config: Option<&Path>) -> Result<(), CliError> {
         let config = Config::load(config)?;
-        super::serve::init_log(&config);
+        log::init(&config.log, Output::Stderr);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let shelf = match self.folder {
             Some(folder) => Shelf::Folder(folder),

@@ -201,18 +201,19 @@ impl<'a> Section<'a> {
         self.optional_duration(key).unwrap_or(default)
     }
 
+    /// A size in bytes; `None` where it is left out.
+    pub fn optional_size(&mut self, key: &'static str) -> Option<u64> {
+        let parsed = match self.take(key)? {
+            Value::Integer(bytes) => u64::try_from(bytes).map_err(|_| "is not below 0".to_owned()),
+            Value::String(text) => units::parse_size(&text),
+            _ => Err("is a size like \"1GB\"".to_owned()),
+        };
+        parsed.map_err(|problem| self.fault(key, problem)).ok()
+    }
+
     /// A size in bytes.
     pub fn size(&mut self, key: &'static str, default: u64) -> u64 {
-        let parsed = match self.take(key) {
-            None => return default,
-            Some(Value::Integer(bytes)) => u64::try_from(bytes).map_err(|_| "is not below 0".to_owned()),
-            Some(Value::String(text)) => units::parse_size(&text),
-            Some(_) => Err("is a size like \"1GB\"".to_owned()),
-        };
-        parsed.unwrap_or_else(|problem| {
-            self.fault(key, problem);
-            default
-        })
+        self.optional_size(key).unwrap_or(default)
     }
 
     /// A list of texts; empty where it is left out.

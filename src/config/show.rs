@@ -11,6 +11,9 @@ use crate::{
     store::Durability,
 };
 
+/// What is kept back of the disk where nothing else is configured.
+const RESERVE: &str = "a twentieth of the disk, 1GiB at most";
+
 /// Every setting that is in force, with `***` for what is secret.
 pub fn show(config: &Config) -> String {
     let mut root = Table::new();
@@ -24,12 +27,19 @@ pub fn show(config: &Config) -> String {
                 ("trusted_proxies", texts(&config.server.trusted_proxies)),
             ],
         ),
-        ("storage", vec![("data_dir", Value::from(config.storage.data_dir.display().to_string()))]),
+        (
+            "storage",
+            vec![
+                ("data_dir", Value::from(config.storage.data_dir.display().to_string())),
+                ("reserve", config.storage.reserve.map_or_else(|| Value::from(RESERVE), bytes)),
+            ],
+        ),
         (
             "database",
             vec![
                 ("synchronous", Value::from(durability(config.database.synchronous))),
                 ("busy_timeout", Value::from(show_duration(config.database.busy_timeout))),
+                ("wal_limit", bytes(config.database.wal_limit)),
             ],
         ),
         ("encryption", vec![("key_file", Value::from(config.encryption.key_file.display().to_string()))]),
@@ -104,6 +114,10 @@ pub fn show(config: &Config) -> String {
     let workflows = config.workflows.iter().map(|(name, it)| (name.clone(), workflow(it)));
     root.insert("workflows".to_owned(), Value::Table(workflows.collect()));
     root.to_string()
+}
+
+fn bytes(bytes: u64) -> Value {
+    Value::from(i64::try_from(bytes).unwrap_or(i64::MAX))
 }
 
 fn table(settings: Vec<(&str, Value)>) -> Value {

@@ -89,6 +89,10 @@ impl Look {
         let Some(queued) = self.scene.queue.iter().find(|queued| queued.batch == batch.batch) else {
             return Ok(Outlook { waiting_for, estimate: None });
         };
+        // When somebody makes room cannot be said.
+        if waiting::no_room(appliance, batch).is_some() {
+            return Ok(Outlook { waiting_for, estimate: None });
+        }
         Ok(Outlook { waiting_for, estimate: self.estimate(queued, not_before(appliance, batch, self.scene.now)?) })
     }
 

@@ -10,6 +10,7 @@ use crate::{
     appliance::Appliance,
     downstream::{GateReason, Wait, WaitReason},
     model::{BatchStatus, RowStatus, Timestamp},
+    room::NoRoom,
     store::{
         StoreError,
         batches::{self, Batch},
@@ -31,7 +32,7 @@ pub(super) const EXTRACTION: &str = "its turn to be extracted";
 pub fn of_batch(appliance: &Appliance, batch: &Batch) -> Result<Option<String>, StoreError> {
     let now = appliance.clock.now();
     match batch.status {
-        BatchStatus::Pending => Ok(Some(extraction(batch, now))),
+        BatchStatus::Pending => Ok(Some(extraction(appliance, batch, now))),
         BatchStatus::Queued if batch.cancelled_at.is_none() => of_queued(appliance, batch, now),
         _ => Ok(None),
     }
@@ -46,11 +47,19 @@ pub fn of_row(row: &StoredRow, of_batch: Option<&str>, now: Timestamp) -> Option
     }
 }
 
-fn extraction(batch: &Batch, now: Timestamp) -> String {
+fn extraction(appliance: &Appliance, batch: &Batch, now: Timestamp) -> String {
+    if let Some(short) = no_room(appliance, batch) {
+        return format!("room on the disk for its rows: {short}; `dripfeed purge` or a larger volume makes some");
+    }
     match batch.next_attempt_at.filter(|at| *at > now) {
         Some(at) => format!("its stored file could not be read, the next try is due at {}", at.told(now)),
         None => EXTRACTION.to_owned(),
     }
+}
+
+/// What is missing on the disk for a batch that waits to be extracted.
+pub(super) fn no_room(appliance: &Appliance, batch: &Batch) -> Option<NoRoom> {
+    if batch.status == BatchStatus::Pending { appliance.room.for_rows_of(batch).err() } else { None }
 }
 
 fn of_queued(appliance: &Appliance, batch: &Batch, now: Timestamp) -> Result<Option<String>, StoreError> {

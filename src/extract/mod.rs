@@ -20,6 +20,7 @@ use crate::{
     intake::records::RecordError,
     model::ClaimOwner,
     objects::ObjectError,
+    room::NoRoom,
     store::{Held, StoreError, Tx, batches::Batch, extraction},
     work::open_batch::OpenBatchError,
 };
@@ -61,6 +62,8 @@ enum Obstacle {
     Store(#[from] StoreError),
     #[error("{0}")]
     Objects(#[from] ObjectError),
+    #[error("there is no room for its rows: {0}")]
+    Room(#[from] NoRoom),
     #[error("{0}")]
     Batch(#[from] OpenBatchError),
     #[error("the stored file is damaged; upload it again")]
@@ -77,7 +80,7 @@ impl Obstacle {
     /// Whether it may go away by itself.
     fn is_transient(&self) -> bool {
         match self {
-            Self::Store(_) | Self::Read(_) | Self::Sealing => true,
+            Self::Store(_) | Self::Room(_) | Self::Read(_) | Self::Sealing => true,
             // Credentials, policies and file systems are mended by a person, and then the file is still there.
             Self::Objects(error) => !matches!(error, ObjectError::NotFound { .. } | ObjectError::BadName),
             Self::Batch(OpenBatchError::Store(_)) => true,
@@ -92,6 +95,7 @@ impl Obstacle {
                 _ if error.is_passing() => "unavailable",
                 _ => "internal",
             },
+            Self::Room(_) => "disk_full",
             Self::Batch(_) => "undecryptable",
             Self::Damaged | Self::Rows { .. } => "damaged_file",
             Self::Objects(_) | Self::Read(_) => "file_unreachable",
@@ -194,6 +198,8 @@ fn write_all(appliance: &Arc<Appliance>, batch: &Batch) -> Result<Held, Obstacle
     let mut written = batch.extracted;
     for chunk in SealedChunks::start(Box::new(plain), skipped, open, batch.extracted)? {
         let Chunk { first_number, rows } = chunk?;
+        // What was enough at the beginning may have gone to others since.
+        appliance.room.for_a_piece()?;
         let (count, bytes) = (rows.len(), rows.iter().map(|row| row.data.len()).sum());
         written += count as u32;
         let (key, owner) = (batch.batch, appliance.owner);

@@ -13,8 +13,9 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
 /// Extracts one batch after another, oldest first, until the appliance closes.
 pub fn run(appliance: &Arc<Appliance>) {
+    let mut waits_for_room = false;
     while !appliance.closing.is_closed() {
-        match extract_next(appliance) {
+        match extract_next(appliance, &mut waits_for_room) {
             Ok(true) => {}
             Ok(false) => appliance.extract_bell.wait(LONGEST_SLEEP),
             Err(error) => {
@@ -25,8 +26,20 @@ pub fn run(appliance: &Arc<Appliance>) {
     }
 }
 
-/// Extracts the oldest batch that is due; whether there was one.
-fn extract_next(appliance: &Arc<Appliance>) -> Result<bool, StoreError> {
+/// Extracts the oldest batch that is due; whether there was one, and room for it.
+fn extract_next(appliance: &Arc<Appliance>, waits_for_room: &mut bool) -> Result<bool, StoreError> {
+    let Some(due) = appliance.store.read(|connection| extraction::next_due(connection, appliance.clock.now()))? else {
+        return Ok(false);
+    };
+    if let Err(short) = appliance.room.for_rows_of(&due) {
+        if !std::mem::replace(waits_for_room, true) {
+            tracing::warn!(batch = %due.id, %short, "extraction waits for room on the disk; `dripfeed purge` makes some");
+        }
+        return Ok(false);
+    }
+    if std::mem::take(waits_for_room) {
+        tracing::info!(batch = %due.id, "there is room on the disk again: extraction goes on");
+    }
     let (owner, ttl) = (appliance.owner, appliance.config.workers.claim_ttl);
     let claimed = appliance.store.write(move |tx| extraction::claim_next(tx, owner, tx.now.after(ttl)))?;
     let Some(batch) = claimed else { return Ok(false) };

@@ -35,6 +35,8 @@ struct Handled {
 const PROBES: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 /// What whoever shows the dispatch token is called.
 const DISPATCHER: &str = "dispatcher";
+/// ... the metrics token.
+const WATCHER: &str = "watcher";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What a handler gives.
@@ -90,6 +92,7 @@ pub fn sent_by(who: &Caller) {
         Caller::Client(client) => span.record("client", &client.name),
         Caller::Operator(name) => span.record("operator", name),
         Caller::Dispatcher => span.record("operator", DISPATCHER),
+        Caller::Watcher => span.record("operator", WATCHER),
     };
 }
 

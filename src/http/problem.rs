@@ -231,7 +231,11 @@ impl From<StoreError> for Problem {
         tracing::error!(event = "request.not_served", %error, "the database could not serve a request");
         match error.cause() {
             StoreError::DiskFull => Self::disk_full(),
-            StoreError::Busy | StoreError::NoReader(_) | StoreError::Closed | StoreError::RolledBack => {
+            StoreError::Busy
+            | StoreError::ReadTooLong
+            | StoreError::NoReader(_)
+            | StoreError::Closed
+            | StoreError::RolledBack => {
                 Self::new(ProblemCode::Unavailable, "The database is busy; nothing was changed. Try again in a while.")
                     .retry_after(RETRY_SECONDS)
             }

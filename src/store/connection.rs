@@ -15,10 +15,9 @@ const CACHED_STATEMENTS: usize = 128;
 const WRITER_CACHE_KIB: i64 = 8 * 1024;
 const READER_CACHE_KIB: i64 = 2 * 1024;
 /// What the arithmetic of `data_keys` in the schema is for.
-const PAGE_BYTES: (i64, &str) = (4096, "4096");
-/// The WAL goes back into the file at this many pages (4 KiB each), and is cut to this many bytes after that.
-const WAL_CHECKPOINT_PAGES: i64 = 8_000;
-const WAL_KEPT_BYTES: i64 = 64 * 1024 * 1024;
+pub(super) const PAGE_BYTES: (i64, &str) = (4096, "4096");
+/// How large the WAL may grow, where nothing else is configured.
+const WAL_LIMIT: u64 = 64 * 1024 * 1024;
 
 /// What a commit survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,11 +44,14 @@ pub struct DatabaseSettings {
     pub synchronous: Durability,
     /// `busy_timeout`: how long a connection waits for another process's transaction. Default 10s.
     pub busy_timeout: Duration,
+    /// `wal_limit`: behind so many bytes of write-ahead log, reads are held back for an instant so that it can be cut to
+    /// nothing. Default 64MiB.
+    pub wal_limit: u64,
 }
 
 impl Default for DatabaseSettings {
     fn default() -> Self {
-        Self { synchronous: Durability::Full, busy_timeout: Duration::from_secs(10) }
+        Self { synchronous: Durability::Full, busy_timeout: Duration::from_secs(10), wal_limit: WAL_LIMIT }
     }
 }
 
@@ -67,8 +69,8 @@ pub(super) fn open_writer(path: &std::path::Path, settings: DatabaseSettings) ->
     // Deleted keys and rows are overwritten, not just unlinked.
     connection.pragma_update(None, "secure_delete", "ON")?;
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
-    connection.pragma_update(None, "wal_autocheckpoint", WAL_CHECKPOINT_PAGES)?;
-    connection.pragma_update(None, "journal_size_limit", WAL_KEPT_BYTES)?;
+    // What a WAL that begins again at its front leaves of its file.
+    connection.pragma_update(None, "journal_size_limit", i64::try_from(settings.wal_limit).unwrap_or(i64::MAX))?;
     assert_pragmas(
         &connection,
         &[

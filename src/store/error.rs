@@ -45,6 +45,9 @@ pub enum StoreError {
     /// A move that the state machine does not know.
     #[error(transparent)]
     Illegal(#[from] crate::model::IllegalTransition),
+    /// A read held its snapshot for too long, and was broken off.
+    #[error("a read took longer than it may, and was broken off so that the write-ahead log can shrink")]
+    ReadTooLong,
     /// No connection of the read pool came free in time.
     #[error("all database connections stayed busy")]
     NoReader(#[from] r2d2::Error),
@@ -73,7 +76,7 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the same operation may succeed later, without anything of it having been kept.
     pub fn is_passing(&self) -> bool {
-        matches!(self.cause(), Self::Busy | Self::DiskFull | Self::NoReader(_) | Self::RolledBack)
+        matches!(self.cause(), Self::Busy | Self::DiskFull | Self::ReadTooLong | Self::NoReader(_) | Self::RolledBack)
     }
 
     /// What went wrong, whichever operation of the group it befell.
@@ -90,6 +93,7 @@ impl From<rusqlite::Error> for StoreError {
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
             Some(ErrorCode::DiskFull) => Self::DiskFull,
+            Some(ErrorCode::OperationInterrupted) => Self::ReadTooLong,
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Corrupt(error),
             _ => Self::Sqlite(error),
         }

@@ -8,7 +8,7 @@ use std::{
     cell::RefCell,
     sync::{
         Arc,
-        mpsc::{Receiver, SyncSender, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -17,6 +17,7 @@ use std::{
 use rusqlite::Connection;
 
 use super::{
+    checkpoint::Checkpointer,
     error::{Result, StoreError},
     meter::{Meter, Transaction},
 };
@@ -118,12 +119,17 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection, clock: Clock, meter: Arc<dyn Meter>) -> Result<Self> {
+    pub(super) fn start(
+        connection: Connection,
+        clock: Clock,
+        checkpointer: Checkpointer,
+        meter: Arc<dyn Meter>,
+    ) -> Result<Self> {
         let (queue, operations) = sync_channel(QUEUE);
         let metered = meter.clone();
         let thread = std::thread::Builder::new()
             .name("writer".into())
-            .spawn(move || write_until_closed(&connection, &clock, &operations, &*metered))
+            .spawn(move || write_until_closed(&connection, &clock, &operations, checkpointer, &*metered))
             .map_err(|source| StoreError::File { path: "writer thread".into(), source })?;
         Ok(Self { queue: Some(queue), thread: Some(thread), meter })
     }
@@ -178,11 +184,21 @@ fn write_until_closed(
     connection: &Connection,
     clock: &Clock,
     operations: &Receiver<Box<dyn Operation>>,
+    mut checkpointer: Checkpointer,
     meter: &dyn Meter,
 ) {
     let (mut committed_at, mut had_company) = (Instant::now(), false);
     let mut between = None;
-    while let Some(first) = between.take().or_else(|| operations.recv().ok()) {
+    loop {
+        let next = between.take().map_or_else(|| next_of(operations, checkpointer.next_look()), Ok);
+        let first = match next {
+            Ok(first) => first,
+            Err(RecvTimeoutError::Timeout) => {
+                checkpointer.look(connection, clock.now());
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
         if first.is_between() {
             run_between(connection, clock, first);
             continue;
@@ -193,8 +209,8 @@ fn write_until_closed(
         let mut group = vec![first];
         let begun = Instant::now();
         let written = write_group(connection, clock, operations, &mut group, &mut between).map_err(Arc::new);
-        let (operations, commit_took) = (group.len(), written.as_ref().ok().copied());
-        meter.ended(Transaction { operations, took: begun.elapsed(), commit_took });
+        let (size, commit_took) = (group.len(), written.as_ref().ok().copied());
+        meter.ended(Transaction { operations: size, took: begun.elapsed(), commit_took });
         let committed = written.map(drop);
         if let Err(error) = &committed {
             tracing::error!(
@@ -208,6 +224,22 @@ fn write_until_closed(
         for operation in group {
             operation.answer(&committed);
         }
+        // Nobody waits for this but who comes next.
+        if committed.is_err() {
+            checkpointer.make_room(connection);
+        }
+        checkpointer.look(connection, clock.now());
+    }
+}
+
+/// What is to be done next, waited for no longer than `longest`.
+fn next_of(
+    operations: &Receiver<Box<dyn Operation>>,
+    longest: Option<Duration>,
+) -> std::result::Result<Box<dyn Operation>, RecvTimeoutError> {
+    match longest {
+        None => operations.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        Some(longest) => operations.recv_timeout(longest),
     }
 }
 

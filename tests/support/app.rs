@@ -28,6 +28,8 @@ pub struct Setup {
     pub more: String,
     /// More of `[server]`.
     pub server: String,
+    /// More of `[storage]`.
+    pub storage: String,
     /// More of `[access]`.
     pub access: String,
     /// `[dispatch]`.
@@ -48,6 +50,7 @@ impl Default for Setup {
         Self {
             more: String::new(),
             server: String::new(),
+            storage: String::new(),
             access: String::new(),
             dispatch: "every = \"1s\"\nmin_interval = \"0s\"".into(),
             workers: "threads = 8".into(),
@@ -92,7 +95,7 @@ impl App {
         let simulator = Simulator::start(setup.simulator).expect("a simulator");
         std::fs::write(folder.path().join("keys"), KEY_LINE).expect("a key file");
         let at = folder.path().display();
-        let Setup { more, server, access, dispatch, workers, dependency, .. } = setup;
+        let Setup { more, server, storage, access, dispatch, workers, dependency, .. } = setup;
         let downstream = setup.downstream.unwrap_or_else(|| simulator.address());
         let config = format!(
             r#"
@@ -101,6 +104,7 @@ listen = "127.0.0.1:0"
 {server}
 [storage]
 data_dir = "{at}/data"
+{storage}
 [encryption]
 key_file = "{at}/keys"
 [access]

@@ -74,7 +74,7 @@ fn tell(
     ring: Option<&KeyRing>,
     now: Timestamp,
 ) -> store::Result<Vec<Finding>> {
-    let mut found = vec![local::wal(store::sizes::of(&config.storage.data_dir))];
+    let mut found = vec![local::wal(store::sizes::of(&config.storage.data_dir), config.database.wal_limit)];
     if let Some(ring) = ring {
         found.push(keys_fit(keys::fit(inspection.proofs()?, ring), ring));
     }

@@ -68,7 +68,7 @@ impl Doctor {
         let ring = local::ring(config);
         found.extend(ring.as_ref().err().cloned());
         found.push(local::data_folder(config));
-        found.push(local::disk(crate::store::sizes::of(&config.storage.data_dir)));
+        found.push(local::disk(crate::store::sizes::of(&config.storage.data_dir), config.storage.reserve));
         found.extend(database::examine(config, ring.ok().as_ref(), depth, now));
         found.push(around::server(config));
         found.push(around::files(config));

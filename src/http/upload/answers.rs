@@ -144,6 +144,7 @@ pub(super) fn refusal(error: UploadError, errors: Option<ErrorFile>) -> Refusal 
         (UploadError::Refused(Refused::Read(_)), _) => bad("The upload broke off; nothing of it was kept."),
         (UploadError::Refused(Refused::Tee(error) | Refused::Spool(error)), _) => not_stored(&error.into()),
         (UploadError::Objects(error), _) => not_stored(&error),
+        (UploadError::NoRoom(short), _) => no_room(&short.to_string()),
         (UploadError::Workflow, _) => Problem::not_found("workflow"),
         (UploadError::Store(error), _) => error.into(),
         (UploadError::Duplicate(earlier), _) => {
@@ -196,6 +197,17 @@ fn invalid_file(report: &Report) -> Problem {
         _ => format!("The file has {count} errors; nothing of it was kept."),
     };
     Problem::new(ProblemCode::InvalidFile, detail).with("errors", &report.findings).with("error_count", count)
+}
+
+fn no_room(short: &str) -> Problem {
+    tracing::warn!(short, "an upload was refused for want of room");
+    Problem::new(
+        ProblemCode::DiskFull,
+        format!(
+            "There is no room for this file: {short}. Nothing was kept. The operator has to make room, with \
+             `dripfeed purge` or a larger volume."
+        ),
+    )
 }
 
 pub(super) fn not_stored(error: &ObjectError) -> Problem {

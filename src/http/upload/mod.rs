@@ -68,6 +68,7 @@ async fn receive(workflow: String, request: Request, mut body: Body) -> Answer {
         workflow,
         client,
         gzip: head.gzip,
+        announced: head.announced,
         validate_only: head.options.validate_only,
         allow_duplicate: head.options.allow_duplicate,
         errors_as_csv: head.errors_as_csv,
