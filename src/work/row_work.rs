@@ -149,7 +149,7 @@ impl Worker<'_> {
             Reached::Unanswered => sent_before.or(Some(left_at)),
             Reached::Answered => None,
         };
-        self.trace_request(step, left_at, duration, http_status(&outcome), failure_of(&outcome));
+        self.trace_request(step, duration, http_status(&outcome), failure_of(&outcome));
         if reached != Reached::NotSent {
             self.progress.note_request(self.standing.step as usize, left_at, duration, http_status(&outcome));
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{ending::Ended, settling::Settling, worker::Worker};
 use crate::{
-    model::{Step, StepFailure, Timestamp},
+    model::{Step, StepFailure},
     telemetry::traces::{Request, RowEnd},
 };
 
@@ -13,7 +13,6 @@ impl Worker<'_> {
     pub(super) fn trace_request(
         &mut self,
         step: &Step,
-        at: Timestamp,
         duration: Duration,
         http_status: Option<u16>,
         failure: Option<&StepFailure>,
@@ -21,7 +20,7 @@ impl Worker<'_> {
         let Some(trace) = &mut self.trace else { return };
         let before = self.progress.steps.get(self.standing.step as usize).map_or(0, |noted| noted.requests);
         let code = failure.map(|failure| failure.code.as_str());
-        trace.request(&Request { step, at, duration, before, http_status, code });
+        trace.request(&Request { step, duration, before, http_status, code });
     }
 
     /// The claim ends like this. It is told before it is on disk: a trace shows where time went, and decides nothing.

@@ -68,7 +68,8 @@ struct Sketch {
     parent: SpanId,
     kind: SpanKind,
     name: Cow<'static, str>,
-    begun: Timestamp,
+    /// In nanoseconds since 1970.
+    begun: u64,
     lasted: Duration,
     attributes: Vec<KeyValue>,
     /// In a word, where something went wrong.
@@ -129,7 +130,7 @@ impl Traces {
         error: Option<String>,
     ) {
         let lasted = self.clock.now().since(begun);
-        let (kind, name) = (SpanKind::Internal, name.into());
+        let (kind, name, begun) = (SpanKind::Internal, name.into(), nanos(begun));
         let sketch = Sketch { trace, id, parent, kind, name, begun, lasted, attributes, error };
         self.sender.send(vec![self.finished(sketch, None)]);
     }
@@ -141,7 +142,7 @@ impl Traces {
 
     fn finished(&self, sketch: Sketch, link: Option<SpanContext>) -> SpanData {
         let Sketch { trace, id, parent, kind, name, begun, lasted, mut attributes, error } = sketch;
-        let start_time = UNIX_EPOCH + Duration::from_millis(u64::try_from(begun.0).unwrap_or(0));
+        let start_time = UNIX_EPOCH + Duration::from_nanos(begun);
         let mut links = SpanLinks::default();
         links.links.extend(link.map(|context| Link::new(context, Vec::new(), 0)));
         attributes.extend(error.clone().map(|error| KeyValue::new("error.type", error)));
@@ -161,6 +162,11 @@ impl Traces {
             instrumentation_scope: self.scope.clone(),
         }
     }
+}
+
+/// Nanoseconds since 1970.
+fn nanos(at: Timestamp) -> u64 {
+    u64::try_from(at.0).unwrap_or(0).saturating_mul(1_000_000)
 }
 
 fn context(trace: TraceId, span: SpanId) -> SpanContext {
@@ -184,7 +190,7 @@ fn trace_id(what: &str) -> TraceId {
 }
 
 /// A span that is known by its trace and this number.
-fn span_id_of(trace: TraceId, number: i64) -> SpanId {
+fn span_id_of(trace: TraceId, number: u64) -> SpanId {
     let hash: [u8; 32] = Sha256::new_with_prefix(trace.to_bytes()).chain_update(number.to_be_bytes()).finalize().into();
     SpanId::from_bytes(first(&hash))
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use opentelemetry::{KeyValue, SpanId, TraceId, trace::SpanKind};
 use opentelemetry_sdk::trace::SpanData;
 
-use super::{Sketch, Traces, context, of_batch, of_upload, span_id, span_id_of};
+use super::{Sketch, Traces, context, nanos, of_batch, of_upload, span_id, span_id_of};
 use crate::model::{BatchId, Step, Timestamp};
 
 /// How the claim of a row ended.
@@ -25,9 +25,7 @@ pub enum RowEnd {
 pub struct Request<'a> {
     /// Its step.
     pub step: &'a Step,
-    /// When it left.
-    pub at: Timestamp,
-    /// Until its answer was whole.
+    /// From its first byte until its answer was whole, which is now.
     pub duration: Duration,
     /// How many requests of this step left before it.
     pub before: u32,
@@ -44,19 +42,27 @@ pub struct RowTrace<'a> {
     batch: BatchId,
     number: u32,
     claim: SpanId,
-    begun: Timestamp,
+    /// On both clocks: a millisecond holds several requests, whose order is to be seen.
+    begun: u64,
+    begun_steady: i64,
     requests: Vec<SpanData>,
 }
 
 impl<'a> RowTrace<'a> {
     pub(super) fn new(traces: &'a Traces, trace: TraceId, batch: BatchId, number: u32) -> Self {
-        let (claim, begun) = (span_id(), traces.clock.now());
-        Self { traces, trace, batch, number, claim, begun, requests: Vec::new() }
+        let (begun, begun_steady) = (nanos(traces.clock.now()), traces.clock.steady());
+        Self { traces, trace, batch, number, claim: span_id(), begun, begun_steady, requests: Vec::new() }
+    }
+
+    /// Nanoseconds since 1970.
+    fn now(&self) -> u64 {
+        let lasted = self.traces.clock.steady().saturating_sub(self.begun_steady);
+        self.begun + u64::try_from(lasted).unwrap_or(0)
     }
 
     /// A request has ended. Named and described by the semantic conventions for HTTP clients.
     pub fn request(&mut self, request: &Request<'_>) {
-        let Request { step, at, duration, before, http_status, code } = *request;
+        let Request { step, duration, before, http_status, code } = *request;
         let method = step.method.as_str();
         let mut attributes = vec![
             KeyValue::new("http.request.method", method),
@@ -82,7 +88,7 @@ impl<'a> RowTrace<'a> {
             parent: self.claim,
             kind: SpanKind::Client,
             name: format!("{method} {}", step.path).into(),
-            begun: at,
+            begun: self.now().saturating_sub(duration.as_nanos() as u64),
             lasted: duration,
             attributes,
             error,
@@ -97,19 +103,29 @@ impl<'a> RowTrace<'a> {
         if self.requests.is_empty() && !is_over {
             return;
         }
-        let now = self.traces.clock.now();
-        let life = life.unwrap_or(self.begun);
-        let row = span_id_of(self.trace, life.0);
+        let now = self.now();
+        let life = life.map_or(self.begun, nanos);
+        let row = span_id_of(self.trace, life);
         let error = match end {
             RowEnd::Failed(code) => Some(code.to_owned()),
             _ => None,
         };
         let mut spans = std::mem::take(&mut self.requests);
-        let sketch = |id, parent, name: &'static str, begun: Timestamp| {
+        let sketch = |id, parent, name: &'static str, begun: u64| {
             let mut attributes = of_batch(self.batch, workflow);
             attributes.push(KeyValue::new("dripfeed.row", i64::from(self.number)));
             let (trace, kind, name, error) = (self.trace, SpanKind::Internal, name.into(), error.clone());
-            Sketch { trace, id, parent, kind, name, begun, lasted: now.since(begun), attributes, error }
+            Sketch {
+                trace,
+                id,
+                parent,
+                kind,
+                name,
+                begun,
+                lasted: Duration::from_nanos(now.saturating_sub(begun)),
+                attributes,
+                error,
+            }
         };
         spans.push(self.traces.finished(sketch(self.claim, row, "claim", self.begun), None));
         if is_over {
