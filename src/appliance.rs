@@ -12,6 +12,7 @@ use crate::{
     closing::Closing,
     config::{self, Config},
     crypto::{KeyRing, MacKey},
+    dispatch::clock::DispatchWatch,
     downstream::Downstream,
     intake::{Rules, check::CompileError},
     keys::{self, KeysError},
@@ -55,6 +56,8 @@ pub struct Appliance {
     pub extract_bell: Bell,
     /// Rung when there is something to carry out piece by piece: a deletion, a retry.
     pub chores_bell: Bell,
+    /// How the calls are that ask a server for dispatch runs.
+    pub dispatch_watch: DispatchWatch,
     /// The end of this process.
     pub closing: Closing,
     /// Where the ways of rows are told, if anywhere.
@@ -160,6 +163,7 @@ impl Appliance {
             work_bell,
             extract_bell: Bell::default(),
             chores_bell: Bell::default(),
+            dispatch_watch: DispatchWatch::default(),
             closing: Closing::default(),
             metrics,
             late_settles: AtomicU64::new(0),

@@ -14,7 +14,7 @@ use std::{
 };
 
 use crate::{
-    config::{self, Config},
+    config::{self, Config, tell_size},
     store::{
         batches::Batch,
         queue::Owed,
@@ -39,7 +39,7 @@ pub fn reserve(configured: Option<u64>, disk_bytes: u64) -> u64 {
 
 /// That there is not enough.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{} are free on the disk, {} are kept back (storage.reserve), and {} more are needed", told(*.free), told(*.reserve), told(*.needed))]
+#[error("{} are free on the disk, {} are kept back (storage.reserve), and {} more are needed", tell_size(*.free), tell_size(*.reserve), tell_size(*.needed))]
 pub struct NoRoom {
     /// Bytes that are free.
     pub free: u64,
@@ -140,11 +140,4 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         *self.room.promised.lock().unwrap_or_else(PoisonError::into_inner) -= self.promised;
     }
-}
-
-/// Bytes for a person.
-pub fn told(bytes: u64) -> String {
-    const UNITS: [(&str, u64); 3] = [("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1_000)];
-    let unit = UNITS.into_iter().find(|(_, size)| bytes >= *size);
-    unit.map_or_else(|| format!("{bytes} B"), |(name, size)| format!("{:.1} {name}", bytes as f64 / size as f64))
 }

@@ -4,14 +4,15 @@
 //! sends what is due and notes what came of it. A crash in between repeats an announcement under the same `webhook-id`,
 //! by which a receiver knows it: at least once, as Standard Webhooks has it.
 
-mod post;
+pub mod post;
 mod signature;
 
 use std::{sync::Arc, time::Duration};
 
-use post::{Refused, agent, post};
+use post::{Poster, Refused};
 use rand::RngExt;
 pub use signature::new_secret;
+use signature::signature;
 
 use crate::{
     appliance::Appliance,
@@ -89,9 +90,9 @@ pub fn without_query(url: &str) -> &str {
 
 /// Sends what is due until the appliance closes.
 pub fn watch(appliance: &Arc<Appliance>) {
-    let agent = agent();
+    let poster = Poster::default();
     while !appliance.closing.wait(EVERY) {
-        if let Err(error) = round(appliance, &agent) {
+        if let Err(error) = round(appliance, &poster) {
             tracing::error!(
                 event = "announcement.not_noted",
                 %error,
@@ -101,14 +102,14 @@ pub fn watch(appliance: &Arc<Appliance>) {
     }
 }
 
-fn round(appliance: &Arc<Appliance>, agent: &ureq::Agent) -> Result<(), StoreError> {
+fn round(appliance: &Arc<Appliance>, poster: &Poster) -> Result<(), StoreError> {
     let now = appliance.clock.now();
     let due = appliance.store.read(|connection| deliveries::due(connection, now, AT_ONCE))?;
     if due.is_empty() {
         return Ok(());
     }
     let noted = std::thread::scope(|scope| {
-        let attempts: Vec<_> = due.iter().map(|due| scope.spawn(move || attempt(appliance, agent, due))).collect();
+        let attempts: Vec<_> = due.iter().map(|due| scope.spawn(move || attempt(appliance, poster, due))).collect();
         let joined = attempts.into_iter().filter_map(|attempt| attempt.join().ok());
         joined.collect::<Result<Vec<()>, StoreError>>()
     });
@@ -116,8 +117,8 @@ fn round(appliance: &Arc<Appliance>, agent: &ureq::Agent) -> Result<(), StoreErr
     noted.map(drop)
 }
 
-fn attempt(appliance: &Appliance, agent: &ureq::Agent, due: &Due) -> Result<(), StoreError> {
-    let outcome = send(appliance, agent, due)?;
+fn attempt(appliance: &Appliance, poster: &Poster, due: &Due) -> Result<(), StoreError> {
+    let outcome = send(appliance, poster, due)?;
     let now = appliance.clock.now();
     let attempted = match outcome {
         Ok(status) => Attempted::Delivered(status),
@@ -159,7 +160,7 @@ fn tell(due: &Due, attempted: &Attempted) {
     }
 }
 
-fn send(appliance: &Appliance, agent: &ureq::Agent, due: &Due) -> Result<Result<u16, Refused>, StoreError> {
+fn send(appliance: &Appliance, poster: &Poster, due: &Due) -> Result<Result<u16, Refused>, StoreError> {
     let Some(webhook) = appliance.store.read(|connection| webhooks::find(connection, due.client))? else {
         return Ok(Err(Refused::for_good("the client has no webhook any more")));
     };
@@ -169,7 +170,13 @@ fn send(appliance: &Appliance, agent: &ureq::Agent, due: &Due) -> Result<Result<
         // The key may be put back into the ring.
         Err(error) => return Ok(Err(Refused::unanswered(format!("the signing secret cannot be opened: {error}")))),
     };
-    Ok(post(agent, &webhook.url, &secret, due, appliance.clock.now()))
+    let timestamp = appliance.clock.now().0.div_euclid(1_000);
+    let headers = [
+        ("webhook-id", due.id.as_str()),
+        ("webhook-timestamp", &timestamp.to_string()),
+        ("webhook-signature", &signature(&secret, &due.id, timestamp, &due.payload)),
+    ];
+    Ok(poster.post(&webhook.url, &headers, &due.payload))
 }
 
 /// What follows from an attempt that was not taken, after `before` others.

@@ -1,5 +1,6 @@
 //! The command line: one file a command, all of them thin.
 
+pub mod alerts;
 pub mod audit;
 pub mod backup;
 pub mod backups;
@@ -84,6 +85,11 @@ enum Command {
         #[command(subcommand)]
         command: operator::OperatorCommand,
     },
+    /// List what is wrong, and try whether messages about it arrive
+    Alerts {
+        #[command(subcommand)]
+        command: alerts::AlertsCommand,
+    },
     /// Tell who did what
     Audit(audit::Audit),
     /// Make, list and rotate encryption keys
@@ -117,6 +123,7 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Healthcheck(healthcheck) => healthcheck.run(config),
         Command::Completions(completions) => completions.run(),
         Command::Operator { command } => command.run(config),
+        Command::Alerts { command } => command.run(config),
         Command::Audit(audit) => audit.run(config),
         Command::Keys { command } => command.run(config),
         Command::Simulator(simulator) => simulator.run(),

@@ -23,11 +23,8 @@ use crate::{
     backup::{home, schedule},
     chores,
     clock::Clock,
-    config::Config,
-    dispatch::{
-        feeder, rescue,
-        run::{self as dispatch_run, Dispatcher},
-    },
+    config::{Config, show_duration},
+    dispatch::{clock as dispatch_clock, feeder, rescue, run::Dispatcher},
     extract,
     http::{self, Context, listen},
     keys, retention,
@@ -35,7 +32,10 @@ use crate::{
         grants,
         stuck::{self, Lost, ProcessKind},
     },
-    telemetry::log::{self, Output},
+    telemetry::{
+        alerts,
+        log::{self, Output},
+    },
     upload,
     work::pool::Pool,
 };
@@ -82,7 +82,7 @@ impl Server {
         home::move_in(&appliance)?;
         clear_away(&appliance)?;
         keys::note_sealing_key(&appliance)?;
-        let mut server = Self {
+        let server = Self {
             dispatcher: Arc::new(Dispatcher::default()),
             appliance,
             listener,
@@ -104,7 +104,9 @@ impl Server {
         &self.appliance
     }
 
-    fn start_threads(&mut self) -> Result<(), CliError> {
+    fn start_threads(&self) -> Result<(), CliError> {
+        // First of all, so that no other thread takes a server for one that expects no calls.
+        self.start_clock()?;
         let pool = Pool::start(&self.appliance, self.appliance.config.workers.threads, &self.appliance.work_bell)?;
         self.spawn("feeder", move |appliance| {
             feeder::feed(appliance, &pool);
@@ -114,6 +116,10 @@ impl Server {
         self.spawn("chores", |appliance| chores::run(appliance))?;
         self.spawn("files", |appliance| chores::remove_files(appliance))?;
         self.spawn("announce", announce::watch)?;
+        self.spawn("alerts", |appliance| alerts::watch(appliance))?;
+        for hook in self.appliance.config.alerts.hooks.values().cloned() {
+            self.spawn("hook", move |appliance| alerts::hooks::tell(appliance, &hook))?;
+        }
         self.spawn("retention", |appliance| retention::watch(appliance))?;
         self.spawn("clear-away", |appliance| upload::clear_away(appliance))?;
         let runtime = self.runtime.handle().clone();
@@ -121,14 +127,27 @@ impl Server {
         if self.appliance.config.workers.auto_rescue {
             self.spawn("rescue", |appliance| rescue::watch(appliance))?;
         }
-        if let Some(every) = self.appliance.config.dispatch.every {
-            let dispatcher = self.dispatcher.clone();
-            self.spawn("clock", move |appliance| dispatch_run::tick(appliance, &dispatcher, every))?;
-        }
         Ok(())
     }
 
-    fn spawn(&mut self, name: &str, work: impl FnOnce(&Arc<Appliance>) + Send + 'static) -> Result<(), CliError> {
+    /// The built-in clock; where there is none, calls are expected.
+    fn start_clock(&self) -> Result<(), CliError> {
+        let dispatcher = self.dispatcher.clone();
+        let settings = &self.appliance.config.dispatch;
+        for setting in &settings.idle {
+            tracing::warn!(setting, "a setting has no use");
+        }
+        if let Some(every) = settings.every {
+            tracing::info!(every = show_duration(every), "the built-in clock makes the dispatch runs");
+            return self.spawn("clock", move |appliance| dispatch_clock::tick(appliance, &dispatcher, every));
+        }
+        dispatch_clock::expect_calls(&self.appliance)?;
+        let (expect_every, take_over) = (show_duration(settings.expect_every), settings.take_over);
+        tracing::info!(expect_every, take_over, "calls over HTTP make the dispatch runs");
+        self.spawn("dispatch-watch", move |appliance| dispatch_clock::watch(appliance, &dispatcher))
+    }
+
+    fn spawn(&self, name: &str, work: impl FnOnce(&Arc<Appliance>) + Send + 'static) -> Result<(), CliError> {
         let appliance = self.appliance.clone();
         Ok(self.threads.spawn(name, move || work(&appliance))?)
     }

@@ -3,6 +3,7 @@
 //! Every fault is reported at once, each with the path of its key; an unknown key is a fault. What is loaded is
 //! checked: nobody behind this has to ask again whether a rate is above zero or a step's dependency exists.
 
+mod alerts;
 mod backup;
 mod dependencies;
 mod network;
@@ -23,6 +24,7 @@ use std::{
     rc::Rc,
 };
 
+pub use alerts::{Alerts, Hook, HookFormat};
 pub use backup::{Backup, BackupTo};
 pub use network::Network;
 pub use reader::{Env, Fault};
@@ -33,7 +35,7 @@ pub use server::{Access, Encryption, Limits, Log, Objects, Server, Storage};
 pub use show::show;
 use toml::{Table, Value};
 pub use traces::Traces;
-pub use units::parse_duration;
+pub use units::{parse_duration, show_duration, tell_size};
 pub use work::{Dispatch, MOST_ROWS_PER_RUN, Uploads, Workers};
 
 use crate::{
@@ -79,6 +81,8 @@ pub struct Config {
     pub workers: Workers,
     /// `[uploads]`
     pub uploads: Uploads,
+    /// `[alerts]`
+    pub alerts: Alerts,
     /// `[backup]`
     pub backup: Backup,
     /// `[retention]`
@@ -152,6 +156,7 @@ impl Config {
             dispatch: Dispatch::read(root.section("dispatch")),
             workers: Workers::read(root.section("workers")),
             uploads: Uploads::read(root.section("uploads")),
+            alerts: Alerts::read(root.section("alerts")),
             backup: Backup::read(root.section("backup"), &objects, &storage),
             storage,
             objects,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use toml::{Table, Value};
 
-use super::{BackupTo, Config, Objects, Secret, units::show_duration};
+use super::{BackupTo, Config, Hook, Objects, Secret, units::show_duration};
 use crate::{
     model::{Dependency, Workflow},
     store::Durability,
@@ -82,6 +82,7 @@ pub fn show(config: &Config) -> String {
                 ("drain", Value::from(show_duration(workers.drain))),
             ],
         ),
+        ("alerts", alerts(config)),
         (
             "backup",
             vec![
@@ -147,6 +148,23 @@ fn backup_to(to: Option<&BackupTo>) -> String {
         Some(BackupTo::Bucket) => "bucket".to_owned(),
         Some(BackupTo::Folder(folder)) => folder.display().to_string(),
     }
+}
+
+fn alerts(config: &Config) -> Vec<(&'static str, Value)> {
+    let alerts = &config.alerts;
+    let hook =
+        |hook: &Hook| table(vec![("url", Value::from(Secret::MASK)), ("format", Value::from(hook.format.as_str()))]);
+    let hooks = alerts.hooks.iter().map(|(name, it)| (name.clone(), hook(it)));
+    vec![
+        ("name", Value::from(alerts.name.clone())),
+        ("check_every", Value::from(show_duration(alerts.check_every))),
+        ("gate_closed_for", Value::from(show_duration(alerts.gate_closed_for))),
+        ("stuck_for", Value::from(show_duration(alerts.stuck_for))),
+        ("disk_free_below", Value::from(alerts.disk_free_below as i64)),
+        ("wal_above", Value::from(alerts.wal_above as i64)),
+        ("wal_above_for", Value::from(show_duration(alerts.wal_above_for))),
+        ("hooks", Value::Table(hooks.collect())),
+    ]
 }
 
 fn durability(durability: Durability) -> &'static str {

@@ -120,6 +120,7 @@ fn a_line_that_is_no_toml_is_named_and_not_quoted() {
 fn secrets_are_not_shown() {
     let text = format!("{SMALLEST}\nheaders = {{ Authorization = \"Bearer hush-hush-hush\" }}");
     let text = format!("{text}\n[access]\noperator_token = \"hush-hush-hush-hush\"");
+    let text = format!("{text}\n[alerts.hooks.pager]\nurl = \"https://hooks.example/hush/hush\"");
     let config = Config::from_toml(&text, &|_| Some("hush-hush-hush-hush".into())).expect("no faults");
     for shown in [format!("{config:?}"), show(&config)] {
         assert!(!shown.contains("hush"), "{shown}");

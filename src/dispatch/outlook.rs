@@ -69,7 +69,7 @@ impl Look {
             Ok((queue::look(connection)?, grants::pause_of(connection)?, grants::last_run(connection)?))
         })?;
         let now = appliance.clock.now();
-        let runs = Runs { last: last_run.map(|run| run.at), every: settings.every.unwrap_or(settings.expect_every) };
+        let runs = Runs::of(appliance, last_run.map(|run| run.at));
         let default_limit = settings.rows_per_client_per_run;
         let scene = Scene {
             now,

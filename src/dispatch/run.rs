@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::{
     appliance::Appliance,
+    model::AskedBy,
     store::{
         StoreError,
         grants::{self, Granted, Run, RunOutcome},
@@ -43,7 +44,11 @@ pub struct Dispatcher(Mutex<()>);
 
 impl Dispatcher {
     /// One dispatch run.
-    pub fn run(&self, appliance: &Appliance) -> Result<DispatchAnswer, StoreError> {
+    pub fn run(&self, appliance: &Appliance, asked_by: AskedBy) -> Result<DispatchAnswer, StoreError> {
+        if asked_by == AskedBy::Call {
+            // Whatever comes of it: that a call was too early, or that dispatch is paused, is no silence.
+            appliance.dispatch_watch.called(&appliance.clock);
+        }
         let _running = match self.0.try_lock() {
             Ok(guard) => guard,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
@@ -55,7 +60,7 @@ impl Dispatcher {
         };
         let settings = &appliance.config.dispatch;
         let (default_rows, min_interval) = (settings.rows_per_client_per_run, settings.min_interval);
-        let ran = appliance.store.write(move |tx| grants::run(tx, default_rows, min_interval));
+        let ran = appliance.store.write(move |tx| grants::run(tx, asked_by, default_rows, min_interval));
         let outcome = ran.inspect_err(|_| appliance.metrics.runs.ended("error", 0))?;
         let answer = match outcome {
             RunOutcome::Granted(run) => run.into(),
@@ -66,6 +71,7 @@ impl Dispatcher {
         tracing::info!(
             event = "dispatch.ran",
             outcome = answer.outcome,
+            asked_by = asked_by.as_str(),
             run = answer.run,
             rows = answer.rows,
             clients = answer.granted.len(),
@@ -73,21 +79,5 @@ impl Dispatcher {
         );
         appliance.work_bell.ring();
         Ok(answer)
-    }
-}
-
-/// The built-in clock: a run each `every`, until the appliance closes.
-pub fn tick(appliance: &Appliance, dispatcher: &Dispatcher, every: std::time::Duration) {
-    loop {
-        if let Err(error) = dispatcher.run(appliance) {
-            tracing::error!(
-                event = "dispatch.failed",
-                %error,
-                "the dispatch run failed; the next one comes by itself"
-            );
-        }
-        if appliance.closing.wait(every) {
-            return;
-        }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::estimate;
+use super::{clock::MISSING_RUNS, estimate};
 use crate::{
     appliance::Appliance,
     downstream::{GateReason, Wait, WaitReason},
@@ -20,9 +20,7 @@ use crate::{
     },
 };
 
-/// So many runs that did not come are no chance any more.
-const MISSING_RUNS: u32 = 3;
-/// Nor is a silence of less than this an alarm, however short the time between runs.
+/// A silence of the built-in clock that is shorter than this means only that the machine is busy.
 const SHORTEST_ALARM: Duration = Duration::from_secs(10);
 
 /// What every batch waits for at first.
@@ -145,9 +143,8 @@ fn grant(appliance: &Appliance, batch: &Batch, now: Timestamp) -> Result<Option<
         let (grant, limit) = (grants::of_client(connection, client)?, grants::limit_of(connection, client)?);
         Ok((grant, limit, grants::last_run(connection)?))
     })?;
-    let settings = &appliance.config.dispatch;
-    let clock = Runs { last: last.map(|run| run.at), every: settings.every.unwrap_or(settings.expect_every) };
-    Ok(without_grant(grant, limit.unwrap_or(settings.rows_per_client_per_run), clock, now))
+    let limit = limit.unwrap_or(appliance.config.dispatch.rows_per_client_per_run);
+    Ok(without_grant(grant, limit, Runs::of(appliance, last.map(|run| run.at)), now))
 }
 
 /// When dispatch runs come.
@@ -157,12 +154,28 @@ pub(super) struct Runs {
     pub last: Option<Timestamp>,
     /// Between two of them.
     pub every: Duration,
+    /// Longer than this no silence is chance.
+    pub alarm_after: Duration,
+    /// Since when a server waits in vain for the first one.
+    pub none_since: Option<Timestamp>,
 }
 
 impl Runs {
+    /// Of this appliance, which had the last one then.
+    pub(super) fn of(appliance: &Appliance, last: Option<Timestamp>) -> Self {
+        let settings = &appliance.config.dispatch;
+        let every = settings.every.unwrap_or(settings.expect_every);
+        let shortest = settings.every.map_or(Duration::ZERO, |_| SHORTEST_ALARM);
+        let alarm_after = every.saturating_mul(MISSING_RUNS).max(shortest);
+        Self { last, every, alarm_after, none_since: appliance.dispatch_watch.missing_since() }
+    }
+
     /// Since when no run came, where so many are missing that it cannot be chance.
     pub(super) fn missing_since(self, now: Timestamp) -> Option<Timestamp> {
-        self.last.filter(|last| now.since(*last) > self.every.saturating_mul(MISSING_RUNS).max(SHORTEST_ALARM))
+        match self.last {
+            Some(last) => (now.since(last) > self.alarm_after).then_some(last),
+            None => self.none_since,
+        }
     }
 
     fn next(self, now: Timestamp) -> String {
@@ -220,7 +233,8 @@ mod tests {
     }
 
     fn says(grant: Option<(u32, u32)>, limit: u32, last: Option<u64>) -> Option<String> {
-        let runs = Runs { last: last.map(ago), every: Duration::from_secs(60) };
+        let (every, alarm_after) = (Duration::from_secs(60), Duration::from_secs(180));
+        let runs = Runs { last: last.map(ago), every, alarm_after, none_since: None };
         without_grant(grant.map(|(granted, remaining)| Grant { granted, remaining }), limit, runs, NOW)
     }
 

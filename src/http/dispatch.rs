@@ -13,9 +13,12 @@ use super::{
     request::{Request, request},
     small_json::{Reason, reason},
 };
-use crate::store::{
-    audit,
-    grants::{self, DispatchPause, Run},
+use crate::{
+    model::AskedBy,
+    store::{
+        audit,
+        grants::{self, DispatchPause, Run},
+    },
 };
 
 #[derive(Serialize, JsonSchema)]
@@ -57,7 +60,7 @@ async fn dispatch(request: Request) -> Answer {
             Caller::Dispatcher => {}
             other => drop(other.operator()?),
         }
-        Ok(request.context.dispatcher.run(request.appliance())?)
+        Ok(request.context.dispatcher.run(request.appliance(), AskedBy::Call)?)
     });
     json(StatusCode::OK, &ran.await?)
 }

@@ -5,6 +5,7 @@
 
 mod accept;
 pub mod access;
+pub mod alert_view;
 mod all_batches;
 pub mod answer;
 pub mod audit;

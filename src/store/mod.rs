@@ -4,6 +4,7 @@
 //! over a network or waits for anything but the database. A function that takes a [`Tx`] runs inside a write
 //! transaction; one that takes a [`Connection`] reads, from either.
 
+pub mod alerts;
 pub mod all_batches;
 pub mod audit;
 pub mod backups;
@@ -39,6 +40,7 @@ pub mod settle;
 pub mod sizes;
 pub mod skipped;
 pub mod stuck;
+pub mod troubles;
 pub mod upkeep;
 pub mod upload_keys;
 pub mod uploads;

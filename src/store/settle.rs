@@ -293,7 +293,7 @@ pub fn pause_if_failing(
         "{failed} of its last {ended} rows failed, the last one with `{}`{status} at {step}: mend the cause, then resume",
         last.code.as_str()
     );
-    super::batches::pause(tx, batch, Some(&reason))?;
+    super::batches::pause_itself(tx, batch, &reason)?;
     Ok(Some(reason))
 }
 

@@ -76,6 +76,23 @@ fn probe(objects: &Objects) -> Result<(), ObjectError> {
     Err(ObjectError::Unavailable { store: objects.to_string(), cause: "it gives other bytes than it took".to_owned() })
 }
 
+/// Who is told of what goes wrong. Nothing is sent: `dripfeed alerts test` does that.
+pub(super) fn hooks(config: &Config) -> Vec<Finding> {
+    let hooks = &config.alerts.hooks;
+    if hooks.is_empty() {
+        return vec![Finding::ok("hooks", "none: nobody is told of alerts but the log and the overview")];
+    }
+    let examine = |hook: &config::Hook| match connect(hook.url.expose()) {
+        Ok(()) => Finding::ok("hooks", format!("{} takes connections", hook.name)),
+        // The error may quote the host, which is no secret; the path is one, and stands in no error.
+        Err(error) => {
+            let advice = format!("see alerts.hooks.{}.url, then `dripfeed alerts test {}`", hook.name, hook.name);
+            Finding::fail("hooks", format!("{}: {error}", hook.name), advice)
+        }
+    };
+    hooks.values().map(examine).collect()
+}
+
 /// Whether it can be connected to. No request is made: that would cost a permit, and mean something.
 pub(super) fn dependency(dependency: &Dependency) -> Finding {
     let says = format!("{} ({})", dependency.name, dependency.base_url);

@@ -8,10 +8,10 @@ use std::{
 
 use super::finding::Finding;
 use crate::{
-    config::{BackupTo, Config},
+    config::{BackupTo, Config, tell_size},
     crypto::KeyRing,
     keys,
-    room::{reserve, told},
+    room::reserve,
     store::sizes::Sizes,
 };
 
@@ -105,7 +105,8 @@ pub(super) fn disk(sizes: Sizes, configured_reserve: Option<u64>) -> Finding {
         return Finding::warn("disk", "its size cannot be told", "check that storage.data_dir is there");
     };
     let reserve = reserve(configured_reserve, total);
-    let says = format!("{} of {} free, {} kept back (storage.reserve)", told(free), told(total), told(reserve));
+    let says =
+        format!("{} of {} free, {} kept back (storage.reserve)", tell_size(free), tell_size(total), tell_size(reserve));
     let advice =
         "free some space, or move storage.data_dir to a larger disk; `dripfeed purge` lets finished batches go";
     if free < reserve {
@@ -121,9 +122,9 @@ pub(super) fn disk(sizes: Sizes, configured_reserve: Option<u64>) -> Finding {
 pub(super) fn wal(sizes: Sizes, limit: u64) -> Finding {
     let bytes = sizes.wal_bytes.unwrap_or(0);
     if bytes <= limit.saturating_mul(WAL_WARN_TIMES) {
-        return Finding::ok("WAL", told(bytes));
+        return Finding::ok("WAL", tell_size(bytes));
     }
-    let says = format!("{}, and database.wal_limit is {}: it cannot be cut", told(bytes), told(limit));
+    let says = format!("{}, and database.wal_limit is {}: it cannot be cut", tell_size(bytes), tell_size(limit));
     Finding::warn(
         "WAL",
         says,

@@ -62,6 +62,8 @@ impl Doctor {
         let depth = if self.full { Depth::Full } else { Depth::Quick };
         let now = Clock::machine().now();
         let mut found = vec![Finding::ok("configuration", "no faults")];
+        let idle = config.dispatch.idle.iter();
+        found.extend(idle.map(|says| Finding::warn("configuration", says, "change one of the two, or leave it out")));
         found.extend(local::tokens(config));
         found.extend(local::key_file(config));
         found.extend(local::backup_folder(config));
@@ -73,6 +75,7 @@ impl Doctor {
         found.push(around::server(config));
         found.push(around::files(config));
         found.extend(config.dependencies.values().map(around::dependency));
+        found.extend(around::hooks(config));
         found
     }
 }
