@@ -10,7 +10,7 @@ use std::{
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread::Builder,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::fs::{FlockOperation, flock};
@@ -176,6 +176,7 @@ impl Server {
             appliance.close();
         };
         let left = self.runtime.block_on(listen::serve(self.listener, routes, ended, drain));
+        let drained_by = Instant::now() + left;
         if !self.threads.end_within(left) {
             tracing::warn!(
                 event = "server.drain_exceeded",
@@ -186,6 +187,9 @@ impl Server {
         let (owner, store) = (self.appliance.owner, &self.appliance.store);
         rescue::free(&self.appliance, Lost::OfOwner(owner))?;
         store.write(move |tx| stuck::unregister(tx, owner))?;
+        if let Some(traces) = &self.appliance.traces {
+            traces.flush(drained_by.saturating_duration_since(Instant::now()));
+        }
         self.runtime.shutdown_background();
         tracing::info!(event = "server.ended", "ended");
         Ok(())
