@@ -41,7 +41,7 @@ pub fn watch(appliance: &Appliance, runtime: &tokio::runtime::Handle) {
     let shelf = match Shelf::open(&appliance.config, runtime) {
         Ok(shelf) => shelf,
         Err(error) => {
-            tracing::error!(%error, "backup failed");
+            tracing::error!(event = "backup.failed", %error, "backup failed");
             return;
         }
     };
@@ -73,15 +73,26 @@ impl Schedule<'_> {
             Ok(true) => self.take(),
             Ok(false) => true,
             Err(error) => {
-                tracing::error!(%error, "it cannot be told whether a backup is due");
+                tracing::error!(event = "backup.not_looked_up", %error, "it cannot be told whether a backup is due");
                 false
             }
         };
         match self.sweep() {
             Ok(0) | Err(BackupError::Ended) => {}
-            Ok(removed) => tracing::info!(backups = removed, place = %self.shelf, "old backups removed"),
+            Ok(removed) => {
+                tracing::info!(
+                    event = "backup.old_removed",
+                    backups = removed,
+                    place = %self.shelf,
+                    "old backups removed"
+                )
+            }
             Err(error) => {
-                tracing::warn!(%error, "old backups could not be removed; it is tried again by itself");
+                tracing::warn!(
+                    event = "backup.old_not_removed",
+                    %error,
+                    "old backups could not be removed; it is tried again by itself"
+                );
                 return false;
             }
         }
@@ -107,19 +118,39 @@ impl Schedule<'_> {
         match taken {
             Ok(manifest) => {
                 let (bytes, files) = (manifest.bytes(), manifest.files());
-                tracing::info!(backup = %name, place = %self.shelf, bytes, files, duration_ms, "backup taken");
+                tracing::info!(
+                    event = "backup.taken",
+                    backup = %name,
+                    place = %self.shelf,
+                    bytes,
+                    files,
+                    duration_ms,
+                    "backup taken"
+                );
                 true
             }
             Err(BackupError::UnderWay) => {
-                tracing::debug!("a backup is due, and waits for one that is being taken");
+                tracing::debug!(event = "backup.waits", "a backup is due, and waits for one that is being taken");
                 true
             }
             Err(BackupError::Ended) => {
-                tracing::info!(backup = %name, duration_ms, "backup broken off, because the server ends");
+                tracing::info!(
+                    event = "backup.broken_off",
+                    backup = %name,
+                    duration_ms,
+                    "backup broken off, because the server ends"
+                );
                 false
             }
             Err(error) => {
-                tracing::error!(backup = %name, place = %self.shelf, duration_ms, %error, "backup failed");
+                tracing::error!(
+                    event = "backup.failed",
+                    backup = %name,
+                    place = %self.shelf,
+                    duration_ms,
+                    %error,
+                    "backup failed"
+                );
                 false
             }
         }
@@ -132,7 +163,7 @@ impl Schedule<'_> {
         if taken.is_err() {
             // What it left stands in nobody's way; where it cannot be removed now, the sweep does it later.
             if let Err(error) = self.shelf.remove(name) {
-                tracing::debug!(%error, "what a failed backup left is still there");
+                tracing::debug!(event = "backup.not_cleared", %error, "what a failed backup left is still there");
             }
         }
         let manifest = taken?;

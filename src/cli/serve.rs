@@ -135,15 +135,19 @@ impl Server {
         let dispatcher = self.dispatcher.clone();
         let settings = &self.appliance.config.dispatch;
         for setting in &settings.idle {
-            tracing::warn!(setting, "a setting has no use");
+            tracing::warn!(event = "setting.unused", setting, "a setting has no use");
         }
         if let Some(every) = settings.every {
-            tracing::info!(every = show_duration(every), "the built-in clock makes the dispatch runs");
+            tracing::info!(
+                event = "dispatch.by_clock",
+                every = show_duration(every),
+                "the built-in clock makes the dispatch runs"
+            );
             return self.spawn("clock", move |appliance| dispatch_clock::tick(appliance, &dispatcher, every));
         }
         dispatch_clock::expect_calls(&self.appliance)?;
         let (expect_every, take_over) = (show_duration(settings.expect_every), settings.take_over);
-        tracing::info!(expect_every, take_over, "calls over HTTP make the dispatch runs");
+        tracing::info!(event = "dispatch.by_calls", expect_every, take_over, "calls over HTTP make the dispatch runs");
         self.spawn("dispatch-watch", move |appliance| dispatch_clock::watch(appliance, &dispatcher))
     }
 

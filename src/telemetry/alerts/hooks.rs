@@ -38,7 +38,12 @@ pub fn tell(appliance: &Appliance, hook: &Hook) {
     let mut line = Line::default();
     while !appliance.closing.wait(line.wait) {
         if let Err(error) = tell_next(appliance, &poster, hook, &mut line) {
-            tracing::error!(hook = hook.name, %error, "what a hook is to be told could not be looked up or noted");
+            tracing::error!(
+                event = "hook.failed",
+                hook = hook.name,
+                %error,
+                "what a hook is to be told could not be looked up or noted"
+            );
             line.wait = WAITS[1];
         }
     }
@@ -79,11 +84,19 @@ fn tell_next(appliance: &Appliance, poster: &Poster, hook: &Hook, line: &mut Lin
     match poster.post(hook.url.expose(), &[], &body) {
         Ok(_) => {
             let attempts = line.failures + 1;
-            tracing::info!(hook = name, alert = kind, state = state_name, attempts, "a hook was told of an alert");
+            tracing::info!(
+                event = "hook.told",
+                hook = name,
+                alert = kind,
+                state = state_name,
+                attempts,
+                "a hook was told of an alert"
+            );
         }
         Err(refused) if line.failures + 1 >= MOST_ATTEMPTS => {
             let trouble = refused.trouble.what;
             tracing::error!(
+                event = "hook.given_up",
                 hook = name,
                 alert = kind,
                 state = state_name,
@@ -96,7 +109,13 @@ fn tell_next(appliance: &Appliance, poster: &Poster, hook: &Hook, line: &mut Lin
             // Once for each outage of a receiver, and not for each attempt.
             if line.failures == 1 {
                 let trouble = refused.trouble.what;
-                tracing::warn!(hook = name, alert = kind, trouble, "a hook does not take an alert: it is tried again");
+                tracing::warn!(
+                    event = "hook.delayed",
+                    hook = name,
+                    alert = kind,
+                    trouble,
+                    "a hook does not take an alert: it is tried again"
+                );
             }
             return Ok(());
         }
