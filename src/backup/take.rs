@@ -183,11 +183,7 @@ impl<'a> Files<'a> {
             Ok(()) => Ok(Some(part.clone())),
             Err(BackupError::Ended) => Err(BackupError::Ended),
             Err(error) => {
-                tracing::warn!(
-                    event = "backup.older_damaged",
-                    %error,
-                    "a stored file in an older backup is damaged; the new one gets its own copy"
-                );
+                tracing::warn!(event = "backup.file_damaged", %error, "a stored file in an older backup is damaged; the new one gets its own copy");
                 Ok(None)
             }
         }

@@ -117,7 +117,8 @@ impl Server {
         self.spawn("files", |appliance| chores::remove_files(appliance))?;
         self.spawn("announce", announce::watch)?;
         self.spawn("alerts", |appliance| alerts::watch(appliance))?;
-        for hook in self.appliance.config.alerts.hooks.values().cloned() {
+        for hook in self.appliance.config.alerts.hooks.values() {
+            let hook = hook.clone();
             self.spawn("hook", move |appliance| alerts::hooks::tell(appliance, &hook))?;
         }
         self.spawn("retention", |appliance| retention::watch(appliance))?;
@@ -135,7 +136,7 @@ impl Server {
         let dispatcher = self.dispatcher.clone();
         let settings = &self.appliance.config.dispatch;
         for setting in &settings.idle {
-            tracing::warn!(event = "setting.unused", setting, "a setting has no use");
+            tracing::warn!(event = "setting.idle", setting, "a setting has no use");
         }
         if let Some(every) = settings.every {
             tracing::info!(

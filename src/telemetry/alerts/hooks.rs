@@ -13,6 +13,8 @@ use crate::{
     store::{StoreError, alerts},
 };
 
+/// For a whole attempt: a receiver that hangs must not hold up the end of the server for long.
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// Between two messages to a hook, which is also how often it is looked for one: Slack takes one a second.
 const PACE: Duration = Duration::from_secs(1);
 /// The waits after each attempt that was not taken; behind the last one that goes on.
@@ -34,16 +36,11 @@ const OLD_NEWS: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Tells this hook what there is to tell, until the appliance closes.
 pub fn tell(appliance: &Appliance, hook: &Hook) {
-    let poster = Poster::default();
+    let poster = Poster::new(TIMEOUT);
     let mut line = Line::default();
     while !appliance.closing.wait(line.wait) {
         if let Err(error) = tell_next(appliance, &poster, hook, &mut line) {
-            tracing::error!(
-                event = "hook.failed",
-                hook = hook.name,
-                %error,
-                "what a hook is to be told could not be looked up or noted"
-            );
+            tracing::error!(event = "hook.not_noted", hook = hook.name, %error, "what a hook is to be told could not be looked up or noted");
             line.wait = WAITS[1];
         }
     }
@@ -110,7 +107,7 @@ fn tell_next(appliance: &Appliance, poster: &Poster, hook: &Hook, line: &mut Lin
             if line.failures == 1 {
                 let trouble = refused.trouble.what;
                 tracing::warn!(
-                    event = "hook.delayed",
+                    event = "hook.refused",
                     hook = name,
                     alert = kind,
                     trouble,
@@ -128,5 +125,5 @@ fn tell_next(appliance: &Appliance, poster: &Poster, hook: &Hook, line: &mut Lin
 /// Sends one message to a hook that says nothing but that it arrives.
 pub fn try_out(hook: &Hook, alerts: &Alerts, clock: &Clock) -> Result<u16, String> {
     let body = test_message(hook.format, &alerts.name, clock.now());
-    Poster::default().post(hook.url.expose(), &[], &body).map_err(|refused| refused.trouble.what)
+    Poster::new(TIMEOUT).post(hook.url.expose(), &[], &body).map_err(|refused| refused.trouble.what)
 }

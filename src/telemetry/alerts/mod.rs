@@ -54,11 +54,7 @@ const CHANGES_AT_ONCE: usize = 1_000;
 pub fn watch(appliance: &Appliance) {
     loop {
         if let Err(error) = check(appliance) {
-            tracing::error!(
-                event = "alerts.failed",
-                %error,
-                "what is wrong could not be looked up or noted; it is looked at again by itself"
-            );
+            tracing::error!(event = "alerts.not_checked", %error, "what is wrong could not be looked up or noted; it is looked at again by itself");
         }
         if appliance.closing.wait(appliance.config.alerts.check_every) {
             return;
