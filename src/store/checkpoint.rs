@@ -178,7 +178,11 @@ impl Checkpointer {
             return;
         };
         let outcome = outcome.unwrap_or_else(|error| {
-            tracing::error!(event = "wal.not_put_back", %error, "the write-ahead log could not be put back into the database; it is tried again");
+            tracing::error!(
+                event = "wal.not_put_back",
+                %error,
+                "the write-ahead log could not be put back into the database; it is tried again"
+            );
             CheckpointOutcome::Failed
         });
         if frames > limit && outcome != CheckpointOutcome::Cut {
@@ -215,7 +219,7 @@ impl Checkpointer {
             held.told = Some(instant);
             let bytes = self.wal.state().bytes();
             tracing::warn!(
-                event = "wal.held",
+                event = "wal.too_large",
                 wal_bytes = bytes,
                 held_seconds = held.since.elapsed().as_secs(),
                 "the write-ahead log is larger than database.wal_limit and cannot be cut: a backup that is being taken, \
@@ -229,7 +233,7 @@ impl Checkpointer {
         let Some(held) = self.held.take() else { return };
         if held.told.is_some() {
             tracing::info!(
-                event = "wal.let_go",
+                event = "wal.in_bounds",
                 held_seconds = held.since.elapsed().as_secs(),
                 "the write-ahead log is in its bounds again"
             );
