@@ -48,7 +48,7 @@ pub fn move_in(appliance: &Appliance) -> Result<(), BackupError> {
         "this database was put here from elsewhere (a replica, or a copy of the file){seen}: its unfinished rows may have \
          been called since"
     );
-    tracing::warn!(reason, "the database comes from elsewhere: dispatch is paused");
+    tracing::warn!(event = "database.from_elsewhere", reason, "the database comes from elsewhere: dispatch is paused");
     let mut owners = appliance.store.read(restored::owners)?;
     owners.retain(|owner| *owner != appliance.owner);
     for owner in owners {

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     appliance::Appliance,
     config,
+    model::Timestamp,
     store::{
         StoreError,
         audit::{self, Deed},
@@ -23,6 +24,8 @@ use crate::{
 
 /// How often it is looked whether one is due, or old.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// How often it is looked for what is old besides: a bucket is asked for its names then.
+const SWEEP_EVERY: Duration = Duration::from_secs(10 * 60);
 /// The wait after a failure: doubled with each one that follows, and never longer than `backup.every`.
 const FIRST_WAIT: Duration = Duration::from_secs(30);
 const LONGEST_WAIT: Duration = Duration::from_secs(30 * 60);
@@ -41,12 +44,12 @@ pub fn watch(appliance: &Appliance, runtime: &tokio::runtime::Handle) {
     let shelf = match Shelf::open(&appliance.config, runtime) {
         Ok(shelf) => shelf,
         Err(error) => {
-            tracing::error!(%error, "backup failed");
+            tracing::error!(event = "backup.failed", %error, "backup failed");
             return;
         }
     };
     let mark = ScheduledName::mark_of(&appliance.identity);
-    let schedule = Schedule { appliance, runtime, shelf, mark, every };
+    let mut schedule = Schedule { appliance, runtime, shelf, mark, every, swept: None };
     let mut failures = 0;
     loop {
         failures = if schedule.look() { 0 } else { failures + 1 };
@@ -64,28 +67,50 @@ pub(super) struct Schedule<'a> {
     /// What names of this appliance's backups end in.
     pub(super) mark: String,
     every: Duration,
+    /// When it was last looked for what is old, and when the next one will be.
+    swept: Option<(Instant, Option<Timestamp>)>,
 }
 
 impl Schedule<'_> {
     /// Whether all went well.
-    fn look(&self) -> bool {
+    fn look(&mut self) -> bool {
         let went_well = match self.is_due() {
-            Ok(true) => self.take(),
+            Ok(true) => {
+                // What is behind this one may go.
+                self.swept = None;
+                self.take()
+            }
             Ok(false) => true,
             Err(error) => {
-                tracing::error!(%error, "it cannot be told whether a backup is due");
+                tracing::error!(event = "backup.due_unknown", %error, "it cannot be told whether a backup is due");
                 false
             }
         };
+        self.let_go() && went_well
+    }
+
+    /// Removes what is old, if it is time to look; whether that went well.
+    fn let_go(&mut self) -> bool {
+        let now = self.appliance.clock.now();
+        let rests =
+            |(at, next): (Instant, Option<Timestamp>)| at.elapsed() < SWEEP_EVERY && next.is_none_or(|next| now < next);
+        if self.swept.is_some_and(rests) {
+            return true;
+        }
         match self.sweep() {
-            Ok(0) | Err(BackupError::Ended) => {}
-            Ok(removed) => tracing::info!(backups = removed, place = %self.shelf, "old backups removed"),
+            Ok(swept) => {
+                self.swept = Some((Instant::now(), swept.next));
+                if swept.removed > 0 {
+                    tracing::info!(event = "backup.removed", backups = swept.removed, place = %self.shelf, "old backups removed");
+                }
+                true
+            }
+            Err(BackupError::Ended) => true,
             Err(error) => {
-                tracing::warn!(%error, "old backups could not be removed; it is tried again by itself");
-                return false;
+                tracing::warn!(event = "backup.not_removed", %error, "old backups could not be removed; it is tried again by itself");
+                false
             }
         }
-        went_well
     }
 
     fn pause(&self, failures: u32) -> Duration {
@@ -113,19 +138,19 @@ impl Schedule<'_> {
         match taken {
             Ok(manifest) => {
                 let (bytes, files) = (manifest.bytes(), manifest.files());
-                tracing::info!(backup = %name, place = %self.shelf, bytes, files, duration_ms, "backup taken");
+                tracing::info!(event = "backup.taken", backup = %name, place = %self.shelf, bytes, files, duration_ms, "backup taken");
                 true
             }
             Err(BackupError::UnderWay) => {
-                tracing::debug!("a backup is due, and waits for one that is being taken");
+                tracing::debug!(event = "backup.waits", "a backup is due, and waits for one that is being taken");
                 true
             }
             Err(BackupError::Ended) => {
-                tracing::info!(backup = %name, duration_ms, "backup broken off, because the server ends");
+                tracing::info!(event = "backup.broken_off", backup = %name, duration_ms, "backup broken off, because the server ends");
                 false
             }
             Err(error) => {
-                tracing::error!(backup = %name, place = %self.shelf, duration_ms, %error, "backup failed");
+                tracing::error!(event = "backup.failed", backup = %name, place = %self.shelf, duration_ms, %error, "backup failed");
                 false
             }
         }
@@ -138,7 +163,7 @@ impl Schedule<'_> {
         if taken.is_err() {
             // What it left stands in nobody's way; where it cannot be removed now, the sweep does it later.
             if let Err(error) = self.shelf.remove(name) {
-                tracing::debug!(%error, "what a failed backup left is still there");
+                tracing::debug!(event = "backup.remains", %error, "what a failed backup left is still there");
             }
         }
         let manifest = taken?;

@@ -71,7 +71,12 @@ pub fn take(source: &Source<'_>, place: &Place) -> Result<Manifest, BackupError>
 fn copy_all(source: &Source<'_>, place: &Place, staging: &Path, taken_at: Timestamp) -> Result<Manifest, BackupError> {
     let staged = tempfile::NamedTempFile::new_in(staging).map_err(at(staging))?.into_temp_path();
     let goes_on = |progress: Progress| {
-        tracing::debug!(copied = progress.copied, pages = progress.pages, "the database is being copied");
+        tracing::debug!(
+            event = "backup.copying",
+            copied = progress.copied,
+            pages = progress.pages,
+            "the database is being copied"
+        );
         !source.closing.is_closed()
     };
     if !source.store.copy_to(&staged, goes_on)? {
@@ -178,7 +183,7 @@ impl<'a> Files<'a> {
             Ok(()) => Ok(Some(part.clone())),
             Err(BackupError::Ended) => Err(BackupError::Ended),
             Err(error) => {
-                tracing::warn!(%error, "a stored file in an older backup is damaged; the new one gets its own copy");
+                tracing::warn!(event = "backup.file_damaged", %error, "a stored file in an older backup is damaged; the new one gets its own copy");
                 Ok(None)
             }
         }

@@ -37,7 +37,7 @@ fn a_copy_of_the_database_pauses_dispatch_where_it_is_served_and_only_there() {
     assert!(!paused(&app), "it is at home now");
     app.post(DISPATCH, "/ops/v1/dispatch");
     app.until_status(&waiting, "completed");
-    assert_eq!((app.stats().invites, app.stats().duplicate_invites), (7, 0));
+    assert_eq!((app.stats().invites, app.stats().replayed), (7, 0));
 
     // The whole folder at another path is the same folder.
     app.terminate();

@@ -5,7 +5,7 @@ use std::{fs, os::unix::process::ExitStatusExt, time::Duration};
 use crate::{
     assert_sealed, listed, move_to, number, objects, parsed,
     support::{
-        app::{App, DEADLINE, Setup, files, people},
+        app::{App, DEADLINE, OPERATOR, Setup, files, people},
         s3::{BUCKET, S3Server},
     },
     whole,
@@ -59,7 +59,7 @@ fn assert_damage_is_noticed(app: &mut App, shelf: &std::path::Path) {
     bytes[middle] ^= 1;
     fs::write(&written, bytes).expect("written");
     app.until("it is noticed", || {
-        app.log().lines().find(|line| line.contains("backup failed") && line.contains("reads back from")).map(drop)
+        app.log().lines().find(|line| line.contains("backup.failed") && line.contains("reads back from")).map(drop)
     });
     assert_eq!(number(app, FINISHED), 0, "a damaged one is none");
     assert!(!written.exists(), "and what is left of it goes");
@@ -115,6 +115,8 @@ fn a_shutdown_does_not_wait_for_a_backup() {
     app.launch(&[("FAILPOINTS", "backup.copied=1*sleep(1500)->off")]);
     assert!(app.listens(), "{}", app.log());
     app.until("a backup is under way", || (number(&app, "SELECT count(*) FROM backups") > 0).then_some(()));
+    // Whoever answers hears signals, too.
+    assert_eq!(app.get(OPERATOR, "/ops/v1/overview").0, 200);
     app.signal(rustix::process::Signal::TERM);
     let ended = app.ends_within(Duration::from_secs(15)).expect("it ends before the drain is over");
     assert_eq!(ended.code(), Some(0), "{}", app.log());

@@ -281,7 +281,7 @@ fn a_backup_that_would_find_no_room_is_not_begun_and_is_taken_when_there_is_some
         app.serve();
         app.until("it is told what is needed, where", || {
             let log = app.log();
-            let told = log.lines().find(|line| line.contains("backup failed"))?;
+            let told = log.lines().find(|line| line.contains("backup.failed"))?;
             assert!(told.contains("a backup needs") && told.contains("make room there"), "{told}");
             Some(())
         });

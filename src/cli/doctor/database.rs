@@ -138,7 +138,7 @@ fn dispatch(inspection: &Inspection, config: &Config, now: Timestamp) -> store::
 
 fn backup(inspection: &Inspection, config: &Config, now: Timestamp) -> store::Result<Finding> {
     let (advice, old) = match config.backup.every {
-        Some(every) => ("the server takes them: see that it runs, and what its log says to `backup failed`", every * 2),
+        Some(every) => ("the server takes them: see that it runs, and what its log says in `backup.failed`", every * 2),
         None => {
             ("set backup.every, or let a timer run `dripfeed backup TO`, which takes one beside the server", BACKUP_OLD)
         }
