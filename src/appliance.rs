@@ -24,7 +24,10 @@ use crate::{
         dependencies::StoredLedger,
         stuck::{self, ProcessKind},
     },
-    telemetry::metrics::{self, Metrics},
+    telemetry::{
+        metrics::{self, Metrics},
+        traces::{Traces, TracesError},
+    },
     upload::{GivenUp, once::KeysInUse},
     work::open_batch::{OpenBatch, OpenBatchError, OpenBatches},
 };
@@ -57,6 +60,8 @@ pub struct Appliance {
     pub dispatch_watch: DispatchWatch,
     /// The end of this process.
     pub closing: Closing,
+    /// Where the ways of rows are told, if anywhere.
+    pub traces: Option<Traces>,
     /// What is counted.
     pub metrics: Metrics,
     /// Settles that came after their claim had been taken over, and changed nothing.
@@ -93,6 +98,9 @@ pub enum OpenError {
     /// Two metrics of one name.
     #[error("the metrics do not fit together: {0}")]
     Metrics(#[from] metrics::Error),
+    /// The way out for traces.
+    #[error(transparent)]
+    Traces(#[from] TracesError),
     /// A folder could not be made.
     #[error("a folder of the data folder could not be made: {0}")]
     Folder(#[from] std::io::Error),
@@ -142,6 +150,7 @@ impl Appliance {
         let owner = ClaimOwner::random();
         store.write(move |tx| stuck::register(tx, owner, kind))?;
         Ok(Arc::new(Self {
+            traces: Traces::start(&config, &clock)?,
             room: Room::new(&config),
             config,
             clock,

@@ -28,6 +28,8 @@ use crate::{
 
 /// How often the outbox is looked at: one look into an index. A command may end a batch too, and rings no bell here.
 const EVERY: Duration = Duration::from_secs(1);
+/// For a whole attempt: what Standard Webhooks advises.
+const TIMEOUT: Duration = Duration::from_secs(15);
 /// Announcements that are under way at once, each to another client's receiver.
 const AT_ONCE: u32 = 8;
 /// The waits after each attempt that was not taken; behind the last one it is given up. Standard Webhooks' schedule, with
@@ -90,7 +92,7 @@ pub fn without_query(url: &str) -> &str {
 
 /// Sends what is due until the appliance closes.
 pub fn watch(appliance: &Arc<Appliance>) {
-    let poster = Poster::default();
+    let poster = Poster::new(TIMEOUT);
     while !appliance.closing.wait(EVERY) {
         if let Err(error) = round(appliance, &poster) {
             tracing::error!(

@@ -10,8 +10,6 @@ use ureq::{
 
 use crate::store::deliveries::Trouble;
 
-/// For the whole attempt: what Standard Webhooks advises.
-const TIMEOUT: Duration = Duration::from_secs(15);
 /// The most bytes of an answer's head; its body is not read.
 const LARGEST_HEAD: usize = 16 * 1024;
 
@@ -30,23 +28,22 @@ pub struct Refused {
 /// could send what is meant for one receiver elsewhere.
 pub struct Poster(Agent);
 
-impl Default for Poster {
-    fn default() -> Self {
+impl Poster {
+    /// Waits for so long for an answer.
+    pub fn new(timeout: Duration) -> Self {
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
             .proxy(None)
-            .timeout_global(Some(TIMEOUT))
+            .timeout_global(Some(timeout))
             .max_idle_connections(0)
             .max_response_header_size(LARGEST_HEAD)
             .user_agent(concat!("dripfeed/", env!("CARGO_PKG_VERSION")))
             .build();
         Self(agent.into())
     }
-}
 
-impl Poster {
     /// Sends a message in JSON; returns the status of the answer that took it.
     pub fn post(&self, url: &str, headers: &[(&str, &str)], body: &str) -> Result<u16, Refused> {
         let request = self.0.post(url).header(header::CONTENT_TYPE, "application/json");

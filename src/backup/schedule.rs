@@ -128,6 +128,12 @@ impl Schedule<'_> {
         let name = ScheduledName::new(self.appliance.clock.now(), &self.mark).to_string();
         let begun = Instant::now();
         let taken = self.take_as(&name);
+        match &taken {
+            Ok(_) => self.appliance.metrics.backups.ended("taken"),
+            Err(BackupError::Ended) => self.appliance.metrics.backups.ended("broken_off"),
+            Err(BackupError::UnderWay) => {}
+            Err(_) => self.appliance.metrics.backups.ended("failed"),
+        }
         let duration_ms = begun.elapsed().as_millis() as u64;
         match taken {
             Ok(manifest) => {

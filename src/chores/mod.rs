@@ -50,7 +50,7 @@ pub fn finish_deletions(appliance: &Appliance) -> Result<bool, StoreError> {
     let mut memory = Memory::default();
     let mut before = None;
     loop {
-        deletion::remove_files_once(appliance);
+        deletion::remove_files_once(appliance, &mut deletion::Refusals::default());
         while look(appliance, &mut memory)? == More::Now {}
         let left = appliance.store.read(deletions::count)?;
         if left == 0 || before == Some(left) {

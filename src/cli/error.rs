@@ -52,7 +52,7 @@ impl From<OpenError> for CliError {
             OpenError::Store(error) => error.into(),
             OpenError::Keys(error) => error.into(),
             OpenError::Downstream(error) => Self::Unusable(error.to_string()),
-            error @ OpenError::Columns(_) => Self::Unusable(error.to_string()),
+            error @ (OpenError::Columns(_) | OpenError::Traces(_)) => Self::Unusable(error.to_string()),
             error @ (OpenError::Objects(_) | OpenError::Metrics(_) | OpenError::Folder(_)) => {
                 Self::Failed(error.to_string())
             }

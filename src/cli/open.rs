@@ -1,6 +1,6 @@
 //! Opening what a command needs of the appliance.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use tokio::runtime::Runtime;
 
@@ -12,6 +12,9 @@ use crate::{
     store::{Store, stuck, stuck::ProcessKind},
     telemetry::log::{self, Output},
 };
+
+/// A command does not wait longer for a collector of traces.
+const TRACES_FLUSH: Duration = Duration::from_secs(2);
 
 /// The appliance for one command, beside a live server or without one.
 pub(super) struct OpenForCommand {
@@ -38,6 +41,9 @@ impl Drop for OpenForCommand {
         // What it still holds expires; its name is only kept while it may hold something.
         let _ = self.appliance.store.write(move |tx| stuck::unregister(tx, owner));
         self.appliance.close();
+        if let Some(traces) = &self.appliance.traces {
+            traces.flush(TRACES_FLUSH);
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread::Builder,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::fs::{FlockOperation, flock};
@@ -117,7 +117,8 @@ impl Server {
         self.spawn("files", |appliance| chores::remove_files(appliance))?;
         self.spawn("announce", announce::watch)?;
         self.spawn("alerts", |appliance| alerts::watch(appliance))?;
-        for hook in self.appliance.config.alerts.hooks.values().cloned() {
+        for hook in self.appliance.config.alerts.hooks.values() {
+            let hook = hook.clone();
             self.spawn("hook", move |appliance| alerts::hooks::tell(appliance, &hook))?;
         }
         self.spawn("retention", |appliance| retention::watch(appliance))?;
@@ -135,15 +136,19 @@ impl Server {
         let dispatcher = self.dispatcher.clone();
         let settings = &self.appliance.config.dispatch;
         for setting in &settings.idle {
-            tracing::warn!(setting, "a setting has no use");
+            tracing::warn!(event = "setting.idle", setting, "a setting has no use");
         }
         if let Some(every) = settings.every {
-            tracing::info!(every = show_duration(every), "the built-in clock makes the dispatch runs");
+            tracing::info!(
+                event = "dispatch.by_clock",
+                every = show_duration(every),
+                "the built-in clock makes the dispatch runs"
+            );
             return self.spawn("clock", move |appliance| dispatch_clock::tick(appliance, &dispatcher, every));
         }
         dispatch_clock::expect_calls(&self.appliance)?;
         let (expect_every, take_over) = (show_duration(settings.expect_every), settings.take_over);
-        tracing::info!(expect_every, take_over, "calls over HTTP make the dispatch runs");
+        tracing::info!(event = "dispatch.by_calls", expect_every, take_over, "calls over HTTP make the dispatch runs");
         self.spawn("dispatch-watch", move |appliance| dispatch_clock::watch(appliance, &dispatcher))
     }
 
@@ -171,6 +176,7 @@ impl Server {
             appliance.close();
         };
         let left = self.runtime.block_on(listen::serve(self.listener, routes, ended, drain));
+        let drained_by = Instant::now() + left;
         if !self.threads.end_within(left) {
             tracing::warn!(
                 event = "server.drain_exceeded",
@@ -181,6 +187,9 @@ impl Server {
         let (owner, store) = (self.appliance.owner, &self.appliance.store);
         rescue::free(&self.appliance, Lost::OfOwner(owner))?;
         store.write(move |tx| stuck::unregister(tx, owner))?;
+        if let Some(traces) = &self.appliance.traces {
+            traces.flush(drained_by.saturating_duration_since(Instant::now()));
+        }
         self.runtime.shutdown_background();
         tracing::info!(event = "server.ended", "ended");
         Ok(())

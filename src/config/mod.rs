@@ -12,6 +12,7 @@ mod retention;
 mod secret;
 mod server;
 mod show;
+mod traces;
 mod units;
 mod work;
 mod workflows;
@@ -33,6 +34,7 @@ pub use secret::Secret;
 pub use server::{Access, Encryption, Limits, Log, Objects, Server, Storage};
 pub use show::show;
 use toml::{Table, Value};
+pub use traces::Traces;
 pub use units::{parse_duration, show_duration, tell_size};
 pub use work::{Dispatch, MOST_ROWS_PER_RUN, Uploads, Workers};
 
@@ -71,6 +73,8 @@ pub struct Config {
     pub limits: Limits,
     /// `[log]`
     pub log: Log,
+    /// `[traces]`
+    pub traces: Traces,
     /// `[dispatch]`
     pub dispatch: Dispatch,
     /// `[workers]`
@@ -148,6 +152,7 @@ impl Config {
             access: Access::read(root.section("access")),
             limits: Limits::read(root.section("limits")),
             log: Log::read(root.section("log")),
+            traces: Traces::read(root.section("traces")),
             dispatch: Dispatch::read(root.section("dispatch")),
             workers: Workers::read(root.section("workers")),
             uploads: Uploads::read(root.section("uploads")),

@@ -55,6 +55,15 @@ pub fn show(config: &Config) -> String {
         ("limits", vec![("requests_per_minute", Value::from(config.limits.requests_per_minute))]),
         ("log", vec![("filter", Value::from(config.log.filter.clone()))]),
         (
+            "traces",
+            vec![
+                ("endpoint", Value::from(config.traces.endpoint.clone().unwrap_or_default())),
+                ("sample", Value::from(config.traces.sample)),
+                ("service_name", Value::from(config.traces.service_name.clone())),
+                ("headers", masked(&config.traces.headers)),
+            ],
+        ),
+        (
             "dispatch",
             vec![
                 ("rows_per_client_per_run", Value::from(dispatch.rows_per_client_per_run)),
@@ -212,6 +221,6 @@ fn word(it: impl Serialize) -> Value {
 }
 
 /// Headers hold credentials.
-fn masked(headers: &BTreeMap<String, String>) -> Value {
+fn masked<V>(headers: &BTreeMap<String, V>) -> Value {
     Value::Table(headers.keys().map(|name| (name.clone(), Value::from(Secret::MASK))).collect())
 }

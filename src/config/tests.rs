@@ -160,6 +160,8 @@ const EVERY_TABLE: &str = r#"
     name = "one"
     dependency = "NAME"
     path = "/one"
+    [alerts.hooks.NAME]
+    url = "https://hooks.example"
 "#;
 
 /// `workflows.NAME.steps[0].path` -> `workflows.NAME.steps[].path`; tables that only hold other keys are left out.

@@ -32,7 +32,7 @@ const LONGEST_LOOK: Duration = Duration::from_secs(1);
 pub fn tick(appliance: &Appliance, dispatcher: &Dispatcher, every: Duration) {
     loop {
         if let Err(error) = dispatcher.run(appliance, AskedBy::Clock) {
-            tracing::error!(%error, "the dispatch run failed; the next one comes by itself");
+            tracing::error!(event = "dispatch.failed", %error, "the dispatch run failed; the next one comes by itself");
         }
         if appliance.closing.wait(every) {
             return;
@@ -103,7 +103,7 @@ impl DispatchWatch {
             Watched { calls: Calls::Coming, last: Some(clock.now()), quiet_from_ns: clock.steady(), taken_over: 0 };
         drop(watched);
         if let Calls::Missing { since } = before {
-            tracing::info!(missing_since = %since, runs_taken_over, "dispatch calls come again: they make the runs");
+            tracing::info!(event = "calls.came_again", missing_since = %since, runs_taken_over, "dispatch calls come again: they make the runs");
         }
     }
 
@@ -148,9 +148,12 @@ pub fn watch(appliance: &Appliance, dispatcher: &Dispatcher) {
     while !appliance.closing.wait(look_every) {
         if let Some(since) = watch.look(&appliance.clock, every) {
             let (expected_every, take_over) = (crate::config::show_duration(every), settings.take_over);
-            tracing::warn!(%since, expected_every, take_over, "dispatch calls are missing");
+            tracing::warn!(event = "calls.missing", %since, expected_every, take_over, "dispatch calls are missing");
             if take_over {
-                tracing::warn!("the built-in clock makes the dispatch runs until calls come again");
+                tracing::warn!(
+                    event = "dispatch.taken_over",
+                    "the built-in clock makes the dispatch runs until calls come again"
+                );
             }
         }
         if !settings.take_over || watch.missing_since().is_none() {
@@ -162,7 +165,7 @@ pub fn watch(appliance: &Appliance, dispatcher: &Dispatcher) {
             next_run_ns = Some(now_ns.saturating_add(i64::try_from(every.as_nanos()).unwrap_or(i64::MAX)));
             watch.note_taken_over();
             if let Err(error) = dispatcher.run(appliance, AskedBy::TakeOver) {
-                tracing::error!(%error, "the dispatch run failed; the next one comes by itself");
+                tracing::error!(event = "dispatch.failed", %error, "the dispatch run failed; the next one comes by itself");
             }
         }
     }

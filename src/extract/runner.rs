@@ -45,7 +45,11 @@ fn extract_next(appliance: &Arc<Appliance>, waits_for_room: &mut bool) -> Result
     let Some(batch) = claimed else { return Ok(false) };
     let (id, rows) = (batch.id, batch.counts.total);
     tracing::info!(event = "extraction.started", batch = %id, rows, from = batch.extracted, "extraction started");
+    let begun = appliance.clock.now();
     let extracted = extract(appliance, &batch)?;
+    if let Some(traces) = &appliance.traces {
+        traces.extraction(id, &batch.workflow, begun, extracted.as_str());
+    }
     appliance.metrics.extraction.ended(extracted.as_str());
     match extracted {
         Extracted::Queued => {

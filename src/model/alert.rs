@@ -121,7 +121,9 @@ impl AlertKind {
                 "It fails or turns requests away, so its rows wait; one request at a time finds out when it is back. Ask \
                  whoever runs it."
             }
-            Self::RunsMissing => "Nobody is granted rows. See that the CronJob runs, and what its last job says.",
+            Self::RunsMissing => {
+                "Without them nobody is granted rows. See that the CronJob runs, and what its last job says."
+            }
             Self::DiskLow => "Uploads are refused when it is full. Make room, or give the volume more.",
             Self::WalLarge => {
                 "A reader holds it: a backup that is being taken, or a process that hangs. It is cut when that ends."

@@ -19,7 +19,7 @@ use std::{
 use tokio::runtime::Handle;
 
 pub use error::ObjectError;
-pub use minio::MinioSettings;
+pub use minio::{Keeping, MinioSettings};
 
 use local::{Folder, LocalWriter};
 use minio::{Bucket, BucketWriter};
@@ -79,7 +79,15 @@ impl Objects {
         }
     }
 
-    /// Removes an object for good. That there is none is fine.
+    /// What is kept here of objects that are deleted.
+    pub fn keeping(&self) -> Keeping {
+        match &self.0 {
+            Store::Local(_) => Keeping::default(),
+            Store::Minio(bucket) => bucket.keeping(),
+        }
+    }
+
+    /// Removes an object for good, with every version of it. That there is none is fine.
     pub fn delete(&self, name: &str) -> Result<(), ObjectError> {
         let name = ObjectName::parse(name)?;
         match &self.0 {

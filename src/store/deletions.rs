@@ -134,10 +134,20 @@ fn last_backup_since(connection: &Connection, since: Timestamp) -> Result<Option
     Ok(statement.query_row([since], |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
 }
 
-/// Deletions that are under way, oldest first, at most `limit`.
+/// Deletions that are under way, oldest first, at most `limit`; those that wait for nothing but their stored file come
+/// last.
 pub fn under_way(connection: &Connection, limit: u32) -> Result<Vec<Deletion>> {
-    let mut statement = connection.prepare_cached("SELECT * FROM deletions ORDER BY batch LIMIT ?")?;
+    let mut statement = connection
+        .prepare_cached("SELECT * FROM deletions ORDER BY next_row > rows AND object IS NOT NULL, batch LIMIT ?")?;
     let deletions = statement.query_map([limit], Deletion::from_row)?;
+    Ok(deletions.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Deletions behind `after` whose stored file is still there, oldest first.
+pub fn with_file(connection: &Connection, after: i64, limit: u32) -> Result<Vec<Deletion>> {
+    let mut statement = connection
+        .prepare_cached("SELECT * FROM deletions WHERE batch > ? AND object IS NOT NULL ORDER BY batch LIMIT ?")?;
+    let deletions = statement.query_map(params![after, limit], Deletion::from_row)?;
     Ok(deletions.collect::<rusqlite::Result<_>>()?)
 }
 

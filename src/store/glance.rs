@@ -4,9 +4,9 @@
 use rusqlite::{Connection, OptionalExtension, named_params, params};
 
 use super::error::Result;
-use crate::model::Timestamp;
+use crate::model::{AlertKind, Timestamp};
 
-/// The most unfinished batches, grants and announcements that one glance takes in; those beyond are not seen.
+/// The most unfinished batches, grants, alerts and announcements that one glance takes in; those beyond are not seen.
 pub const SEEN: u32 = 10_000;
 /// The most claims that are looked at for being stuck: there are a few for each worker.
 const CLAIMS_SEEN: u32 = 10_000;
@@ -28,6 +28,8 @@ pub struct Glance {
     pub stuck_rows: u64,
     /// Batches whose claim, for their extraction, has expired.
     pub stuck_batches: u64,
+    /// Alerts that fire, by kind.
+    pub firing: Vec<(AlertKind, u64)>,
     /// Announcements that are still to be delivered.
     pub announcements: u64,
     /// Deleted batches of which something is left to be cleared away.
@@ -90,6 +92,13 @@ pub fn look(connection: &Connection, now: Timestamp) -> Result<Glance> {
             )?
             .query_row(params![now, CLAIMS_SEEN], |row| row.get::<_, i64>(0))? as u64,
         stuck_batches,
+        firing: connection
+            .prepare_cached(
+                "SELECT kind, count(*) FROM (SELECT kind FROM alerts INDEXED BY alerts_standing
+                                             WHERE state <> 'resolved' AND state = 'firing' LIMIT ?) GROUP BY kind",
+            )?
+            .query_map([SEEN], |row| Ok((row.get(0)?, row.get::<_, i64>(1)? as u64)))?
+            .collect::<rusqlite::Result<_>>()?,
         announcements: count(
             "SELECT count(*) FROM (SELECT 1 FROM deliveries INDEXED BY deliveries_due WHERE status = 'pending' LIMIT ?)",
             SEEN,

@@ -27,7 +27,7 @@ use crate::{
     crash_point::crash_point,
     crypto::{DataKey, Place, Purpose, SealingWriter},
     intake::{Accepted, Finding, Options, Refused, Rules, pass},
-    model::{BatchId, Workflow, workflow::OnInvalidRow},
+    model::{BatchId, Timestamp, Workflow, workflow::OnInvalidRow},
     objects::ObjectError,
     room::{FileSoFar, NoRoom, Place as Room},
     store::{
@@ -95,6 +95,8 @@ struct Noted<'a> {
     appliance: &'a Appliance,
     upload: Upload,
     room: Room<'a>,
+    /// When its first byte was awaited.
+    begun: Timestamp,
     kept: bool,
 }
 
@@ -122,12 +124,12 @@ pub fn receive<'a>(
     body: impl Read,
     taking: Taking<'_>,
 ) -> Result<Received<'a>, UploadError> {
-    let (id, owner) = (BatchId::random(), appliance.owner);
+    let (id, owner, begun) = (BatchId::random(), appliance.owner, appliance.clock.now());
     let mut room = appliance.room.place();
     promise(appliance, &mut room, FileSoFar { announced: taking.announced, ..FileSoFar::default() })?;
     let upload = appliance.store.write(move |tx| uploads::begin(tx, id, owner))?;
     let key = DataKey::generate();
-    let mut noted = Noted { appliance, upload, room, kept: false };
+    let mut noted = Noted { appliance, upload, room, begun, kept: false };
     let accepted = noted.store(workflow, &key, body, taking);
     // Where it is refused, dropping what was noted clears it away.
     Ok(Received { accepted: accepted?, workflow, key, noted })
@@ -276,6 +278,9 @@ impl Received<'_> {
         noted.kept = true;
         appliance.metrics.uploads.accepted(&workflow.name, rows, skipped, bytes);
         tracing::info!(event = "batch.accepted", batch = %id, rows, skipped, "batch accepted");
+        if let Some(traces) = &appliance.traces {
+            traces.upload(id, &workflow.name, noted.begun, rows);
+        }
         appliance.extract_bell.ring();
         Ok((id, answer))
     }

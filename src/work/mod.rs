@@ -13,4 +13,5 @@ pub mod progress;
 pub mod row_work;
 mod settler;
 mod settling;
+mod traced;
 pub mod worker;

@@ -66,6 +66,7 @@ pub(super) fn walk(
         Ok(mut worker) => {
             let stopped = worker.walk(reservation);
             let settling = worker.ending(stopped);
+            worker.trace_end(settling.as_ref());
             if settling.is_none() {
                 settling::taken_over(appliance, worker.batch.id, claimed.row.number());
             }
@@ -148,6 +149,7 @@ impl Worker<'_> {
             Reached::Unanswered => sent_before.or(Some(left_at)),
             Reached::Answered => None,
         };
+        self.trace_request(step, duration, http_status(&outcome), failure_of(&outcome));
         if reached != Reached::NotSent {
             self.progress.note_request(self.standing.step as usize, left_at, duration, http_status(&outcome));
         }

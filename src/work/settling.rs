@@ -95,6 +95,11 @@ impl Settling {
         self.ended.clone()
     }
 
+    /// How the claim ends.
+    pub(super) fn ended(&self) -> &Ended {
+        &self.ended
+    }
+
     /// Whether the row went through its last step.
     pub(super) fn is_completed(&self) -> bool {
         self.ended == Ended::Completed

@@ -67,9 +67,9 @@ fn a_batch_that_cannot_be_extracted_is_told_once_until_it_is_deleted() {
     assert!(text.starts_with(":rotating_light: *eu-1*: ") && text.contains(&format!("`dripfeed batch show {broken}`")));
     let shown = overview(&app)["alerts"].clone();
     assert_eq!((shown.as_array().map(Vec::len), &shown[0]["id"]), (Some(1), &told["id"]), "{shown}");
-    let line = logged(&app, "an alert fires").pop().expect("a line");
-    assert_eq!((&line["level"], &line["fields"]["alert"]), (&json!("WARN"), &json!("extraction_failed")));
-    assert_eq!(line["fields"]["subject"], json!(broken));
+    let line = logged(&app, "alert.fired").pop().expect("a line");
+    assert_eq!((&line["level"], &line["alert"]), (&json!("WARN"), &json!("extraction_failed")));
+    assert_eq!(line["subject"], json!(broken));
 
     // Another start tells it no second time: a new alert overtakes nothing.
     app.terminate();
@@ -99,7 +99,7 @@ fn a_batch_that_cannot_be_extracted_is_told_once_until_it_is_deleted() {
     for receiver in [&json, &slack] {
         receiver.server.received().iter().for_each(|received| assert_tells_nothing_private(&received.body));
     }
-    assert_eq!(logged(&app, "an alert is over").len(), 1);
+    assert_eq!(logged(&app, "alert.resolved").len(), 1);
     assert!(!app.log().contains("hush"), "no address of a hook is logged");
 }
 

@@ -22,7 +22,7 @@ fn a_receiver_that_was_away_hears_of_everything_in_order_once_it_is_back() {
     fail(&app, &ids[0]);
     there.until(&app, "extraction_failed", 1);
     app.until("the other one refuses", || (!away.messages().is_empty()).then_some(()));
-    assert_eq!(logged(&app, "a hook does not take an alert: it is tried again").len(), 1);
+    assert_eq!(logged(&app, "hook.refused").len(), 1);
     fail(&app, &ids[1]);
     there.until(&app, "extraction_failed", 2);
     database(&app).execute("UPDATE batches SET finished_at = 1000 WHERE id = ?", [&ids[0]]).expect("long ago");
@@ -49,7 +49,7 @@ fn a_hook_that_is_new_hears_of_what_is_wrong_now() {
     app.until_status(&first, "queued");
     app.until_status(&over, "queued");
     fail(&app, &first);
-    app.until("nobody but the log is told", || logged(&app, "an alert fires").pop());
+    app.until("nobody but the log is told", || logged(&app, "alert.fired").pop());
     app.terminate();
     let receiver = Receiver::start();
     configure(
@@ -83,8 +83,8 @@ fn a_redirect_is_not_followed_and_a_hook_that_hangs_holds_nobody_up() {
     app.until_status(&id, "queued");
     fail(&app, &id);
     there.until(&app, "extraction_failed", 2);
-    let told = logged(&app, "a hook does not take an alert: it is tried again");
-    assert!(told.iter().any(|line| line["fields"]["trouble"] == "the receiver answered 307"), "{told:?}");
+    let told = logged(&app, "hook.refused");
+    assert!(told.iter().any(|line| line["trouble"] == "the receiver answered 307"), "{told:?}");
     assert!(!app.log().contains("hush"), "{}", app.log());
 }
 
@@ -132,7 +132,7 @@ fn faults_of_the_section_are_told_and_show_no_address() {
     std::fs::write(&path, text[..from].to_owned() + wrong).expect("written");
     app.launch(&[]);
     assert!(!app.listens());
-    let log = app.log();
+    let log = app.complaints();
     for fault in [
         "alerts.check_every: is longer than 0s",
         "alerts.name: is 1 to 64",

@@ -34,11 +34,11 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-/// The lines of the log with this message.
-fn logged(app: &App, message: &str) -> Vec<Value> {
+/// The lines of the log with this event.
+fn logged(app: &App, event: &str) -> Vec<Value> {
     let log = app.log();
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    lines.filter(|line| line["fields"]["message"] == message).collect()
+    lines.filter(|line| line["event"] == event).collect()
 }
 
 /// Somebody who is told of alerts.

@@ -9,8 +9,8 @@ use crate::{
     support::app::{App, DISPATCH, OPERATOR, Setup, people},
 };
 
-const MISSING: &str = "dispatch calls are missing";
-const AGAIN: &str = "dispatch calls come again: they make the runs";
+const MISSING: &str = "calls.missing";
+const AGAIN: &str = "calls.came_again";
 
 /// A server that expects calls, each of which grants every client two rows.
 fn expecting(dispatch: &str) -> App {
@@ -75,8 +75,8 @@ fn calls_that_stop_are_told_once_everywhere_and_told_again_when_they_come() {
     let since = until_missing(&app)["missing_since"].clone();
     let (told, ended) = (logged(&app, MISSING), logged(&app, AGAIN));
     assert_eq!((told.len(), ended.len()), (2, 1), "once when it begins, once when it ends:\n{}", app.log());
-    assert_eq!((&told[0]["level"], &told[1]["fields"]["since"]), (&json!("WARN"), &since));
-    assert_eq!(ended[0]["fields"]["missing_since"], dispatch["missing_since"]);
+    assert_eq!((&told[0]["level"], &told[1]["since"]), (&json!("WARN"), &since));
+    assert_eq!(ended[0]["missing_since"], dispatch["missing_since"]);
     assert_eq!(asked_by(&runs(&app)), ["call"]);
 
     // Another server gives them their time anew, and then tells of the last one that came to the one before.
@@ -101,7 +101,7 @@ fn the_built_in_clock_takes_over_and_steps_back_when_calls_come_again() {
     let dispatch = overview(&app)["dispatch"].clone();
     assert!(dispatch["taken_over"] == true && dispatch["missing_since"].is_string(), "runs of its own are no calls");
     assert_eq!(logged(&app, MISSING).len(), 1);
-    assert_eq!(logged(&app, "the built-in clock makes the dispatch runs until calls come again").len(), 1);
+    assert_eq!(logged(&app, "dispatch.taken_over").len(), 1);
     let findings = said(&app.command(&["doctor"]));
     assert!(findings.contains("made by the built-in clock because calls are missing"), "{findings}");
 
@@ -110,7 +110,7 @@ fn the_built_in_clock_takes_over_and_steps_back_when_calls_come_again() {
     assert!(dispatch["taken_over"] == false || logged(&app, MISSING).len() > 1, "{dispatch}");
     let again = logged(&app, AGAIN);
     assert_eq!(again.len(), 1);
-    assert!(again[0]["fields"]["runs_taken_over"].as_u64() >= Some(3), "{again:?}");
+    assert!(again[0]["runs_taken_over"].as_u64() >= Some(3), "{again:?}");
 
     app.until("they are missing again", || (logged(&app, MISSING).len() == 2).then_some(()));
     let after = app.until("it takes over again", || {
@@ -171,18 +171,18 @@ fn settings_that_make_no_sense_together_are_told() {
         ("expect_every = \"5s\"", "dispatch.min_interval: 30s is longer than dispatch.expect_every, 5s"),
     ] {
         let app = expecting(dispatch);
-        let idle = app.until("it is told", || logged(&app, "a setting has no use").pop());
-        let setting = idle["fields"]["setting"].as_str().expect("a sentence");
+        let idle = app.until("it is told", || logged(&app, "setting.idle").pop());
+        let setting = idle["setting"].as_str().expect("a sentence");
         assert!(setting.contains(says) && idle["level"] == "WARN", "{idle}");
         let doctor = said(&app.command(&["doctor"]));
         assert!(doctor.lines().any(|line| line.starts_with("warn") && line.contains(says)), "{doctor}");
     }
     let sound = expecting("expect_every = \"60s\"\ntake_over = true");
-    assert!(logged(&sound, "a setting has no use").is_empty());
+    assert!(logged(&sound, "setting.idle").is_empty());
     let mut wrong = App::prepared(Setup { dispatch: String::new(), ..Setup::default() });
     let path = wrong.folder.path().join("dripfeed.toml");
     let text = std::fs::read_to_string(&path).expect("a configuration");
     std::fs::write(&path, text.replace("[dispatch]", "[dispatch]\nexpect_every = \"0s\"")).expect("written");
     wrong.launch(&[]);
-    assert!(!wrong.listens() && wrong.log().contains("dispatch.expect_every: is longer than 0s"), "{}", wrong.log());
+    assert!(!wrong.listens() && wrong.complaints().contains("dispatch.expect_every: is longer than 0s"), "{}", wrong.complaints());
 }

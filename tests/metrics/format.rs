@@ -82,6 +82,13 @@ impl Scrape {
             }
         }
         faults.extend(scrape.wrong_histograms());
+        // In OpenMetrics a counter's family is called without the `_total`.
+        let families = scrape.kinds.keys().filter_map(|name| name.strip_suffix("_total"));
+        faults.extend(
+            families
+                .filter(|family| scrape.kinds.contains_key(*family))
+                .map(|family| format!("{family} and {family}_total are one family in OpenMetrics")),
+        );
         (scrape, faults)
     }
 
@@ -264,6 +271,7 @@ fn a_wrong_text_is_found_out() {
         (good, "} 1\n", "} -1\n"),
         (good, "} 1\n", "} 1"),
         (good, "} 1\n", "} 1\ndripfeed_y_total 1\n"),
+        (good, "} 1\n", "} 1\n# HELP dripfeed_x X.\n# TYPE dripfeed_x gauge\ndripfeed_x 1\n"),
         (histogram, "+Inf\"} 2", "+Inf\"} 0"),
         (histogram, "+Inf", "5"),
         (histogram, "_count 2", "_count 3"),

@@ -152,9 +152,9 @@ fn what_waits_is_counted_and_aged_until_it_is_done() {
         let scrape = scrape(&app);
         (scrape.sum("dripfeed_calls_total", &[("dependency", "addresses")]) == 2.0).then_some(scrape)
     });
-    assert_eq!(working.value("dripfeed_dispatch_granted_rows", &[]), number(&run["rows"]));
+    assert_eq!(working.value("dripfeed_dispatch_last_run_rows", &[]), number(&run["rows"]));
     assert_eq!(working.value("dripfeed_dispatch_granted_rows_total", &[]), 11.0);
-    assert_eq!(working.value("dripfeed_dispatch_granted_clients", &[]), 2.0);
+    assert_eq!(working.value("dripfeed_dispatch_last_run_clients", &[]), 2.0);
     assert!(working.value("dripfeed_dispatch_remaining_rows", &[]) <= 11.0);
     let last = working.value("dripfeed_dispatch_last_run_timestamp_seconds", &[]);
     let told: jiff::Timestamp = run["at"].as_str().expect("a time").parse().expect("RFC 3339");

@@ -16,7 +16,7 @@ const LIMIT: u64 = 2 << 20;
 /// What the WAL may have at most: its limit, one transaction of an extraction, and what is written until a checkpoint
 /// gets through.
 const MOST: u64 = 4 * LIMIT;
-const ROWS: usize = 10_000;
+const ROWS: usize = 6_000;
 const LISTERS: usize = 6;
 
 fn list(app: &App, path: &str) {

@@ -12,7 +12,7 @@ use crate::{
     cli::{healthcheck, serve},
     config::{self, Config},
     model::Dependency,
-    objects::{ObjectError, Objects},
+    objects::{Keeping, ObjectError, Objects},
 };
 
 /// A connection that takes longer than this is none.
@@ -44,9 +44,9 @@ pub(super) fn files(config: &Config) -> Finding {
         Ok(runtime) => runtime,
         Err(error) => return Finding::fail("files", error.to_string(), "the machine has no room for a thread"),
     };
-    let tried = open_objects(config, runtime.handle()).and_then(|objects| probe(&objects).map(|()| objects));
+    let tried = open_objects(config, runtime.handle()).and_then(|objects| try_out(&objects));
     let finding = match tried {
-        Ok(objects) => Finding::ok("files", format!("{objects} takes, gives and deletes")),
+        Ok(finding) => finding,
         Err(error) => {
             let advice = match &error {
                 ObjectError::NotFound { .. } => "make the bucket, or correct `bucket` under [objects]",
@@ -62,8 +62,25 @@ pub(super) fn files(config: &Config) -> Finding {
     finding
 }
 
-fn probe(objects: &Objects) -> Result<(), ObjectError> {
+fn try_out(objects: &Objects) -> Result<Finding, ObjectError> {
     objects.must_be_there()?;
+    let Keeping { versions, retention } = objects.keeping();
+    if let Some(retention) = retention {
+        // What would be put there to try it out would stay.
+        let says = format!("{objects} keeps what is stored for {retention} (object lock): nothing was tried out");
+        let advice = "a deleted batch's file stays there as long, sealed, its key gone; better a bucket without a lock";
+        return Ok(Finding::warn("files", says, advice));
+    }
+    probe(objects)?;
+    if versions {
+        let says = format!("{objects} takes, gives and deletes, and keeps versions");
+        let advice = "a deletion removes all of them, one by one; nothing here needs them: better a bucket without";
+        return Ok(Finding::warn("files", says, advice));
+    }
+    Ok(Finding::ok("files", format!("{objects} takes, gives and deletes")))
+}
+
+fn probe(objects: &Objects) -> Result<(), ObjectError> {
     let mut writer = objects.create(PROBE)?;
     writer.write_all(PROBE_BYTES)?;
     writer.finish()?;

@@ -13,6 +13,8 @@ use crate::{
     store::{StoreError, alerts},
 };
 
+/// For a whole attempt: a receiver that hangs must not hold up the end of the server for long.
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// Between two messages to a hook, which is also how often it is looked for one: Slack takes one a second.
 const PACE: Duration = Duration::from_secs(1);
 /// The waits after each attempt that was not taken; behind the last one that goes on.
@@ -34,11 +36,11 @@ const OLD_NEWS: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Tells this hook what there is to tell, until the appliance closes.
 pub fn tell(appliance: &Appliance, hook: &Hook) {
-    let poster = Poster::default();
+    let poster = Poster::new(TIMEOUT);
     let mut line = Line::default();
     while !appliance.closing.wait(line.wait) {
         if let Err(error) = tell_next(appliance, &poster, hook, &mut line) {
-            tracing::error!(hook = hook.name, %error, "what a hook is to be told could not be looked up or noted");
+            tracing::error!(event = "hook.not_noted", hook = hook.name, %error, "what a hook is to be told could not be looked up or noted");
             line.wait = WAITS[1];
         }
     }
@@ -79,11 +81,19 @@ fn tell_next(appliance: &Appliance, poster: &Poster, hook: &Hook, line: &mut Lin
     match poster.post(hook.url.expose(), &[], &body) {
         Ok(_) => {
             let attempts = line.failures + 1;
-            tracing::info!(hook = name, alert = kind, state = state_name, attempts, "a hook was told of an alert");
+            tracing::info!(
+                event = "hook.told",
+                hook = name,
+                alert = kind,
+                state = state_name,
+                attempts,
+                "a hook was told of an alert"
+            );
         }
         Err(refused) if line.failures + 1 >= MOST_ATTEMPTS => {
             let trouble = refused.trouble.what;
             tracing::error!(
+                event = "hook.given_up",
                 hook = name,
                 alert = kind,
                 state = state_name,
@@ -96,7 +106,13 @@ fn tell_next(appliance: &Appliance, poster: &Poster, hook: &Hook, line: &mut Lin
             // Once for each outage of a receiver, and not for each attempt.
             if line.failures == 1 {
                 let trouble = refused.trouble.what;
-                tracing::warn!(hook = name, alert = kind, trouble, "a hook does not take an alert: it is tried again");
+                tracing::warn!(
+                    event = "hook.refused",
+                    hook = name,
+                    alert = kind,
+                    trouble,
+                    "a hook does not take an alert: it is tried again"
+                );
             }
             return Ok(());
         }
@@ -109,5 +125,5 @@ fn tell_next(appliance: &Appliance, poster: &Poster, hook: &Hook, line: &mut Lin
 /// Sends one message to a hook that says nothing but that it arrives.
 pub fn try_out(hook: &Hook, alerts: &Alerts, clock: &Clock) -> Result<u16, String> {
     let body = test_message(hook.format, &alerts.name, clock.now());
-    Poster::default().post(hook.url.expose(), &[], &body).map_err(|refused| refused.trouble.what)
+    Poster::new(TIMEOUT).post(hook.url.expose(), &[], &body).map_err(|refused| refused.trouble.what)
 }

@@ -54,7 +54,7 @@ const CHANGES_AT_ONCE: usize = 1_000;
 pub fn watch(appliance: &Appliance) {
     loop {
         if let Err(error) = check(appliance) {
-            tracing::error!(%error, "what is wrong could not be looked up or noted; it is looked at again by itself");
+            tracing::error!(event = "alerts.not_checked", %error, "what is wrong could not be looked up or noted; it is looked at again by itself");
         }
         if appliance.closing.wait(appliance.config.alerts.check_every) {
             return;
@@ -91,17 +91,23 @@ fn log(change: &Change, standing: &[Alert], now: Timestamp) {
     let find = |alert: i64| standing.iter().find(|standing| standing.alert == alert);
     match change {
         Change::Begin { kind, subject, summary, state: AlertState::Firing, .. } => {
-            tracing::warn!(alert = kind.as_str(), subject, summary, "an alert fires");
+            tracing::warn!(event = "alert.fired", alert = kind.as_str(), subject, summary, "an alert fires");
         }
         Change::Fire(alert) => {
             if let Some(Alert { kind, subject, summary, .. }) = find(*alert) {
-                tracing::warn!(alert = kind.as_str(), subject, summary, "an alert fires");
+                tracing::warn!(event = "alert.fired", alert = kind.as_str(), subject, summary, "an alert fires");
             }
         }
         Change::Resolve(alert) => {
             if let Some(Alert { kind, subject, since, .. }) = find(*alert) {
                 let lasted_seconds = now.since(*since).as_secs();
-                tracing::info!(alert = kind.as_str(), subject, lasted_seconds, "an alert is over");
+                tracing::info!(
+                    event = "alert.resolved",
+                    alert = kind.as_str(),
+                    subject,
+                    lasted_seconds,
+                    "an alert is over"
+                );
             }
         }
         Change::Begin { .. } | Change::Gather(_) | Change::Say(..) | Change::Forget(_) => {}

@@ -90,7 +90,7 @@ fn of_many(check: &Check, as_one: Option<&&Alert>, gathered: usize, since: Times
     let summary = check.kind.many(gathered);
     match as_one {
         Some(alert) if gathered == 0 => Some(Change::Resolve(alert.alert)),
-        Some(alert) => (alert.summary != summary).then(|| Change::Say(alert.alert, summary)),
+        Some(alert) => (alert.summary != summary).then_some(Change::Say(alert.alert, summary)),
         None if gathered == 0 => None,
         None => {
             Some(Change::Begin { kind: check.kind, subject: String::new(), summary, since, state: AlertState::Firing })

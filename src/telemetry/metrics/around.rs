@@ -1,4 +1,4 @@
-//! Dispatch runs, announcements, and calls of our own API.
+//! Dispatch runs, announcements, backups, and calls of our own API.
 
 use std::time::Duration;
 
@@ -14,6 +14,9 @@ pub struct Runs {
 
 /// Announcements to clients' webhooks.
 pub struct Announcements(IntCounterVec);
+
+/// Backups that the server takes by itself.
+pub struct Backups(IntCounterVec);
 
 /// Calls of our own API.
 pub struct Requests {
@@ -59,6 +62,25 @@ impl Announcements {
 
     /// An attempt came to this.
     pub fn attempted(&self, outcome: &'static str) {
+        self.0.with_label_values(&[outcome]).inc();
+    }
+}
+
+impl Backups {
+    pub(super) fn new(families: &Families<'_>) -> Result<Self> {
+        let ended = families.counters(
+            "dripfeed_backups_total",
+            "Backups that the server took by itself, by outcome: taken, failed or broken_off (the server ended).",
+            &["outcome"],
+        )?;
+        for outcome in ["taken", "failed", "broken_off"] {
+            ended.with_label_values(&[outcome]);
+        }
+        Ok(Self(ended))
+    }
+
+    /// A backup came to this.
+    pub fn ended(&self, outcome: &'static str) {
         self.0.with_label_values(&[outcome]).inc();
     }
 }

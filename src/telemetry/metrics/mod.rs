@@ -23,7 +23,7 @@ pub use prometheus::Error;
 use prometheus::Registry;
 
 pub use self::{
-    around::{Announcements, Requests, Runs},
+    around::{Announcements, Backups, Requests, Runs},
     calls::Calls,
     intake::{Extraction, Uploads},
     rows::{Rows, Tally},
@@ -52,6 +52,8 @@ pub struct Metrics {
     pub runs: Runs,
     /// Announcements to webhooks.
     pub announcements: Announcements,
+    /// Backups.
+    pub backups: Backups,
     /// Calls of our own API.
     pub requests: Requests,
 }
@@ -69,6 +71,7 @@ impl Metrics {
             extraction: Extraction::new(&families)?,
             runs: Runs::new(&families)?,
             announcements: Announcements::new(&families)?,
+            backups: Backups::new(&families)?,
             requests: Requests::new(&families)?,
             started_at,
             registry,

@@ -9,7 +9,8 @@ use super::{REMOVED, families::Families, process, seconds};
 use crate::{
     appliance::Appliance,
     downstream::DependencyStatus,
-    model::{RowStatus, Timestamp},
+    model::{AlertKind, RowStatus, Timestamp},
+    room,
     store::{
         glance::{self, Glance, Unfinished},
         sizes,
@@ -69,10 +70,14 @@ fn of_dependencies(families: &Families<'_>, appliance: &Appliance) -> Result<()>
 }
 
 fn of_storage(families: &Families<'_>, appliance: &Appliance) -> Result<()> {
-    let sizes = sizes::of(&appliance.config.storage.data_dir);
+    let config = &appliance.config;
+    let sizes = sizes::of(&config.storage.data_dir);
+    let reserve = sizes.disk_total_bytes.map(|bytes| room::reserve(config.storage.reserve, bytes));
     for (name, help, bytes) in [
         ("dripfeed_database_size_bytes", "The database's file.", sizes.database_bytes),
         ("dripfeed_wal_size_bytes", "The database's write-ahead log.", sizes.wal_bytes),
+        ("dripfeed_wal_limit_bytes", "What the write-ahead log is kept below.", Some(config.database.wal_limit)),
+        ("dripfeed_disk_reserve_bytes", "What uploads and extraction leave free on the disk.", reserve),
         ("dripfeed_disk_free_bytes", "Left on the disk that the database lies on.", sizes.disk_free_bytes),
         ("dripfeed_disk_size_bytes", "The disk that the database lies on.", sizes.disk_total_bytes),
     ] {
@@ -87,15 +92,29 @@ fn of_dispatch(families: &Families<'_>, appliance: &Appliance, glance: &Glance) 
     let (last_run, granted) = glance.last_run.map_or((0.0, 0), |(at, rows)| (seconds(at), rows));
     for (name, help, value) in [
         ("dripfeed_dispatch_paused", "1 while dispatch is paused.", f64::from(glance.is_paused)),
+        (
+            "dripfeed_dispatch_calls_missing",
+            "1 while at least three of the calls did not come that should start dispatch runs.",
+            f64::from(appliance.dispatch_watch.missing_since().is_some()),
+        ),
+        (
+            "dripfeed_dispatch_taken_over",
+            "1 while the built-in clock makes the runs in place of calls that are missing.",
+            f64::from(appliance.dispatch_watch.is_taken_over()),
+        ),
         ("dripfeed_dispatch_expected_interval_seconds", "How often a dispatch run should come.", every),
         ("dripfeed_dispatch_last_run_timestamp_seconds", "When the last run granted rows; 0: never.", last_run),
-        ("dripfeed_dispatch_granted_rows", "Rows that the last run granted.", granted as f64),
+        ("dripfeed_dispatch_last_run_rows", "Rows that the last run granted.", granted as f64),
         (
             "dripfeed_dispatch_remaining_rows",
             "Rows of the last run's that are not claimed yet.",
             glance.granted_left as f64,
         ),
-        ("dripfeed_dispatch_granted_clients", "Clients that the last run granted rows.", glance.granted_clients as f64),
+        (
+            "dripfeed_dispatch_last_run_clients",
+            "Clients that the last run granted rows.",
+            glance.granted_clients as f64,
+        ),
         ("dripfeed_webhook_pending", "Announcements that are still to be delivered.", glance.announcements as f64),
         ("dripfeed_deletions_pending", "Deleted batches that are still being cleared away.", glance.deletions as f64),
         (
@@ -103,9 +122,22 @@ fn of_dispatch(families: &Families<'_>, appliance: &Appliance, glance: &Glance) 
             "The moment whose state the last whole backup holds; 0: there is none.",
             glance.last_backup.map_or(0.0, seconds),
         ),
+        (
+            "dripfeed_backup_expected_interval_seconds",
+            "How often the server takes a backup by itself; 0: it does not.",
+            appliance.config.backup.every.map_or(0.0, |every| every.as_secs_f64()),
+        ),
     ] {
         families.gauge(name, help, value)?;
     }
+    let of_kind = |kind| glance.firing.iter().find(|(found, _)| *found == kind).map_or(0, |(_, alerts)| *alerts);
+    let firing = AlertKind::ALL.map(|kind| ([kind.as_str()], of_kind(kind) as f64));
+    families.gauges(
+        "dripfeed_alerts_firing",
+        "Alerts that the server itself raises and that are not over.",
+        ["kind"],
+        firing,
+    )?;
     let stuck = [(["row"], glance.stuck_rows as f64), (["batch"], glance.stuck_batches as f64)];
     families.gauges("dripfeed_stuck_claims", "Claims that have expired and are not freed.", ["kind"], stuck)
 }
