@@ -91,7 +91,10 @@ fn the_last_one_brings_an_empty_volume_back_and_nobody_is_called_twice() {
     assert_sealed(&app, bucket.path());
 
     let beside = app.command(&["restore", "latest", "--if-empty"]);
-    assert!(beside.status.success() && String::from_utf8_lossy(&beside.stdout).contains("is there already"), "{beside:?}");
+    assert!(
+        beside.status.success() && String::from_utf8_lossy(&beside.stdout).contains("is there already"),
+        "{beside:?}"
+    );
     let elsewhere = move_to(&app, "elsewhere");
     let last = whole(&app).pop().expect("a backup");
     let restored = parsed(&app.command(&["restore", "latest", "--if-empty", "--json"]));
