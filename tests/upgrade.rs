@@ -51,6 +51,13 @@ fn schema(connection: &Connection) -> Vec<(String, String)> {
     rows.map(|row| row.expect("a row")).collect()
 }
 
+fn assert_is_version_1(app: &App) {
+    let released = Connection::open_in_memory().expect("sqlite");
+    released.execute_batch(VERSION_1).expect("version 1");
+    assert_eq!(version(app), 1, "{STALE}");
+    assert!(schema(&database(app)) == schema(&released), "{STALE}");
+}
+
 /// An app with the fixture as its data folder, which no server has opened yet.
 fn app(setup: Setup) -> (App, About) {
     let mut app = App::prepared(setup);
@@ -65,6 +72,7 @@ fn app(setup: Setup) -> (App, About) {
     }
     let about: About = serde_json::from_slice(&fs::read(fixture("about.json")).expect("a file")).expect("JSON");
     app.key = about.acme.clone();
+    assert_is_version_1(&app);
     (app, about)
 }
 
@@ -84,15 +92,6 @@ fn results(app: &App, key: &str, id: &str) -> String {
 
 fn people_of_whom_one_is_rejected(rows: usize) -> String {
     support::app::people(rows).replace(&format!("p{REJECTED}@mail"), &format!("p{REJECTED}@rejected"))
-}
-
-#[test]
-fn the_fixture_has_the_schema_of_version_1() {
-    let (app, _) = app(Setup::default());
-    let released = Connection::open_in_memory().expect("sqlite");
-    released.execute_batch(VERSION_1).expect("version 1");
-    assert_eq!(version(&app), 1, "{STALE}");
-    assert!(schema(&database(&app)) == schema(&released), "{STALE}");
 }
 
 #[test]
