@@ -184,5 +184,9 @@ fn settings_that_make_no_sense_together_are_told() {
     let text = std::fs::read_to_string(&path).expect("a configuration");
     std::fs::write(&path, text.replace("[dispatch]", "[dispatch]\nexpect_every = \"0s\"")).expect("written");
     wrong.launch(&[]);
-    assert!(!wrong.listens() && wrong.complaints().contains("dispatch.expect_every: is longer than 0s"), "{}", wrong.complaints());
+    assert!(
+        !wrong.listens() && wrong.complaints().contains("dispatch.expect_every: is longer than 0s"),
+        "{}",
+        wrong.complaints()
+    );
 }

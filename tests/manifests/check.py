@@ -2,6 +2,7 @@
 
 import sys
 
+import litestream
 import planted
 from manifests import read
 from rules import RULES
@@ -26,6 +27,9 @@ def main(folder):
             passed += not found
             faults += [f"{manifests.name}: {rule.__name__}: {fault}" for fault in found]
     found = list(drift(all_manifests))
+    passed += not found
+    faults += found
+    found = list(litestream.check(all_manifests))
     passed += not found
     faults += found
     found = list(planted.missed(all_manifests))
