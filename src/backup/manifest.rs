@@ -105,7 +105,7 @@ impl Manifest {
 
     /// Reads that of the backup in a folder.
     pub(super) fn read_folder(folder: &Path) -> Result<Self, BackupError> {
-        let opened = File::open(folder.join(MANIFEST)).map_err(|error| ObjectError::from(error));
+        let opened = File::open(folder.join(MANIFEST)).map_err(ObjectError::from);
         Self::read_from(opened, || folder.display().to_string())
     }
 
