@@ -7,7 +7,7 @@ use clap::Args;
 use super::{deed::deed, error::CliError, output, serve};
 use crate::{
     backup::{
-        Place, PlaceName,
+        BackupError, Place, PlaceName,
         restore::{Restored, Target, restore},
         risk::{BatchAtRisk, Danger},
         shelf::Shelf,
@@ -15,6 +15,7 @@ use crate::{
     clock::Clock,
     config::Config,
     keys,
+    store::backups::database_files,
     telemetry::log::{self, Output},
 };
 
@@ -38,6 +39,9 @@ pub struct Restore {
     /// The folder that holds the backup, bucket:NAME, or `latest`: the last whole one that the server took by itself
     #[arg(value_name = "FROM")]
     from: Named,
+    /// Do nothing, and end well, where there is a database already, or no backup yet: for what runs at each start
+    #[arg(long)]
+    if_empty: bool,
     /// Print what was restored, and what may have been called since, as JSON
     #[arg(long)]
     json: bool,
@@ -66,8 +70,19 @@ impl Restore {
         log::init(&config.log, Output::Stderr);
         let ring = keys::read_ring(&config)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let there = database_files(&config.storage.data_dir).into_iter().find(|path| path.exists());
+        if let (true, Some(there)) = (self.if_empty, there) {
+            println!("nothing was restored: {} is there already", there.display());
+            return Ok(());
+        }
         let from = match self.from {
-            Named::Latest => Shelf::open(&config, runtime.handle())?.latest()?,
+            Named::Latest => match Shelf::open(&config, runtime.handle())?.latest() {
+                Err(none @ BackupError::NoneThere(_)) if self.if_empty => {
+                    println!("nothing was restored: {none}");
+                    return Ok(());
+                }
+                latest => latest?,
+            },
             Named::Place(place) => place,
         };
         let place = Place::open_existing(&from, &config, runtime.handle())?;

@@ -192,6 +192,30 @@ fn deleting_twice_is_fine_and_what_is_gone_is_not_found() {
 }
 
 #[test]
+fn names_are_listed_by_how_they_begin_however_many_there_are() {
+    for fixture in Fixture::both() {
+        let put = |name: &str| {
+            let mut writer = fixture.objects.create(name).expect("a name");
+            writer.write_all(b"x").expect("taken");
+            writer.finish().expect("stored");
+        };
+        // More than a store tells in one answer.
+        let mut names: Vec<String> = (0..1_100).map(|number| format!("kept/{number:04}/part")).collect();
+        names.iter().for_each(|name| put(name));
+        put("kept.but/not/so");
+        put("other");
+        assert_eq!(fixture.objects.names("kept/").expect("listed"), names);
+        assert_eq!(fixture.objects.names("kept/0017/").expect("listed"), [names.swap_remove(17)]);
+        assert_eq!(fixture.objects.names("nothing/").expect("listed"), Vec::<String>::new());
+        assert_eq!(fixture.objects.names("").expect("listed").len(), 1_102);
+        // What is being written is none yet.
+        let writer = fixture.objects.create("kept/unfinished").expect("a name");
+        assert_eq!(fixture.objects.names("kept/u").expect("listed"), Vec::<String>::new());
+        drop(writer);
+    }
+}
+
+#[test]
 fn names_lead_nowhere_else() {
     for fixture in Fixture::both() {
         for name in ["../x", "/etc/passwd", ".unfinished/x", ""] {
