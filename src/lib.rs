@@ -71,6 +71,8 @@
 //! - Counts are for showing. That a batch is completed is decided from its rows.
 //! - No statement on a request counts, sorts or loads a batch's rows; what a call costs does not depend on their number.
 //! - Every queue, body, page, retry and wait has a limit with a name.
+//! - Uploads and extraction leave a reserve of the disk; what settles, grants, frees or deletes asks nobody for room.
+//! - The write-ahead log has a limit too: behind it reads wait for an instant, so that it can be cut.
 //! - One transaction has one `now`.
 //! - [`model`] imports nothing of ours; [`downstream`] never sees [`store`]; [`http`] sees no SQL and makes no calls; SQL
 //!   stands in [`store`] alone, the wall clock in [`clock`], the environment in [`config`]. `tests/house.rs` holds this.

@@ -149,6 +149,7 @@ fn remove_file(appliance: &Appliance, deletion: &Deletion, refusals: &mut Refusa
         Err(error @ ObjectError::Refused { .. }) => {
             let pause = refusals.note(batch);
             tracing::error!(
+                event = "batch.file_refused",
                 batch = %deletion.id,
                 %error,
                 again_in_seconds = pause.as_secs(),

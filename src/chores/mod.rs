@@ -37,7 +37,11 @@ pub fn run(appliance: &Appliance) {
             Ok(More::Now) => {}
             Ok(More::Later) => appliance.chores_bell.wait(LONGEST_SLEEP),
             Err(error) => {
-                tracing::error!(event = "chore.failed", %error, "a chore could not be carried on; it is tried again by itself");
+                tracing::error!(
+                    event = "chore.failed",
+                    %error,
+                    "a chore could not be carried on; it is tried again by itself"
+                );
                 appliance.chores_bell.wait(LONGEST_SLEEP);
             }
         }

@@ -233,7 +233,8 @@ fn the_readme_tells_the_defaults_that_are_in_force() {
             }
         } else if told != "required" {
             let nothing = in_force.is_none_or(|value| {
-                ["", "off", "never", "[]", "{}"].contains(&value.to_string().trim_matches('"')) || key.contains("[]")
+                ["", "off", "never", "[]", "{}", told.as_str()].contains(&value.to_string().trim_matches('"'))
+                    || key.contains("[]")
             });
             assert!(nothing, "{key}: the README tells no default, and there is one");
         }

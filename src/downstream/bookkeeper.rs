@@ -76,7 +76,12 @@ impl Work {
         let Some(ask) = lane.wanted_lease() else { return false };
         let lease = self.ledger.lease(&ask);
         if let Err(error) = &lease {
-            tracing::error!(event = "limiter.no_lease", dependency = ask.dependency, %error, "no lease: its requests wait");
+            tracing::error!(
+                event = "limiter.no_lease",
+                dependency = ask.dependency,
+                %error,
+                "no lease: its requests wait"
+            );
         }
         lane.leased(&ask, lease.ok());
         true

@@ -33,12 +33,21 @@ fn extract_next(appliance: &Arc<Appliance>, waits_for_room: &mut bool) -> Result
     };
     if let Err(short) = appliance.room.for_rows_of(&due) {
         if !std::mem::replace(waits_for_room, true) {
-            tracing::warn!(batch = %due.id, %short, "extraction waits for room on the disk; `dripfeed purge` makes some");
+            tracing::warn!(
+                event = "extraction.without_room",
+                batch = %due.id,
+                %short,
+                "extraction waits for room on the disk; `dripfeed purge` makes some"
+            );
         }
         return Ok(false);
     }
     if std::mem::take(waits_for_room) {
-        tracing::info!(batch = %due.id, "there is room on the disk again: extraction goes on");
+        tracing::info!(
+            event = "extraction.has_room",
+            batch = %due.id,
+            "there is room on the disk again: extraction goes on"
+        );
     }
     let (owner, ttl) = (appliance.owner, appliance.config.workers.claim_ttl);
     let claimed = appliance.store.write(move |tx| extraction::claim_next(tx, owner, tx.now.after(ttl)))?;

@@ -105,8 +105,8 @@ impl Objects {
     }
 
     /// Removes what writers left behind when their process died, and says how many there were. Only for the start,
-    /// when nobody else writes. A bucket clears its unfinished uploads itself (MinIO after a day: its setting
-    /// `stale_uploads_expiry`).
+    /// when nobody else writes. An upload to a bucket that a broken line cut off cannot be taken back over
+    /// that line: the bucket clears its parts away itself (MinIO after a day: its setting `stale_uploads_expiry`).
     pub fn sweep(&self) -> Result<u64, ObjectError> {
         match &self.0 {
             Store::Local(folder) => folder.sweep(),

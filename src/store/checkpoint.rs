@@ -178,7 +178,11 @@ impl Checkpointer {
             return;
         };
         let outcome = outcome.unwrap_or_else(|error| {
-            tracing::error!(%error, "the write-ahead log could not be put back into the database; it is tried again");
+            tracing::error!(
+                event = "wal.not_put_back",
+                %error,
+                "the write-ahead log could not be put back into the database; it is tried again"
+            );
             CheckpointOutcome::Failed
         });
         if frames > limit && outcome != CheckpointOutcome::Cut {
@@ -197,7 +201,7 @@ impl Checkpointer {
             && self.is_low()
             && let Err(error) = self.cut(connection)
         {
-            tracing::warn!(%error, "the write-ahead log could not be cut to make room");
+            tracing::warn!(event = "wal.not_cut", %error, "the write-ahead log could not be cut to make room");
         }
     }
 
@@ -215,6 +219,7 @@ impl Checkpointer {
             held.told = Some(instant);
             let bytes = self.wal.state().bytes();
             tracing::warn!(
+                event = "wal.too_large",
                 wal_bytes = bytes,
                 held_seconds = held.since.elapsed().as_secs(),
                 "the write-ahead log is larger than database.wal_limit and cannot be cut: a backup that is being taken, \
@@ -227,7 +232,11 @@ impl Checkpointer {
     fn let_go(&mut self) {
         let Some(held) = self.held.take() else { return };
         if held.told.is_some() {
-            tracing::info!(held_seconds = held.since.elapsed().as_secs(), "the write-ahead log is in its bounds again");
+            tracing::info!(
+                event = "wal.in_bounds",
+                held_seconds = held.since.elapsed().as_secs(),
+                "the write-ahead log is in its bounds again"
+            );
         }
         self.wal.state.lock().unwrap_or_else(PoisonError::into_inner).held_since = None;
     }

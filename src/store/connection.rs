@@ -16,6 +16,8 @@ const WRITER_CACHE_KIB: i64 = 8 * 1024;
 const READER_CACHE_KIB: i64 = 2 * 1024;
 /// What the arithmetic of `data_keys` in the schema is for.
 pub(super) const PAGE_BYTES: (i64, &str) = (4096, "4096");
+/// `auto_vacuum`: free pages are given back when that is asked for.
+const INCREMENTAL: i64 = 2;
 /// How large the WAL may grow, where nothing else is configured.
 const WAL_LIMIT: u64 = 64 * 1024 * 1024;
 
@@ -62,7 +64,11 @@ pub(super) fn open_writer(path: &std::path::Path, settings: DatabaseSettings) ->
     connection.busy_timeout(settings.busy_timeout)?;
     // These two have to come before the first table; without the second the file could never shrink piece by piece.
     connection.pragma_update(None, "page_size", PAGE_BYTES.0)?;
-    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    let auto_vacuum: i64 = connection.pragma_query_value(None, "auto_vacuum", |row| row.get(0))?;
+    if auto_vacuum != INCREMENTAL {
+        // It writes, even where nothing changes; a database of a newer dripfeed has to stay as it is.
+        connection.pragma_update(None, "auto_vacuum", INCREMENTAL)?;
+    }
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", synchronous)?;
     connection.pragma_update(None, "foreign_keys", "ON")?;

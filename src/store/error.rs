@@ -18,12 +18,34 @@ pub enum StoreError {
     Corrupt(#[source] rusqlite::Error),
     /// It was written by a newer dripfeed.
     #[error(
-        "the database has version {found}, this dripfeed knows versions up to {known}: use the dripfeed that wrote it, or a newer one"
+        "the database has version {found}, this dripfeed knows versions up to {known}: use the dripfeed that wrote it, or a newer one, or restore a backup that was taken before the upgrade"
     )]
     Newer {
         /// The version in the file.
         found: i64,
         /// The newest version known here.
+        known: i64,
+    },
+    /// A step towards our version failed.
+    #[error(
+        "the database could not be upgraded from version {found} to {known}, and is as it was: {source}; go on with the dripfeed that wrote it"
+    )]
+    Upgrade {
+        /// The version in the file.
+        found: i64,
+        /// The version known here.
+        known: i64,
+        /// What went wrong.
+        source: rusqlite::Error,
+    },
+    /// The steps towards our version tore something apart.
+    #[error(
+        "the database could not be upgraded from version {found} to {known}, and is as it was: a record would refer to something that is gone; go on with the dripfeed that wrote it"
+    )]
+    UpgradeDangles {
+        /// The version in the file.
+        found: i64,
+        /// The version known here.
         known: i64,
     },
     /// A connection is not set up as it must be.

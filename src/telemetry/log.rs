@@ -216,7 +216,14 @@ mod tests {
             let _request = request.enter();
             let row = tracing::info_span!("row", row = 7);
             let _row = row.enter();
-            tracing::warn!(event = "a.b", batch = %"bat_1", rows = 3_u32, level = "mine", kind = ?Some(1), "two\nlines");
+            tracing::warn!(
+                event = "a.b",
+                batch = %"bat_1",
+                rows = 3_u32,
+                level = "mine",
+                kind = ?Some(1),
+                "two\nlines"
+            );
         });
         let expected = serde_json::json!({
             "timestamp": "2026-08-06T07:06:40.123Z", "level": "WARN", "event": "a.b", "message": "two\nlines",

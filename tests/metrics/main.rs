@@ -5,6 +5,7 @@ mod support;
 
 mod bounded;
 mod format;
+mod shown;
 mod values;
 mod who;
 

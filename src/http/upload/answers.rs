@@ -200,7 +200,7 @@ fn invalid_file(report: &Report) -> Problem {
 }
 
 fn no_room(short: &str) -> Problem {
-    tracing::warn!(short, "an upload was refused for want of room");
+    tracing::warn!(event = "upload.without_room", short, "an upload was refused for want of room");
     Problem::new(
         ProblemCode::DiskFull,
         format!(

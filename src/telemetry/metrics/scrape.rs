@@ -27,7 +27,7 @@ pub fn text(appliance: &Appliance) -> Result<String> {
     process::note(&families, appliance.metrics.started_at)?;
     let now = appliance.clock.now();
     let glance = appliance.store.read(|connection| glance::look(connection, now)).inspect_err(|error| {
-        tracing::error!(%error, "the database cannot be read for its metrics");
+        tracing::error!(event = "metrics.not_read", %error, "the database cannot be read for its metrics");
     });
     // Without the database the rest is worth the more.
     families.gauge("dripfeed_store_readable", "Whether the database could be read.", f64::from(glance.is_ok()))?;
