@@ -17,7 +17,7 @@ const LIMIT: u64 = 2 << 20;
 /// gets through.
 const MOST: u64 = 4 * LIMIT;
 const ROWS: usize = 6_000;
-const LISTERS: usize = 6;
+const LISTERS: usize = 4;
 
 fn list(app: &App, path: &str) {
     for key in [app.key.as_str(), OPERATOR] {
@@ -76,7 +76,7 @@ fn the_wal_stays_in_bounds_while_everybody_reads_without_end() {
             scope.spawn(|| {
                 while !is_over.load(Ordering::Relaxed) {
                     list(&app, "/v2/batches?limit=1000");
-                    list(&app, &format!("/v2/batches/{id}/rows?limit=1000"));
+                    list(&app, &format!("/v2/batches/{id}/rows?limit=200"));
                     reads.fetch_add(4, Ordering::Relaxed);
                 }
             });
