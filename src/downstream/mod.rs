@@ -11,7 +11,8 @@
 //!
 //! In reading order: `request` fills a step's templates; `rate` is the arithmetic of slots, `gate` the state machine
 //! of trust, `lane` puts both behind one lock for each dependency; `permit` waits there, `admission` looks ahead for
-//! the feeder; `client` (over `resolver` and `gathering`) sends, `classify` judges; `bookkeeper` keeps what must be durable.
+//! the feeder; `client` (over `resolver`, `gathering` and `socket`) sends, `classify` judges; `bookkeeper` keeps what must
+//! be durable.
 //!
 //! Knows nothing of batches, rows or the store: what must be durable goes through the trait [`Ledger`].
 
@@ -29,6 +30,7 @@ pub mod permit;
 pub mod rate;
 mod request;
 mod resolver;
+mod socket;
 mod status;
 
 use std::{
