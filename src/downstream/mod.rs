@@ -169,7 +169,7 @@ impl Downstream {
     }
 
     /// The request of a workflow's step, counted from 0, for these values. The failure's code is `template`.
-    pub fn prepare(&self, workflow: &str, step: usize, scope: &Scope) -> Result<Request, StepFailure> {
+    pub fn prepare(&self, workflow: &str, step: usize, scope: &Scope<'_>) -> Result<Request, StepFailure> {
         let call = self.workflows.get(workflow).and_then(|way| way.calls.get(step)).ok_or_else(|| StepFailure {
             code: FailureCode::Template,
             http_status: None,

@@ -82,7 +82,8 @@ impl Worker<'_> {
             self.check_repeatable(step)?;
             self.check_time_left()?;
             let cells = self.cells.iter().map(|(name, cell)| (name.as_str(), cell.as_str()));
-            let scope = Scope::new(cells, &self.progress.saved(), &self.batch.details.context);
+            let saved = self.progress.saved();
+            let scope = Scope::new(cells, &saved, &self.batch.details.context);
             let index = self.standing.step as usize;
             let request = self.appliance.downstream.prepare(&self.workflow.name, index, &scope)?;
             let (outcome, was_probe) = self.send(step, &request, reservation)?;
