@@ -74,7 +74,7 @@ pub struct Scope<'a> {
 }
 
 impl<'a> Scope<'a> {
-    /// `row` by column, `saved` by the name that a step saved under, `context` as it was uploaded (an object).
+    /// `row` by column, where a later cell of the same name counts, `saved` by the name that a step saved under, `context` as it was uploaded (an object).
     pub fn new(
         row: impl IntoIterator<Item = (&'a str, &'a str)>,
         saved: &'a BTreeMap<String, serde_json::Value>,
@@ -86,7 +86,7 @@ impl<'a> Scope<'a> {
     /// A member of `row`, `saved` or `context`, where it is there and a text.
     fn text(&self, root: &str, member: &str) -> Option<&'a str> {
         match root {
-            "row" => self.row.iter().find(|(name, _)| *name == member).map(|(_, cell)| *cell),
+            "row" => self.row.iter().rev().find(|(name, _)| *name == member).map(|(_, cell)| *cell),
             "saved" => self.saved.get(member)?.as_str(),
             _ => self.context.get(member)?.as_str(),
         }
