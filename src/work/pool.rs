@@ -128,11 +128,11 @@ impl Pool {
         self.rows.completed.load(Ordering::Acquire)
     }
 
-    /// Hands a row to the next free worker.
-    pub fn begin(&self, job: Job) {
-        self.rows.under_way.fetch_add(1, Ordering::AcqRel);
-        self.rows.waiting.fetch_add(1, Ordering::AcqRel);
-        self.turns.begin(job);
+    /// Hands rows to the next free workers.
+    pub fn begin(&self, jobs: Vec<Job>) {
+        self.rows.under_way.fetch_add(jobs.len(), Ordering::AcqRel);
+        self.rows.waiting.fetch_add(jobs.len(), Ordering::AcqRel);
+        self.turns.begin(jobs);
     }
 
     /// Lets the workers end what they have, and waits until that is settled.

@@ -67,11 +67,12 @@ impl Turns {
         }
     }
 
-    /// A row was claimed.
-    pub(super) fn begin(&self, job: Job) {
+    /// Rows were claimed.
+    pub(super) fn begin(&self, jobs: Vec<Job>) {
         let mut waiting = self.lock();
-        waiting.claimed.push_back(job);
-        self.wake(waiting, 1);
+        let rows = jobs.len();
+        waiting.claimed.extend(jobs);
+        self.wake(waiting, rows);
     }
 
     /// A row goes to the noter, and comes back.
