@@ -1,5 +1,5 @@
-//! A TCP connection as ureq wants one. ureq's own asks whether a connection is still open twice for each request, by five
-//! calls of the kernel each time; here it is one call for each request.
+//! A TCP connection as ureq wants one. ureq's own asks whether a connection is still open twice for each request, by
+//! three calls of the kernel each time; here it is one call for each request.
 
 use std::{
     io::{self, Read, Write},
@@ -29,8 +29,8 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// Connects to one of a name's addresses, the first that takes it. Each gets its share of the time that is left, so that
-    /// one that does not answer leaves some to those behind it.
+    /// Connects to one of a name's addresses, the first that takes it. Each gets its share of the time that is left,
+    /// so that one that does not answer leaves some to those behind it.
     pub(super) fn connect(details: &ConnectionDetails<'_>) -> Result<Self, Error> {
         let deadline = left_of(details.timeout)?.and_then(|left| Instant::now().checked_add(left));
         let mut refused = None;
@@ -107,8 +107,8 @@ impl Transport for Socket {
         Ok(received > 0)
     }
 
-    /// Asked when a request is over, and again before the next. The second answer is the one that counts: whatever comes
-    /// or ends in between shows there, so the first is given without a look.
+    /// Asked when a request is over, and again before the next. The second answer is the one that counts: whatever
+    /// comes or ends in between shows there, so the first is given without a look.
     fn is_open(&mut self) -> bool {
         if std::mem::take(&mut self.is_fresh) {
             return true;

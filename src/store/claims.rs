@@ -66,7 +66,8 @@ pub struct LastError {
 
 const CLAIMING: &str = "status = :claimed, owner = :owner, claimed_run = :run, claim_expires_at = :expires_at,
                         sent_at = coalesce(sent_at, :may_send_from)";
-/// In the order in which [`ClaimedRow::from_row`] reads them: to look each up by its name takes longer than to read it.
+/// In the order in which [`ClaimedRow::from_row`] reads them: to look each up by its name takes longer than to read
+/// it.
 const RETURNING: &str =
     "row, owner, claim_expires_at, step, attempts, retries, data, progress, first_request_at, sent_at,
                          error_code, error_status, error";

@@ -1,6 +1,6 @@
-//! The short way: most templates are texts with names in them, like `/links/{{ saved.link }}`, and most values are texts
-//! too. Those are put together here, which takes a tenth of what the whole language does. Whatever else a template or a value is
-//! takes the long way, by minijinja; what both can fill they fill alike.
+//! The short way: most templates are texts with names in them, like `/links/{{ saved.link }}`, and most values are
+//! texts too. Those are put together here, without the values and the machine that the whole language needs.
+//! Whatever else a template or a value is takes the long way, by minijinja; what both can fill they fill alike.
 
 use percent_encoding::utf8_percent_encode;
 

@@ -1,8 +1,8 @@
 //! A row's work: from the claim, through its steps, to the settle.
 //!
-//! Read [`row_work`] first: it is the way of a claimed row ([`worker`]), and [`ending`] is how the claim ends. [`pool`] are
-//! the threads that walk it, whose `turns` come row by row. Two threads write for them: `noter` that a request is about to
-//! leave, by `noting`, and `settler` how the claim ended, by `settling`.
+//! Read [`row_work`] first: it is the way of a claimed row ([`worker`]), and [`ending`] is how the claim ends.
+//! [`pool`] are the threads that walk it, whose `turns` come row by row. Two threads write for them: `noter` that a
+//! request is about to leave, by `noting`, and `settler` how the claim ended, by `settling`.
 
 pub mod ending;
 pub mod error_payload;

@@ -1,5 +1,5 @@
-//! The noter: one thread that writes down which requests are about to leave, many in one transaction, while the workers
-//! are at other rows.
+//! The noter: one thread that writes down which requests are about to leave, many in one transaction, while the
+//! workers are at other rows.
 
 use std::{
     sync::{
@@ -22,7 +22,7 @@ const GROUP: usize = 256;
 const GATHER: Duration = Duration::from_millis(2);
 
 /// A row to be noted, with its place in what the dependencies can take.
-pub(super) type ToNote = (Noting, Reservation);
+pub(super) type ToNote = (Box<Noting>, Reservation);
 
 /// A running noter.
 pub(super) struct Noter(JoinHandle<()>);

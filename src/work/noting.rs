@@ -1,5 +1,5 @@
-//! What has to be on disk before a request leaves that is not safe to repeat: everything that the request is built from,
-//! and that it leaves.
+//! What has to be on disk before a request leaves that is not safe to repeat: everything that the request is built
+//! from, and that it leaves.
 
 use std::sync::Arc;
 

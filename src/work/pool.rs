@@ -1,8 +1,8 @@
-//! The threads that work rows: each takes one claimed row at a time, makes its calls, and leaves its settle to the
-//! settler.
+//! The threads that work rows: each takes one claimed row at a time, makes its calls, leaves its notes to the noter
+//! and its settle to the settler.
 //!
-//! A row is under way from its claim until its settle is on disk. So that no worker waits for the database, there may be
-//! more rows under way than workers: some that wait for one, some that wait to be settled.
+//! A row is under way from its claim until its settle is on disk. So that no worker waits for the database, there may
+//! be more rows under way than workers: some that wait for one, some that wait to be noted or settled.
 
 use std::{
     sync::{
@@ -24,8 +24,8 @@ use super::{
 };
 use crate::{appliance::Appliance, bell::Bell, downstream::Reservation, store::claims::ClaimedRow};
 
-/// The most rows under way for each thread: the one that it works, and others that wait for a thread or for their settle.
-/// It bounds what a pause or a crash finds under way.
+/// The most rows under way for each thread: the one that it works, and others that wait for a thread, a note or a
+/// settle. It bounds what a pause or a crash finds under way.
 pub const ROWS_PER_THREAD: usize = 8;
 /// How long a worker waits for a permit before it gives the row back and turns to another.
 const PATIENCE: Patience = Patience::Brief(Duration::from_secs(2));
@@ -157,7 +157,7 @@ impl Hand {
                 }
                 Turn::GoOn(Noted { noting, mut reservation, held }) => {
                     let row = noting.note.row;
-                    (row, row_work::go_on(&self.appliance, noting, held, &mut reservation), reservation)
+                    (row, row_work::go_on(&self.appliance, *noting, held, &mut reservation), reservation)
                 }
             };
             let goes_on = match walked {
@@ -165,7 +165,7 @@ impl Hand {
                 // then expires.
                 Ok(Walked::Noting(noting)) => {
                     self.turns.lend();
-                    self.notes.send((*noting, reservation)).is_ok()
+                    self.notes.send((noting, reservation)).is_ok()
                 }
                 Ok(Walked::Ended(settling)) => {
                     drop(reservation);

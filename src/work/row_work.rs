@@ -5,8 +5,8 @@
 //!
 //! What makes "never twice" hold over a crash: before a request leaves that is not `safe` to repeat, everything that
 //! it was built from is on disk, and that it leaves: noted by the claim itself where that suffices
-//! ([`crate::store::claims`]), else by a note of its own (`noting`). Whoever claims the row after us builds the very same
-//! request with the very same key, or sees that only a person may decide.
+//! ([`crate::store::claims`]), else by a note of its own (`noting`). Whoever claims the row after us builds the very
+//! same request with the very same key, or sees that only a person may decide.
 
 use std::{sync::Arc, time::Duration};
 
@@ -191,8 +191,8 @@ impl<'a> Worker<'a> {
         StepFailure { code: last.code, http_status: last.http_status, message: payload.message, body: payload.body }
     }
 
-    /// Permit, request, answer, and whether it was the probe of a closed gate. What is noted before and after is what a
-    /// later claim relies on.
+    /// Permit, request, answer, and whether it was the probe of a closed gate. What is noted before and after is what
+    /// a later claim relies on.
     fn send(&mut self, step: &Step, leaving: &Leaving, reservation: &mut Reservation) -> Result<(Outcome, bool), Stop> {
         let Leaving { request, key, sent_before } = leaving;
         let sent_before = *sent_before;

@@ -1,7 +1,7 @@
 //! Whose turn it is: the rows that wait for a worker.
 //!
-//! A condition variable of one's own wakes a thread, by a call of the kernel, only where one waits: while there is work
-//! enough no worker sleeps, and none is called.
+//! A condition variable of one's own wakes a thread, by a call of the kernel, only where one waits: while there is
+//! work enough no worker sleeps, and none is called.
 
 use std::{
     collections::VecDeque,
@@ -24,7 +24,7 @@ pub(super) enum Turn {
 
 /// A row whose note was written, or not.
 pub(super) struct Noted {
-    pub(super) noting: Noting,
+    pub(super) noting: Box<Noting>,
     pub(super) reservation: Reservation,
     /// What became of the note.
     pub(super) held: Result<Held, StoreError>,
