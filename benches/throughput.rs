@@ -1,5 +1,7 @@
-//! Rows a second through all three calls, in pairs with what wrk reaches on the same server: nginx with one worker and no
-//! limits. A row makes three calls, so wrk's requests a second are divided by three.
+//! Rows a second through all three calls, in pairs with what wrk reaches on the same server: nginx with one worker and
+//! no limits. A row makes three calls, so wrk's requests a second are divided by three. All three share the machine's
+//! cores, so the ratio says something only where nothing else runs; the processor time of a row, which is told with
+//! each pair, depends less on what else does.
 //!
 //! Run with `cargo bench --bench throughput`; needs the commands `nginx` and `wrk`. `THROUGHPUT_ROWS` and
 //! `THROUGHPUT_PAIRS` change the size.

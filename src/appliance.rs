@@ -61,7 +61,7 @@ pub struct Appliance {
     /// The end of this process.
     pub closing: Closing,
     /// Where the ways of rows are told, if anywhere.
-    pub traces: Option<Traces>,
+    pub traces: Option<Arc<Traces>>,
     /// What is counted.
     pub metrics: Metrics,
     /// Settles that came after their claim had been taken over, and changed nothing.
@@ -150,7 +150,7 @@ impl Appliance {
         let owner = ClaimOwner::random();
         store.write(move |tx| stuck::register(tx, owner, kind))?;
         Ok(Arc::new(Self {
-            traces: Traces::start(&config, &clock)?,
+            traces: Traces::start(&config, &clock)?.map(Arc::new),
             room: Room::new(&config),
             config,
             clock,

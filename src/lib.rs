@@ -28,6 +28,7 @@
 //! 4. [`work`] walks the row through the steps of its workflow. [`downstream`] gives a permit for each request, makes it
 //!    and says what the answer means. The claim ends in one settle: `completed`, `failed`, or `pending` for later.
 //!    The workers leave the settles to one thread, which writes many in a transaction; till then a row is under way.
+//!    What has to be on disk before a request leaves, another one writes in the same manner, and no worker waits for it.
 //! 5. The transaction that ends a batch's last unfinished row makes the batch `completed`.
 //!
 //! # The map, in reading order

@@ -4,7 +4,10 @@
 //! Strict: a name that is not there is an error, and a `null` is not there. Errors quote the template, which the
 //! operator wrote, and never a value, which is somebody's private data. Templates know no files and no other templates.
 
+mod short;
+
 use std::{
+    cell::OnceCell,
     collections::BTreeMap,
     io,
     sync::{Arc, LazyLock},
@@ -15,6 +18,7 @@ use minijinja::{
     value::{Enumerator, Object, ObjectRepr},
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use short::Short;
 
 /// The most bytes that one template may come to.
 pub const MAX_OUTPUT: usize = 64 * 1024;
@@ -61,19 +65,39 @@ pub enum TemplateError {
 }
 
 /// What templates are filled from: `row`, `saved` and `context`.
-#[derive(Clone)]
-pub struct Scope(Value);
+pub struct Scope<'a> {
+    row: Vec<(&'a str, &'a str)>,
+    saved: &'a BTreeMap<String, serde_json::Value>,
+    context: &'a serde_json::Value,
+    /// As minijinja wants it; made when a template needs more than a text by its name.
+    whole: OnceCell<Value>,
+}
 
-impl Scope {
-    /// `row` by column, `saved` by the name that a step saved under, `context` as it was uploaded (an object).
-    pub fn new<'a>(
+impl<'a> Scope<'a> {
+    /// `row` by column, where a later cell of the same name counts, `saved` by the name that a step saved under, `context` as it was uploaded (an object).
+    pub fn new(
         row: impl IntoIterator<Item = (&'a str, &'a str)>,
-        saved: &BTreeMap<String, serde_json::Value>,
-        context: &serde_json::Value,
+        saved: &'a BTreeMap<String, serde_json::Value>,
+        context: &'a serde_json::Value,
     ) -> Self {
-        let row = Value::from_pairs(row);
-        let saved = Value::from_pairs(saved.iter().map(|(name, value)| (name.as_str(), without_null(value))));
-        Self(Value::from_pairs([("row", row), ("saved", saved), ("context", without_null(context))]))
+        Self { row: row.into_iter().collect(), saved, context, whole: OnceCell::new() }
+    }
+
+    /// A member of `row`, `saved` or `context`, where it is there and a text.
+    fn text(&self, root: &str, member: &str) -> Option<&'a str> {
+        match root {
+            "row" => self.row.iter().rev().find(|(name, _)| *name == member).map(|(_, cell)| *cell),
+            "saved" => self.saved.get(member)?.as_str(),
+            _ => self.context.get(member)?.as_str(),
+        }
+    }
+
+    fn whole(&self) -> &Value {
+        self.whole.get_or_init(|| {
+            let row = Value::from_pairs(self.row.iter().copied());
+            let saved = Value::from_pairs(self.saved.iter().map(|(name, value)| (name.as_str(), without_null(value))));
+            Value::from_pairs([("row", row), ("saved", saved), ("context", without_null(self.context))])
+        })
     }
 }
 
@@ -101,23 +125,26 @@ pub struct Template(Compiled);
 enum Compiled {
     /// Nothing to fill in.
     Text(String),
-    /// An environment with this one template in it; what is built in is shared by all of them.
-    Template(Box<Environment<'static>>),
+    /// The short way of filling it, where it has one, and the long one.
+    Template { short: Option<Short>, long: Long },
 }
+
+/// An environment with one template in it; what is built in is shared by all of them.
+struct Long(Box<Environment<'static>>);
 
 impl Template {
     /// Compiles a text, and checks as much as can be checked without a row: syntax, first names, filters.
     pub fn new(source: &str) -> Result<Self, TemplateError> {
-        Self::compile(source, &PLAIN)
+        Self::compile(source, &PLAIN, Short::of(source, false))
     }
 
     /// Like [`Template::new`], for a path: each value that is filled in is percent-encoded as a whole, so that it can
     /// add neither a segment nor a query, and must not be empty.
     pub fn path(source: &str) -> Result<Self, TemplateError> {
-        Self::compile(source, &PATH)
+        Self::compile(source, &PATH, Short::of(source, true))
     }
 
-    fn compile(source: &str, base: &Environment<'static>) -> Result<Self, TemplateError> {
+    fn compile(source: &str, base: &Environment<'static>, short: Option<Short>) -> Result<Self, TemplateError> {
         if !source.contains('{') {
             return Ok(Self(Compiled::Text(source.to_owned())));
         }
@@ -125,21 +152,26 @@ impl Template {
         environment
             .add_template_owned(ONLY, source.to_owned())
             .map_err(|error| TemplateError::Syntax(error.detail().unwrap_or("it cannot be read").to_owned()))?;
-        let template = Self(Compiled::Template(environment));
-        template.check()?;
-        Ok(template)
+        let long = Long(environment);
+        long.check()?;
+        Ok(Self(Compiled::Template { short, long }))
     }
 
     /// The text for these values.
-    pub fn render(&self, scope: &Scope) -> Result<String, TemplateError> {
+    pub fn render(&self, scope: &Scope<'_>) -> Result<String, TemplateError> {
         match &self.0 {
             Compiled::Text(text) => Ok(text.clone()),
-            Compiled::Template(environment) => fill(environment, scope).map_err(|error| told(&error)),
+            Compiled::Template { short, long } => {
+                let filled = short.as_ref().and_then(|short| short.fill(scope));
+                filled.map_or_else(|| long.fill(scope.whole()).map_err(|error| told(&error)), Ok)
+            }
         }
     }
+}
 
+impl Long {
     fn check(&self) -> Result<(), TemplateError> {
-        let Compiled::Template(environment) = &self.0 else { return Ok(()) };
+        let environment = &self.0;
         let names = environment.get_template(ONLY).map(|template| template.undeclared_variables(false));
         let known = |name: &String| ROOTS.contains(&name.as_str()) || environment.globals().any(|(it, _)| it == name);
         if let Some(unknown) = names.unwrap_or_default().into_iter().filter(|name| !known(name)).min() {
@@ -147,23 +179,22 @@ impl Template {
         }
         // Filters are looked up when they are reached, so it is filled once with a text for every name. Whatever else
         // goes wrong with that is not the template's fault.
-        let anything = Scope(Value::from_pairs(ROOTS.map(|root| (root, Value::from_object(Anything)))));
-        match fill(environment, &anything) {
+        let anything = Value::from_pairs(ROOTS.map(|root| (root, Value::from_object(Anything))));
+        match self.fill(&anything) {
             Err(error) if is_unknown(error.kind()) => Err(told(&error)),
             _ => Ok(()),
         }
+    }
+    fn fill(&self, scope: &Value) -> Result<String, minijinja::Error> {
+        let mut text = Bounded(Vec::new());
+        self.0.get_template(ONLY)?.render_captured_to(scope.clone(), &mut text)?;
+        String::from_utf8(text.0).map_err(|_| ErrorKind::WriteFailure.into())
     }
 }
 
 /// Whether a text is a template, and asks for nothing that no row can have.
 pub fn check(source: &str) -> Result<(), TemplateError> {
     Template::new(source).map(drop)
-}
-
-fn fill(environment: &Environment<'static>, scope: &Scope) -> Result<String, minijinja::Error> {
-    let mut text = Bounded(Vec::new());
-    environment.get_template(ONLY)?.render_captured_to(scope.0.clone(), &mut text)?;
-    String::from_utf8(text.0).map_err(|_| ErrorKind::WriteFailure.into())
 }
 
 fn is_unknown(kind: ErrorKind) -> bool {
@@ -254,18 +285,19 @@ mod tests {
 
     use super::*;
 
-    fn scope() -> Scope {
+    fn with_scope<T>(work: impl FnOnce(&Scope<'_>) -> T) -> T {
         let saved = BTreeMap::from([
             ("link".to_owned(), json!("l/1?&")),
             ("nothing".to_owned(), json!(null)),
             ("address".to_owned(), json!({"id": null, "lines": ["a", null], "floor": 3})),
         ]);
         let row = [("address", "14 Taylor St"), ("name", "<O'Brien> & Søn"), ("dots", ".."), ("empty", "")];
-        Scope::new(row, &saved, &json!({"campaign": "spring", "none": null}))
+        let context = json!({"campaign": "spring", "none": null});
+        work(&Scope::new(row, &saved, &context))
     }
 
     fn render(source: &str) -> Result<String, TemplateError> {
-        Template::new(source)?.render(&scope())
+        with_scope(|scope| Template::new(source)?.render(scope))
     }
 
     #[test]
@@ -320,7 +352,7 @@ mod tests {
 
     #[test]
     fn a_value_cannot_leave_its_part_of_a_path() {
-        let path = |source: &str| Template::path(source)?.render(&scope());
+        let path = |source: &str| with_scope(|scope| Template::path(source)?.render(scope));
         assert_eq!(path("/a/{{ saved.link }}/b?c=d").as_deref(), Ok("/a/l%2F1%3F%26/b?c=d"));
         assert_eq!(path("/{{ row.name }}").as_deref(), Ok("/%3CO%27Brien%3E%20%26%20S%C3%B8n"));
         assert_eq!(path("/a/{{ row.empty }}"), Err(TemplateError::EmptyPart("row.empty".to_owned())));

@@ -82,7 +82,7 @@ fn run(appliance: &Appliance, row: RowRef, resend: bool) -> Result<(), CliError>
     })?;
     let claimed = claimed.map_err(|why| CliError::Failed(refusal(row, why)))?;
     let mut reservation = appliance.downstream.reserve(&batch.workflow, claimed.step as usize);
-    match row_work::work(appliance, &claimed, &mut reservation, Patience::Unlimited)? {
+    match row_work::work(appliance, claimed, &mut reservation, Patience::Unlimited)? {
         Ended::Completed => {
             println!("{row} is completed");
             Ok(())

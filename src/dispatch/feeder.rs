@@ -100,9 +100,7 @@ fn claim(appliance: &Arc<Appliance>, pool: &Pool, limit: usize, last_client: &mu
     if rows > 0 {
         crash_point("rows.claimed");
     }
-    for (claimed, reservation) in in_order_of_reservation(claimed, openings.taken) {
-        pool.begin(Job { claimed, reservation });
-    }
+    pool.begin(in_order_of_reservation(claimed, openings.taken));
     Ok(rows)
 }
 
@@ -142,10 +140,8 @@ impl Openings for Reserving {
 }
 
 /// Rows are claimed and reservations taken in the same order.
-fn in_order_of_reservation(
-    claimed: Vec<ClaimedRow>,
-    taken: Vec<Reservation>,
-) -> impl Iterator<Item = (ClaimedRow, Reservation)> {
+fn in_order_of_reservation(claimed: Vec<ClaimedRow>, taken: Vec<Reservation>) -> Vec<Job> {
     debug_assert_eq!(claimed.len(), taken.len());
-    claimed.into_iter().zip(taken)
+    let job = |(claimed, reservation)| Job { claimed, reservation };
+    claimed.into_iter().zip(taken).map(job).collect()
 }

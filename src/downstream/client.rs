@@ -12,11 +12,11 @@ use ureq::{
     http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, header},
     unversioned::{
         resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver},
-        transport::{ConnectionDetails, Connector, NextTimeout, RustlsConnector, TcpConnector, Transport},
+        transport::{ConnectionDetails, Connector, NextTimeout, RustlsConnector, Transport},
     },
 };
 
-use super::{agents::Agents, gathering::Gathering, request::Filled, resolver::Remembering};
+use super::{agents::Agents, gathering::Gathering, request::Filled, resolver::Remembering, socket::Socket};
 use crate::{
     clock::Clock,
     model::{Dependency, FailureCode, outcome::Reached, workflow::Method},
@@ -114,7 +114,7 @@ impl Client {
         let names = Arc::new(Remembering::new(resolver, clock));
         let (config, moving) = (config(dependency), names.clone());
         let make = move || {
-            let dialer = Dialer { tcp: TcpConnector::default(), tls: RustlsConnector::default(), names: names.clone() };
+            let dialer = Dialer { tls: RustlsConnector::default(), names: names.clone() };
             Agent::with_parts(config.clone(), dialer, Names(names.clone()))
         };
         let agents = Agents::new(make, move || moving.moves());
@@ -250,7 +250,6 @@ fn not_connected(error: Error, doing: &str) -> Error {
 /// Makes connections, and says of every failure that nothing was sent.
 #[derive(Debug)]
 struct Dialer<R> {
-    tcp: TcpConnector,
     tls: RustlsConnector,
     names: Arc<Remembering<R>>,
 }
@@ -259,8 +258,8 @@ impl<R: Resolver> Connector<()> for Dialer<R> {
     type Out = Box<dyn Transport>;
 
     fn connect(&self, details: &ConnectionDetails, _: Option<()>) -> Result<Option<Self::Out>, Error> {
-        let socket = self.tcp.connect(details, None::<()>).map(|socket| socket.map(Gathering::new));
-        let connected = socket.and_then(|socket| self.tls.connect(details, socket));
+        let socket = Socket::connect(details).map(Gathering::new);
+        let connected = socket.and_then(|socket| self.tls.connect(details, Some(socket)));
         let connected = connected.map_err(|error| {
             // Perhaps the name has moved.
             self.names.forget(details.uri);

@@ -11,7 +11,8 @@
 //!
 //! In reading order: `request` fills a step's templates; `rate` is the arithmetic of slots, `gate` the state machine
 //! of trust, `lane` puts both behind one lock for each dependency; `permit` waits there, `admission` looks ahead for
-//! the feeder; `client` (over `resolver` and `gathering`) sends, `classify` judges; `bookkeeper` keeps what must be durable.
+//! the feeder; `client` (over `resolver`, `gathering` and `socket`) sends, `classify` judges; `bookkeeper` keeps what must
+//! be durable.
 //!
 //! Knows nothing of batches, rows or the store: what must be durable goes through the trait [`Ledger`], what is counted
 //! through the trait [`Meter`].
@@ -31,6 +32,7 @@ pub mod permit;
 pub mod rate;
 mod request;
 mod resolver;
+mod socket;
 mod status;
 
 use std::{
@@ -171,7 +173,7 @@ impl Downstream {
     }
 
     /// The request of a workflow's step, counted from 0, for these values. The failure's code is `template`.
-    pub fn prepare(&self, workflow: &str, step: usize, scope: &Scope) -> Result<Request, StepFailure> {
+    pub fn prepare(&self, workflow: &str, step: usize, scope: &Scope<'_>) -> Result<Request, StepFailure> {
         let call = self.workflows.get(workflow).and_then(|way| way.calls.get(step)).ok_or_else(|| StepFailure {
             code: FailureCode::Template,
             http_status: None,

@@ -45,10 +45,10 @@ pub enum PlanError {
     HeaderName(String),
 }
 
-/// A step's JSON body. Every text in it is a template; names and other values stand as they are.
+/// A step's JSON body. Every text in it is a template; names and other values stand as they are, and are JSON already.
 enum Body {
     Text(Template),
-    Fixed(Value),
+    Fixed(String),
     List(Vec<Body>),
     Members(Vec<(String, Body)>),
 }
@@ -98,7 +98,7 @@ impl Plan {
     }
 
     /// The request for these values.
-    pub fn fill(&self, scope: &Scope) -> Result<Filled, StepFailure> {
+    pub fn fill(&self, scope: &Scope<'_>) -> Result<Filled, StepFailure> {
         self.try_fill(scope).map_err(|fault| StepFailure {
             code: FailureCode::Template,
             http_status: None,
@@ -107,7 +107,7 @@ impl Plan {
         })
     }
 
-    fn try_fill(&self, scope: &Scope) -> Result<Filled, String> {
+    fn try_fill(&self, scope: &Scope<'_>) -> Result<Filled, String> {
         let fault = |part: &str, error: TemplateError| format!("{part}: {error}");
         let path = self.path.render(scope).map_err(|error| fault("path", error))?;
         if path.split('/').any(|segment| segment == "." || segment == "..") {
@@ -128,7 +128,7 @@ impl Plan {
             headers.push((name.clone(), value));
         }
         let body = self.body.as_ref().map(|body| body.fill(scope)).transpose().map_err(|error| fault("json", error))?;
-        Ok(Filled { method: self.method, path, query, headers, body: body.map(|json| json.to_string().into_bytes()) })
+        Ok(Filled { method: self.method, path, query, headers, body })
     }
 }
 
@@ -146,25 +146,47 @@ impl Body {
             }
             Value::Object(members) => {
                 let compile = |(name, member): (&String, &Value)| {
-                    Ok((name.clone(), Self::new(member, &format!("{place}/{name}"))?))
+                    Ok((as_json(name), Self::new(member, &format!("{place}/{name}"))?))
                 };
                 Self::Members(members.iter().map(compile).collect::<Result<_, PlanError>>()?)
             }
-            fixed => Self::Fixed(fixed.clone()),
+            fixed => Self::Fixed(fixed.to_string()),
         })
     }
 
-    fn fill(&self, scope: &Scope) -> Result<Value, TemplateError> {
-        Ok(match self {
-            Self::Text(template) => Value::String(template.render(scope)?),
-            Self::Fixed(value) => value.clone(),
-            Self::List(items) => Value::Array(items.iter().map(|item| item.fill(scope)).collect::<Result<_, _>>()?),
-            Self::Members(members) => {
-                let fill = |(name, member): &(String, Self)| Ok((name.clone(), member.fill(scope)?));
-                Value::Object(members.iter().map(fill).collect::<Result<_, TemplateError>>()?)
-            }
-        })
+    fn fill(&self, scope: &Scope<'_>) -> Result<Vec<u8>, TemplateError> {
+        let mut json = String::new();
+        self.write(scope, &mut json)?;
+        Ok(json.into_bytes())
     }
+
+    fn write(&self, scope: &Scope<'_>, json: &mut String) -> Result<(), TemplateError> {
+        match self {
+            Self::Text(template) => json.push_str(&as_json(&template.render(scope)?)),
+            Self::Fixed(value) => json.push_str(value),
+            Self::List(items) => {
+                json.push('[');
+                for (place, item) in items.iter().enumerate() {
+                    json.push_str(if place == 0 { "" } else { "," });
+                    item.write(scope, json)?;
+                }
+                json.push(']');
+            }
+            Self::Members(members) => {
+                json.push('{');
+                for (place, (name, member)) in members.iter().enumerate() {
+                    json.extend([if place == 0 { "" } else { "," }, name, ":"]);
+                    member.write(scope, json)?;
+                }
+                json.push('}');
+            }
+        }
+        Ok(())
+    }
+}
+
+fn as_json(text: &str) -> String {
+    Value::from(text).to_string()
 }
 
 impl Filled {

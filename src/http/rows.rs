@@ -107,7 +107,7 @@ impl RowView {
             waiting_for: waiting::of_row(row, batch_waits_for, appliance.clock.now()),
             check_id: progress.result.clone(),
             error,
-            data: open.named_cells(record.cells).map(|(name, cell)| (name, show(cell.into()))).collect(),
+            data: open.named_cells(&record.cells).map(|(name, cell)| (name.to_owned(), show(cell.into()))).collect(),
             steps: step_views.collect(),
         }
     }

@@ -38,5 +38,6 @@ pub fn key(secret: &MacKey, origin: &Origin, step: &str, retries: u32, fingerpri
         &retries.to_be_bytes(),
         fingerprint,
     ]);
-    tag[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+    let digits = tag[..16].iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
 }

@@ -1,11 +1,14 @@
 //! A row's work: from the claim, through its steps, to the settle.
 //!
-//! Read [`row_work`] first: it is the way of a claimed row ([`worker`]), and [`ending`] is how the claim ends. [`pool`] are
-//! the threads that walk it, and `settler` is the one that writes down how it ended, by `settling`.
+//! Read [`row_work`] first: it is the way of a claimed row ([`worker`]), and [`ending`] is how the claim ends.
+//! [`pool`] are the threads that walk it, whose `turns` come row by row. Two threads write for them: `noter` that a
+//! request is about to leave, by `noting`, and `settler` how the claim ended, by `settling`.
 
 pub mod ending;
 pub mod error_payload;
 pub mod idempotency;
+mod noter;
+mod noting;
 pub mod open_batch;
 pub mod open_row;
 pub mod pool;
@@ -14,4 +17,5 @@ pub mod row_work;
 mod settler;
 mod settling;
 mod traced;
+mod turns;
 pub mod worker;

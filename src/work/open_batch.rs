@@ -82,9 +82,9 @@ impl OpenBatch {
     }
 
     /// The cells of a record in the file's order, by the names that templates know them by.
-    pub fn named_cells(&self, cells: Vec<String>) -> impl Iterator<Item = (String, String)> {
-        let names = self.details.header.kept().map(|column| column.template_name().to_owned());
-        names.zip(cells)
+    pub fn named_cells<'a>(&'a self, cells: &'a [String]) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let names = self.details.header.kept().map(|column| column.template_name());
+        names.zip(cells.iter().map(String::as_str))
     }
 }
 

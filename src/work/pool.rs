@@ -1,25 +1,32 @@
-//! The threads that work rows: each takes one claimed row at a time, makes its calls, and leaves its settle to the
-//! settler.
+//! The threads that work rows: each takes one claimed row at a time, makes its calls, leaves its notes to the noter
+//! and its settle to the settler.
 //!
-//! A row is under way from its claim until its settle is on disk. So that no worker waits for the database, there may be
-//! more rows under way than workers: some that wait for one, some that wait to be settled.
+//! A row is under way from its claim until its settle is on disk. So that no worker waits for the database, there may
+//! be more rows under way than workers: some that wait for one, some that wait to be noted or settled.
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
-        mpsc::{Receiver, Sender, SyncSender, sync_channel},
+        mpsc::Sender,
     },
     thread::JoinHandle,
     time::Duration,
 };
 
-use super::{row_work, settler::Settler, settling::Settling, worker::Patience};
+use super::{
+    noter::{Noter, ToNote},
+    row_work::{self, Walked},
+    settler::Settler,
+    settling::Settling,
+    turns::{Noted, Turn, Turns},
+    worker::Patience,
+};
 use crate::{appliance::Appliance, bell::Bell, downstream::Reservation, store::claims::ClaimedRow};
 
-/// The most rows under way for each thread: the one that it works, and others that wait for a thread or for their settle.
-/// It bounds what a pause or a crash finds under way.
-pub const ROWS_PER_THREAD: usize = 4;
+/// The most rows under way for each thread: the one that it works, and others that wait for a thread, a note or a
+/// settle. It bounds what a pause or a crash finds under way.
+pub const ROWS_PER_THREAD: usize = 8;
 /// How long a worker waits for a permit before it gives the row back and turns to another.
 const PATIENCE: Patience = Patience::Brief(Duration::from_secs(2));
 /// A worker's stack: its work is flat, its buffers are on the heap.
@@ -35,8 +42,9 @@ pub struct Job {
 
 /// A fixed number of worker threads.
 pub struct Pool {
-    queue: Option<SyncSender<Job>>,
+    turns: Arc<Turns>,
     threads: Vec<JoinHandle<()>>,
+    noter: Noter,
     settler: Settler,
     rows: Arc<Rows>,
 }
@@ -61,7 +69,8 @@ impl Rows {
 /// What a worker thread has.
 struct Hand {
     appliance: Arc<Appliance>,
-    jobs: Arc<Mutex<Receiver<Job>>>,
+    turns: Arc<Turns>,
+    notes: Sender<ToNote>,
     settles: Sender<Arc<Settling>>,
     rows: Arc<Rows>,
     idle: Bell,
@@ -70,8 +79,7 @@ struct Hand {
 impl Pool {
     /// Starts `threads` workers. Each time rows have ended it rings `idle`.
     pub fn start(appliance: &Arc<Appliance>, threads: usize, idle: &Bell) -> std::io::Result<Self> {
-        let (queue, jobs) = sync_channel(threads * ROWS_PER_THREAD);
-        let jobs = Arc::new(Mutex::new(jobs));
+        let turns = Arc::new(Turns::default());
         let rows = Arc::new(Rows::default());
         let settled = {
             let (rows, idle) = (rows.clone(), idle.clone());
@@ -81,10 +89,12 @@ impl Pool {
             }
         };
         let (settler, settles) = Settler::start(appliance, settled)?;
+        let (noter, notes) = Noter::start(appliance, &turns)?;
         let spawn = |number| {
             let hand = Hand {
                 appliance: appliance.clone(),
-                jobs: jobs.clone(),
+                turns: turns.clone(),
+                notes: notes.clone(),
                 settles: settles.clone(),
                 rows: rows.clone(),
                 idle: idle.clone(),
@@ -95,7 +105,7 @@ impl Pool {
                 .spawn(move || hand.work_until_closed())
         };
         let threads = (0..threads).map(spawn).collect::<std::io::Result<_>>()?;
-        Ok(Self { queue: Some(queue), threads, settler, rows })
+        Ok(Self { turns, threads, noter, settler, rows })
     }
 
     /// How many threads there are.
@@ -118,48 +128,58 @@ impl Pool {
         self.rows.completed.load(Ordering::Acquire)
     }
 
-    /// Hands a row to the next free worker.
-    pub fn begin(&self, job: Job) {
-        self.rows.under_way.fetch_add(1, Ordering::AcqRel);
-        self.rows.waiting.fetch_add(1, Ordering::AcqRel);
-        // It only fails when every worker is gone, at shutdown: the claim is then freed like any lost one.
-        if let Some(queue) = &self.queue {
-            let _ = queue.send(job);
-        }
+    /// Hands rows to the next free workers.
+    pub fn begin(&self, jobs: Vec<Job>) {
+        self.rows.under_way.fetch_add(jobs.len(), Ordering::AcqRel);
+        self.rows.waiting.fetch_add(jobs.len(), Ordering::AcqRel);
+        self.turns.begin(jobs);
     }
 
     /// Lets the workers end what they have, and waits until that is settled.
     pub fn close(mut self) {
-        drop(self.queue.take());
+        self.turns.close();
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
+        self.noter.join();
         self.settler.join();
     }
 }
 
 impl Hand {
     fn work_until_closed(self) {
-        loop {
-            let next = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-            let Ok(Job { claimed, mut reservation }) = next else { return };
-            self.rows.waiting.fetch_sub(1, Ordering::AcqRel);
-            let walked = row_work::walk(&self.appliance, &claimed, &mut reservation, PATIENCE);
-            drop(reservation);
-            let unsettled = match walked {
-                // It only fails when the settler is gone, by a panic that was told: the claim then expires.
-                Ok(Some(settling)) => {
-                    self.rows.completed.fetch_add(usize::from(settling.is_completed()), Ordering::AcqRel);
-                    self.settles.send(Arc::new(settling)).is_err()
+        while let Some(turn) = self.turns.next() {
+            let (row, walked, reservation) = match turn {
+                Turn::Begin(Job { claimed, mut reservation }) => {
+                    self.rows.waiting.fetch_sub(1, Ordering::AcqRel);
+                    let row = claimed.row;
+                    (row, row_work::begin(&self.appliance, claimed, &mut reservation, PATIENCE), reservation)
                 }
-                Ok(None) => true,
-                Err(error) => {
-                    let row = claimed.row.number();
-                    tracing::error!(event = "row.unsettled", row, %error, "a claim could not be ended; it expires");
-                    true
+                Turn::GoOn(Noted { noting, mut reservation, held }) => {
+                    let row = noting.note.row;
+                    (row, row_work::go_on(&self.appliance, *noting, held, &mut reservation), reservation)
                 }
             };
-            if unsettled {
+            let goes_on = match walked {
+                // Handing over only fails when the noter or the settler is gone, by a panic that was told: the claim
+                // then expires.
+                Ok(Walked::Noting(noting)) => {
+                    self.turns.lend();
+                    self.notes.send((noting, reservation)).is_ok()
+                }
+                Ok(Walked::Ended(settling)) => {
+                    drop(reservation);
+                    self.rows.completed.fetch_add(usize::from(settling.is_completed()), Ordering::AcqRel);
+                    self.settles.send(Arc::new(settling)).is_ok()
+                }
+                Ok(Walked::TakenOver) => false,
+                Err(error) => {
+                    let row = row.number();
+                    tracing::error!(event = "row.unsettled", row, %error, "a claim could not be ended; it expires");
+                    false
+                }
+            };
+            if !goes_on {
                 self.rows.end(1);
                 self.idle.ring();
             }

@@ -5,17 +5,18 @@
 //!
 //! What makes "never twice" hold over a crash: before a request leaves that is not `safe` to repeat, everything that
 //! it was built from is on disk, and that it leaves: noted by the claim itself where that suffices
-//! ([`crate::store::claims`]), else by [`Worker::note_leaving`]. Whoever claims the row after us builds the very same
-//! request with the very same key, or sees that only a person may decide.
+//! ([`crate::store::claims`]), else by a note of its own (`noting`). Whoever claims the row after us builds the very
+//! same request with the very same key, or sees that only a person may decide.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     ending::{self, End, Ended, Stop},
     error_payload::ErrorPayload,
     idempotency,
+    noting::{self, Leaving, Noting},
     settling::{self, Settling},
-    worker::{Patience, Worker},
+    worker::{Patience, Unopened, Worker},
 };
 use crate::{
     appliance::Appliance,
@@ -29,7 +30,7 @@ use crate::{
     store::{
         Held, StoreError,
         claims::{ClaimedRow, LastError},
-        settle::{self, Standing},
+        settle,
     },
     template::Scope,
 };
@@ -41,55 +42,125 @@ const LONGEST_RELEASE: Duration = Duration::from_secs(5);
 /// Somebody who waits without limit renews the claim at least this often.
 const LONGEST_WAIT_BETWEEN_RENEWALS: Duration = Duration::from_secs(5);
 
+/// How far a row came.
+pub(super) enum Walked {
+    /// To the end of its claim, which is still to be written.
+    Ended(Settling),
+    /// To a request that has to be noted before it leaves: with [`go_on`] it goes on.
+    Noting(Box<Noting>),
+    /// The claim was taken over: it is somebody else's.
+    TakenOver,
+}
+
 /// Works a claimed row until its claim has ended.
 pub fn work(
     appliance: &Appliance,
-    claimed: &ClaimedRow,
+    claimed: ClaimedRow,
     reservation: &mut Reservation,
     patience: Patience,
 ) -> Result<Ended, StoreError> {
-    match walk(appliance, claimed, reservation, patience)? {
-        Some(settling) => settling.write_until_taken(appliance),
-        None => Ok(Ended::TakenOver),
+    let mut walked = begin(appliance, claimed, reservation, patience)?;
+    loop {
+        walked = match walked {
+            Walked::Ended(settling) => return settling.write_until_taken(appliance),
+            Walked::TakenOver => return Ok(Ended::TakenOver),
+            Walked::Noting(noting) => {
+                let held = noting::write_one(appliance, &noting.note);
+                go_on(appliance, *noting, held, reservation)?
+            }
+        }
     }
 }
 
-/// Works a claimed row until it is clear how its claim ends, which is still to be written; nothing where it was taken
-/// over.
-pub(super) fn walk(
+/// Begins with a claimed row.
+pub(super) fn begin(
     appliance: &Appliance,
-    claimed: &ClaimedRow,
+    claimed: ClaimedRow,
     reservation: &mut Reservation,
     patience: Patience,
-) -> Result<Option<Settling>, StoreError> {
-    match Worker::open(appliance, claimed, patience) {
-        Ok(mut worker) => {
-            let stopped = worker.walk(reservation);
-            let settling = worker.ending(stopped);
-            worker.trace_end(settling.as_ref());
-            if settling.is_none() {
-                settling::taken_over(appliance, worker.batch.id, claimed.row.number());
-            }
-            Ok(settling)
-        }
-        Err(unopened) => ending::of_unopened(appliance, claimed, unopened).map(Some),
+) -> Result<Walked, StoreError> {
+    let claimed = Arc::new(claimed);
+    match Worker::open(appliance, &claimed, patience) {
+        Ok(worker) => Ok(worker.walk(None, reservation)),
+        Err(unopened) => ending::of_unopened(appliance, &claimed, unopened).map(Walked::Ended),
     }
 }
 
-impl Worker<'_> {
-    /// Through all the steps that are left.
-    fn walk(&mut self, reservation: &mut Reservation) -> Result<(), Stop> {
-        while let Some(step) = self.workflow.steps.get(self.standing.step as usize) {
-            self.check_repeatable(step)?;
-            self.check_time_left()?;
-            let cells = self.cells.iter().map(|(name, cell)| (name.as_str(), cell.as_str()));
-            let scope = Scope::new(cells, &self.progress.saved(), &self.batch.details.context);
-            let index = self.standing.step as usize;
-            let request = self.appliance.downstream.prepare(&self.workflow.name, index, &scope)?;
-            let (outcome, was_probe) = self.send(step, &request, reservation)?;
+/// Goes on with a row whose request was noted, or could not be.
+pub(super) fn go_on(
+    appliance: &Appliance,
+    noting: Noting,
+    held: Result<Held, StoreError>,
+    reservation: &mut Reservation,
+) -> Result<Walked, StoreError> {
+    let claimed = noting.claimed.clone();
+    let Some((mut worker, leaving)) = noting.take_up(appliance) else {
+        return ending::of_unopened(appliance, &claimed, Unopened::NoWorkflow).map(Walked::Ended);
+    };
+    match held.map_err(Stop::from).and_then(still_held) {
+        Ok(()) => Ok(worker.walk(Some(leaving), reservation)),
+        Err(stop) => {
+            worker.standing.sent_at = leaving.sent_before;
+            Ok(worker.end(Err(stop)))
+        }
+    }
+}
+
+impl<'a> Worker<'a> {
+    /// Through all the steps that are left, beginning with a request that is noted, where there is one.
+    fn walk(mut self, noted: Option<Leaving>, reservation: &mut Reservation) -> Walked {
+        match self.steps(noted, reservation) {
+            Ok(Some(leaving)) => Walked::Noting(Box::new(self.lay_aside(leaving))),
+            Ok(None) => self.end(Ok(())),
+            Err(stop) => self.end(Err(stop)),
+        }
+    }
+
+    fn end(mut self, stopped: Result<(), Stop>) -> Walked {
+        let settling = self.ending(stopped);
+        self.trace_end(settling.as_ref());
+        match settling {
+            Some(settling) => Walked::Ended(settling),
+            None => {
+                settling::taken_over(self.appliance, self.batch.id, self.claimed.row.number());
+                Walked::TakenOver
+            }
+        }
+    }
+
+    /// Step by step, until one's request has to be noted first: that request.
+    fn steps(&mut self, mut noted: Option<Leaving>, reservation: &mut Reservation) -> Result<Option<Leaving>, Stop> {
+        let workflow = self.workflow;
+        while let Some(step) = workflow.steps.get(self.standing.step as usize) {
+            let leaving = match noted.take() {
+                Some(leaving) => leaving,
+                None => {
+                    self.check_repeatable(step)?;
+                    self.check_time_left()?;
+                    let leaving = self.prepare(step)?;
+                    if step.repeat == Repeat::Never || (step.repeat == Repeat::IdempotencyKey && !self.is_noted) {
+                        return Ok(Some(leaving));
+                    }
+                    leaving
+                }
+            };
+            let (outcome, was_probe) = self.send(step, &leaving, reservation)?;
             self.take(step, outcome, was_probe)?;
         }
-        Ok(())
+        Ok(None)
+    }
+
+    /// The request of this step.
+    fn prepare(&self, step: &Step) -> Result<Leaving, Stop> {
+        let saved = self.progress.saved();
+        let scope = Scope::new(self.named_cells(), &saved, &self.batch.details.context);
+        let index = self.standing.step as usize;
+        let request = self.appliance.downstream.prepare(&self.workflow.name, index, &scope)?;
+        let key = (step.repeat == Repeat::IdempotencyKey).then(|| {
+            let fingerprint = request.fingerprint();
+            idempotency::key(&self.appliance.identity, &self.origin, &step.name, self.claimed.retries, &fingerprint)
+        });
+        Ok(Leaving { request, key, sent_before: self.standing.sent_at })
     }
 
     /// A request of this step that left before, and whose answer is not known, may stand in the way.
@@ -122,17 +193,11 @@ impl Worker<'_> {
         StepFailure { code: last.code, http_status: last.http_status, message: payload.message, body: payload.body }
     }
 
-    /// Permit, request, answer, and whether it was the probe of a closed gate. What is noted before and after is what a
-    /// later claim relies on.
-    fn send(&mut self, step: &Step, request: &Request, reservation: &mut Reservation) -> Result<(Outcome, bool), Stop> {
-        let sent_before = self.standing.sent_at;
-        let key = (step.repeat == Repeat::IdempotencyKey).then(|| {
-            let fingerprint = request.fingerprint();
-            idempotency::key(&self.appliance.identity, &self.origin, &step.name, self.claimed.retries, &fingerprint)
-        });
-        if step.repeat == Repeat::Never || (step.repeat == Repeat::IdempotencyKey && !self.is_noted) {
-            self.note_leaving().inspect_err(|_| self.standing.sent_at = sent_before)?;
-        }
+    /// Permit, request, answer, and whether it was the probe of a closed gate. What is noted before and after is what
+    /// a later claim relies on.
+    fn send(&mut self, step: &Step, leaving: &Leaving, reservation: &mut Reservation) -> Result<(Outcome, bool), Stop> {
+        let Leaving { request, key, sent_before } = leaving;
+        let sent_before = *sent_before;
         let permit = self.permit(step, request, reservation).inspect_err(|_| self.standing.sent_at = sent_before)?;
         let was_probe = permit.is_probe();
         crash_point("request.leaving");
@@ -165,23 +230,6 @@ impl Worker<'_> {
             "call ended"
         );
         Ok((outcome, was_probe))
-    }
-
-    /// Commits everything that the request is built from, and that it leaves.
-    fn note_leaving(&mut self) -> Result<(), Stop> {
-        let now = self.appliance.clock.now();
-        let standing = Standing {
-            progress: Some(self.sealed_progress()),
-            sent_at: self.standing.sent_at.or(Some(now)),
-            first_request_at: self.standing.first_request_at.or(Some(now)),
-            ..self.standing.clone()
-        };
-        self.standing = Standing { progress: None, ..standing.clone() };
-        let (row, owner) = (self.claimed.row, self.claimed.owner);
-        let expires_at = now.after(self.appliance.config.workers.claim_ttl);
-        let held = self.appliance.store.write(move |tx| settle::checkpoint(tx, row, owner, &standing, expires_at))?;
-        self.claim_expires_at = expires_at;
-        still_held(held)
     }
 
     /// A permit, and a claim that outlasts the request.

@@ -1,6 +1,6 @@
 //! A claimed row with everything opened that its steps need.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use super::{
     idempotency::Origin,
@@ -27,11 +27,12 @@ pub enum Patience {
 /// A claimed row being worked.
 pub(super) struct Worker<'a> {
     pub(super) appliance: &'a Appliance,
-    pub(super) claimed: &'a ClaimedRow,
+    pub(super) claimed: Arc<ClaimedRow>,
     pub(super) batch: Arc<OpenBatch>,
     pub(super) workflow: &'a Workflow,
     pub(super) origin: Origin,
-    pub(super) cells: BTreeMap<String, String>,
+    /// In the file's order.
+    pub(super) cells: Vec<String>,
     pub(super) progress: Progress,
     pub(super) standing: Standing,
     /// Whether it is on disk that a request of the step it is at leaves, and what that is built from.
@@ -41,14 +42,14 @@ pub(super) struct Worker<'a> {
     pub(super) claim_expires_at: Timestamp,
     pub(super) patience: Patience,
     /// Where its way is told, if anywhere.
-    pub(super) trace: Option<RowTrace<'a>>,
+    pub(super) trace: Option<RowTrace>,
 }
 
 impl<'a> Worker<'a> {
     /// Opens a claimed row.
     pub(super) fn open(
         appliance: &'a Appliance,
-        claimed: &'a ClaimedRow,
+        claimed: &Arc<ClaimedRow>,
         patience: Patience,
     ) -> Result<Self, Unopened> {
         let batch = appliance.open_batch(claimed.row.batch())?;
@@ -68,7 +69,7 @@ impl<'a> Worker<'a> {
         Ok(Self {
             trace,
             origin: Origin::of(batch.client, batch.id, number, &record.origin),
-            cells: template_cells(workflow, batch.named_cells(record.cells)),
+            cells: record.cells,
             progress,
             standing: Standing {
                 step: claimed.step,
@@ -82,11 +83,17 @@ impl<'a> Worker<'a> {
             spent: false,
             claim_expires_at: claimed.claim_expires_at,
             appliance,
-            claimed,
+            claimed: claimed.clone(),
             batch,
             workflow,
             patience,
         })
+    }
+
+    /// The cells as templates see them: an optional column that the file does not have is empty.
+    pub(super) fn named_cells(&self) -> impl Iterator<Item = (&str, &str)> {
+        let absent = self.workflow.columns.iter().map(|column| (column.name.as_str(), ""));
+        absent.chain(self.batch.named_cells(&self.cells))
     }
 
     /// What the steps came to so far, as it is stored.
@@ -107,10 +114,4 @@ impl From<OpenBatchError> for Unopened {
     fn from(error: OpenBatchError) -> Self {
         Self::Batch(error)
     }
-}
-
-/// The cells as templates see them: an optional column that the file does not have is empty.
-fn template_cells(workflow: &Workflow, cells: impl Iterator<Item = (String, String)>) -> BTreeMap<String, String> {
-    let absent = workflow.columns.iter().map(|column| (column.name.clone(), String::new()));
-    absent.chain(cells).collect()
 }

@@ -11,13 +11,14 @@ use crate::{
 
 /// The named points, and how often at most each is passed before it kills. A round's own file passes an upload's and an
 /// extraction's point once; its hundred rows pass the others at least so often.
-const POINTS: [(&str, u32); 11] = [
+const POINTS: [(&str, u32); 12] = [
     ("upload.stored", 0),
     ("upload.committed", 0),
     ("extract.claimed", 0),
     ("extract.between_chunks", 0),
     ("extract.written", 0),
     ("rows.claimed", 5),
+    ("rows.noting", 5),
     ("request.leaving", 60),
     ("request.ended", 60),
     ("rows.settling", 5),

@@ -163,7 +163,8 @@ impl Fixture {
     }
 
     pub fn request(&self, step: usize) -> Request {
-        let scope = Scope::new([("postcode", "AB1 2CD")], &BTreeMap::new(), &json!({}));
+        let (saved, context) = (BTreeMap::new(), json!({}));
+        let scope = Scope::new([("postcode", "AB1 2CD")], &saved, &context);
         self.downstream.prepare("invite", step, &scope).expect("a good template")
     }
 

@@ -158,7 +158,8 @@ fn no_depth_overflows_the_stack() {
         assert_eq!(failure.code, FailureCode::BadAnswer);
     }
     let deep = (0..DEEPEST_JSON).fold(json!(1), |inner, _| json!([inner]));
-    let scope = crate::template::Scope::new([], &BTreeMap::from([("link".to_owned(), deep)]), &json!({}));
+    let (saved, context) = (BTreeMap::from([("link".to_owned(), deep)]), json!({}));
+    let scope = crate::template::Scope::new([], &saved, &context);
     let text = crate::template::Template::new("{{ saved.link }}").and_then(|template| template.render(&scope));
     assert_eq!(text.map(|text| text.len()), Ok(2 * DEEPEST_JSON + 1));
 }

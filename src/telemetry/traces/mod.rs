@@ -17,6 +17,7 @@ use std::{
     borrow::Cow,
     collections::BTreeMap,
     io,
+    sync::Arc,
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -98,9 +99,9 @@ impl Traces {
     }
 
     /// The trace of a row whose claim begins now, if it is one of those that are told.
-    pub fn row(&self, batch: BatchId, number: u32) -> Option<RowTrace<'_>> {
+    pub fn row(self: &Arc<Self>, batch: BatchId, number: u32) -> Option<RowTrace> {
         let trace = trace_id(&format!("row {batch}/{number}"));
-        is_sampled(trace, self.sampled_below).then(|| RowTrace::new(self, trace, batch, number))
+        is_sampled(trace, self.sampled_below).then(|| RowTrace::new(self.clone(), trace, batch, number))
     }
 
     /// A batch was accepted, whose upload began then.

@@ -1,6 +1,6 @@
 //! The trace of one row, gathered while a claim of it lasts.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use opentelemetry::{KeyValue, SpanId, TraceId, trace::SpanKind};
 use opentelemetry_sdk::trace::SpanData;
@@ -36,8 +36,8 @@ pub struct Request<'a> {
 }
 
 /// What is told of a row when its claim ends.
-pub struct RowTrace<'a> {
-    traces: &'a Traces,
+pub struct RowTrace {
+    traces: Arc<Traces>,
     trace: TraceId,
     batch: BatchId,
     number: u32,
@@ -48,8 +48,8 @@ pub struct RowTrace<'a> {
     requests: Vec<SpanData>,
 }
 
-impl<'a> RowTrace<'a> {
-    pub(super) fn new(traces: &'a Traces, trace: TraceId, batch: BatchId, number: u32) -> Self {
+impl RowTrace {
+    pub(super) fn new(traces: Arc<Traces>, trace: TraceId, batch: BatchId, number: u32) -> Self {
         let (begun, begun_steady) = (nanos(traces.clock.now()), traces.clock.steady());
         Self { traces, trace, batch, number, claim: span_id(), begun, begun_steady, requests: Vec::new() }
     }

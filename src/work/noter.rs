@@ -1,0 +1,74 @@
+//! The noter: one thread that writes down which requests are about to leave, many in one transaction, while the
+//! workers are at other rows.
+
+use std::{
+    sync::{
+        Arc,
+        mpsc::{Receiver, Sender, channel},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use super::{
+    noting::{self, Noting},
+    turns::{Noted, Turns},
+};
+use crate::{appliance::Appliance, crash_point::crash_point, downstream::Reservation};
+
+/// The most notes of one transaction.
+const GROUP: usize = 256;
+/// How long the first of a group waits for others: no worker waits for it, and a group costs little more than one row.
+const GATHER: Duration = Duration::from_millis(2);
+
+/// A row to be noted, with its place in what the dependencies can take.
+pub(super) type ToNote = (Box<Noting>, Reservation);
+
+/// A running noter.
+pub(super) struct Noter(JoinHandle<()>);
+
+impl Noter {
+    /// Starts it. It gives rows back to `turns`, and ends with the last of the senders. They are not blocked: the pool
+    /// bounds how many rows are under way.
+    pub(super) fn start(appliance: &Arc<Appliance>, turns: &Arc<Turns>) -> std::io::Result<(Self, Sender<ToNote>)> {
+        let (queue, to_note) = channel();
+        let (appliance, turns) = (appliance.clone(), turns.clone());
+        let thread = std::thread::Builder::new()
+            .name("noter".into())
+            .spawn(move || note_until_closed(&appliance, &to_note, &turns))?;
+        Ok((Self(thread), queue))
+    }
+
+    /// Waits for its end.
+    pub(super) fn join(self) {
+        let _ = self.0.join();
+    }
+}
+
+fn note_until_closed(appliance: &Appliance, queue: &Receiver<ToNote>, turns: &Turns) {
+    while let Ok(first) = queue.recv() {
+        appliance.closing.wait(GATHER);
+        let group = std::iter::once(first).chain(queue.try_iter()).take(GROUP).collect();
+        crash_point("rows.noting");
+        turns.give_back(write(appliance, group));
+    }
+}
+
+/// Writes them together or, where that fails, one by one, so that one that cannot be written takes no other with it.
+fn write(appliance: &Appliance, mut group: Vec<ToNote>) -> Vec<Noted> {
+    // Neighbours in the table share its pages.
+    group.sort_by_key(|(noting, _)| noting.note.row);
+    match noting::write(appliance, group.iter().map(|(noting, _)| noting.note.clone()).collect()) {
+        Ok(held) => {
+            let noted = |((noting, reservation), held)| Noted { noting, reservation, held: Ok(held) };
+            group.into_iter().zip(held).map(noted).collect()
+        }
+        Err(_) => {
+            let alone = |(noting, reservation): ToNote| {
+                let held = noting::write_one(appliance, &noting.note);
+                Noted { noting, reservation, held }
+            };
+            group.into_iter().map(alone).collect()
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! What has to be on disk before a request leaves that is not safe to repeat: everything that the request is built
+//! from, and that it leaves.
+
+use std::sync::Arc;
+
+use super::{
+    idempotency::Origin,
+    open_batch::OpenBatch,
+    progress::Progress,
+    worker::{Patience, Worker},
+};
+use crate::{
+    appliance::Appliance,
+    downstream::Request,
+    model::{ClaimOwner, RowId, Timestamp},
+    store::{
+        Held, StoreError,
+        claims::ClaimedRow,
+        settle::{self, Standing},
+    },
+    telemetry::traces::RowTrace,
+};
+
+/// A request that is ready to leave.
+pub(super) struct Leaving {
+    pub(super) request: Request,
+    /// Its `Idempotency-Key`.
+    pub(super) key: Option<String>,
+    /// The row's `sent_at` before it: what holds if it does not leave after all.
+    pub(super) sent_before: Option<Timestamp>,
+}
+
+/// What is to be written, and the claim that this renews.
+pub(super) struct Note {
+    pub(super) row: RowId,
+    pub(super) owner: ClaimOwner,
+    pub(super) standing: Standing,
+    pub(super) claim_expires_at: Timestamp,
+}
+
+/// A row whose next request leaves when its note is written. No thread needs to wait with it: whoever is free goes on.
+pub(super) struct Noting {
+    pub(super) note: Arc<Note>,
+    leaving: Leaving,
+    pub(super) claimed: Arc<ClaimedRow>,
+    batch: Arc<OpenBatch>,
+    origin: Origin,
+    cells: Vec<String>,
+    progress: Progress,
+    standing: Standing,
+    spent: bool,
+    patience: Patience,
+    trace: Option<RowTrace>,
+}
+
+impl Worker<'_> {
+    /// Lets the row lie until its note is written.
+    pub(super) fn lay_aside(mut self, leaving: Leaving) -> Noting {
+        let now = self.appliance.clock.now();
+        self.standing.sent_at = self.standing.sent_at.or(Some(now));
+        self.standing.first_request_at = self.standing.first_request_at.or(Some(now));
+        let note = Note {
+            row: self.claimed.row,
+            owner: self.claimed.owner,
+            standing: Standing { progress: Some(self.sealed_progress()), ..self.standing.clone() },
+            claim_expires_at: now.after(self.appliance.config.workers.claim_ttl),
+        };
+        let Self { claimed, batch, origin, cells, progress, standing, spent, patience, trace, .. } = self;
+        Noting {
+            note: Arc::new(note),
+            leaving,
+            claimed,
+            batch,
+            origin,
+            cells,
+            progress,
+            standing,
+            spent,
+            patience,
+            trace,
+        }
+    }
+}
+
+impl Noting {
+    /// The row again as it was laid aside, and its request; nothing where its workflow has gone.
+    pub(super) fn take_up(self, appliance: &Appliance) -> Option<(Worker<'_>, Leaving)> {
+        let Self { note, leaving, claimed, batch, origin, cells, progress, standing, spent, patience, trace } = self;
+        let workflow = appliance.config.workflows.get(&batch.workflow)?;
+        let worker = Worker {
+            appliance,
+            claim_expires_at: note.claim_expires_at,
+            is_noted: true,
+            claimed,
+            batch,
+            workflow,
+            origin,
+            cells,
+            progress,
+            standing,
+            spent,
+            patience,
+            trace,
+        };
+        Some((worker, leaving))
+    }
+}
+
+/// Writes notes in one transaction, all or none. Says of each whether the claim was still held.
+pub(super) fn write(appliance: &Appliance, notes: Vec<Arc<Note>>) -> Result<Vec<Held>, StoreError> {
+    appliance.store.write(move |tx| {
+        let write =
+            |note: &Arc<Note>| settle::checkpoint(tx, note.row, note.owner, &note.standing, note.claim_expires_at);
+        notes.iter().map(write).collect()
+    })
+}
+
+/// Writes one note.
+pub(super) fn write_one(appliance: &Appliance, note: &Arc<Note>) -> Result<Held, StoreError> {
+    write(appliance, vec![note.clone()]).and_then(|held| held.first().copied().ok_or(StoreError::Closed))
+}
