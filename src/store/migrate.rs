@@ -50,6 +50,7 @@ fn upgrade(connection: &mut Connection, schema: &str, steps: &[&str]) -> Result<
         transaction.execute_batch(schema)?;
     } else {
         tracing::warn!(
+            event = "database.upgraded",
             from = found,
             to = known,
             "the database is upgraded; the way back to the dripfeed before is a backup that was taken before"
