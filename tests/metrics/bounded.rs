@@ -14,12 +14,12 @@ fn much(app: &App, round: usize) {
         assert_eq!(status, 202, "{batch}");
         let id = batch["id"].as_str().expect("an id");
         assert_eq!(app.upload(&key, "email\nx\n").0, 422);
+        app.until("it is queued", || (app.batch_of(&key, id)["status"] == "queued").then_some(()));
         for path in [format!("/v2/batches/{id}"), format!("/v2/batches/{id}/rows/1"), format!("/odd/{round}/{client}")]
         {
             app.get(&key, &path);
         }
         app.get(OPERATOR, &format!("/ops/v1/clients/client-{round}-{client}"));
-        app.until("it is queued", || (app.batch_of(&key, id)["status"] == "queued").then_some(()));
         dispatch(app);
         app.until("it is done", || (app.batch_of(&key, id)["status"] == "completed").then_some(()));
     }
