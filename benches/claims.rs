@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use dripfeed::{
     clock::Clock,
-    model::{BatchId, ClaimOwner, workflow::Repeat},
+    model::{AskedBy, BatchId, ClaimOwner, workflow::Repeat},
     store::{
         DatabaseSettings, Durability, Store,
         batches::{self, NewBatch},
@@ -47,7 +47,7 @@ fn main() {
         for client in 1..=CLIENTS {
             fill(&store, owner, client, pending / CLIENTS);
         }
-        store.write(|tx| grants::run(tx, 1_000_000, Duration::ZERO)).expect("a run");
+        store.write(|tx| grants::run(tx, AskedBy::Call, 1_000_000, Duration::ZERO)).expect("a run");
         let claimant = Claimant { owner, expires_at: Clock::machine().now().after(Duration::from_secs(600)) };
         let mut last_client = 0;
         let mut times: Vec<Duration> = (0..CLAIMS)

@@ -100,6 +100,8 @@ fn measure(server: &Server, address: &str, batches: &[String], rows: u32, repeat
         let url = format!("http://{address}/ops/v1/{path}");
         note(what, (0..repeats).map(|_| timed(OPERATOR, "GET", &url)).collect());
     }
+    let url = format!("http://{address}/metrics");
+    note("GET metrics", (0..repeats).map(|_| timed(OPERATOR, "GET", &url)).collect());
     for (what, verb) in
         [("POST resume", "resume"), ("POST pause", "pause"), ("POST retry", "retry"), ("POST cancel", "cancel")]
     {

@@ -49,7 +49,15 @@ fn downstream(rate: u32, store: Store) -> Downstream {
     };
     let config = Config::from_toml(&(dependency("addresses") + &dependency("invites")), &|_| None).expect("valid");
     let ledger = Arc::new(StoredLedger::new(store));
-    Downstream::new(&config.dependencies, &config.workflows, ledger, Clock::machine(), Arc::new(|| ())).expect("valid")
+    Downstream::new(
+        &config.dependencies,
+        &config.workflows,
+        ledger,
+        Clock::machine(),
+        Arc::new(|| ()),
+        |_| Arc::new(()),
+    )
+    .expect("valid")
 }
 
 /// The steady instants of all releases of some seconds.

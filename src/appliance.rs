@@ -12,15 +12,21 @@ use crate::{
     closing::Closing,
     config::{self, Config},
     crypto::{KeyRing, MacKey},
+    dispatch::clock::DispatchWatch,
     downstream::Downstream,
     intake::{Rules, check::CompileError},
     keys::{self, KeysError},
     model::{ClaimOwner, Workflow},
     objects::{ObjectError, Objects},
+    room::Room,
     store::{
         Store, StoreError,
         dependencies::StoredLedger,
         stuck::{self, ProcessKind},
+    },
+    telemetry::{
+        metrics::{self, Metrics},
+        traces::{Traces, TracesError},
     },
     upload::{GivenUp, once::KeysInUse},
     work::open_batch::{OpenBatch, OpenBatchError, OpenBatches},
@@ -38,6 +44,8 @@ pub struct Appliance {
     pub identity: MacKey,
     /// The stored files.
     pub objects: Objects,
+    /// The room on the disk that they and the database share.
+    pub room: Room,
     /// The APIs that steps call.
     pub downstream: Downstream,
     /// The owner of all claims that this process makes.
@@ -48,8 +56,14 @@ pub struct Appliance {
     pub extract_bell: Bell,
     /// Rung when there is something to carry out piece by piece: a deletion, a retry.
     pub chores_bell: Bell,
+    /// How the calls are that ask a server for dispatch runs.
+    pub dispatch_watch: DispatchWatch,
     /// The end of this process.
     pub closing: Closing,
+    /// Where the ways of rows are told, if anywhere.
+    pub traces: Option<Arc<Traces>>,
+    /// What is counted.
+    pub metrics: Metrics,
     /// Settles that came after their claim had been taken over, and changed nothing.
     pub late_settles: AtomicU64,
     /// Uploads that are still to be cleared away.
@@ -81,6 +95,12 @@ pub enum OpenError {
     /// The columns of a workflow.
     #[error("the columns of a workflow cannot be checked: {0}")]
     Columns(#[from] CompileError),
+    /// Two metrics of one name.
+    #[error("the metrics do not fit together: {0}")]
+    Metrics(#[from] metrics::Error),
+    /// The way out for traces.
+    #[error(transparent)]
+    Traces(#[from] TracesError),
     /// A folder could not be made.
     #[error("a folder of the data folder could not be made: {0}")]
     Folder(#[from] std::io::Error),
@@ -107,7 +127,9 @@ impl Appliance {
     ) -> Result<Arc<Self>, OpenError> {
         // The keys come first: without them nothing may be created that would have to be thrown away.
         let ring = keys::read_ring(&config)?;
-        let store = Store::open(&config.storage.data_dir, config.database, clock.clone())?;
+        let metrics = Metrics::new(&config, clock.now())?;
+        let (data_dir, writes) = (&config.storage.data_dir, metrics.writes.clone());
+        let store = Store::open_metered(data_dir, config.database, clock.clone(), writes)?;
         let identity = keys::unlock(&store, &ring)?;
         let objects = open_objects(&config, runtime)?;
         let compiled = config.workflows.iter().map(|(name, workflow)| Ok((name.clone(), Rules::compile(workflow)?)));
@@ -122,11 +144,14 @@ impl Appliance {
                 let work_bell = work_bell.clone();
                 move || work_bell.ring()
             }),
+            |dependency| metrics.calls.of(dependency),
         )?;
         std::fs::create_dir_all(config.storage.data_dir.join(SPOOL_FOLDER))?;
         let owner = ClaimOwner::random();
         store.write(move |tx| stuck::register(tx, owner, kind))?;
         Ok(Arc::new(Self {
+            traces: Traces::start(&config, &clock)?.map(Arc::new),
+            room: Room::new(&config),
             config,
             clock,
             store,
@@ -138,7 +163,9 @@ impl Appliance {
             work_bell,
             extract_bell: Bell::default(),
             chores_bell: Bell::default(),
+            dispatch_watch: DispatchWatch::default(),
             closing: Closing::default(),
+            metrics,
             late_settles: AtomicU64::new(0),
             given_up: GivenUp::default(),
             ring: RwLock::new(Arc::new(ring)),

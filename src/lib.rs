@@ -42,6 +42,7 @@
 //! | [`crypto`], [`keys`] | sealing: knows bytes, not rows; whether the keys fit the database |
 //! | [`objects`] | stored files: a folder or a bucket |
 //! | [`store`] | the database: one file a table |
+//! | [`room`] | what is kept back of the disk, and for whom |
 //! | [`intake`], [`upload`] | a CSV's bytes to a verdict; a body to a batch |
 //! | [`extract`] | a stored file to rows |
 //! | [`dispatch`] | grants, claims, rescue; what a batch waits for, and until when |
@@ -71,6 +72,8 @@
 //! - Counts are for showing. That a batch is completed is decided from its rows.
 //! - No statement on a request counts, sorts or loads a batch's rows; what a call costs does not depend on their number.
 //! - Every queue, body, page, retry and wait has a limit with a name.
+//! - Uploads and extraction leave a reserve of the disk; what settles, grants, frees or deletes asks nobody for room.
+//! - The write-ahead log has a limit too: behind it reads wait for an instant, so that it can be cut.
 //! - One transaction has one `now`.
 //! - [`model`] imports nothing of ours; [`downstream`] never sees [`store`]; [`http`] sees no SQL and makes no calls; SQL
 //!   stands in [`store`] alone, the wall clock in [`clock`], the environment in [`config`]. `tests/house.rs` holds this.
@@ -97,6 +100,7 @@ pub mod model;
 pub mod objects;
 pub mod results;
 pub mod retention;
+pub mod room;
 pub mod simulator;
 pub mod store;
 pub mod telemetry;

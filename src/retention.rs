@@ -10,7 +10,7 @@ use crate::{
     store::{
         Store, StoreError,
         audit::{self, Deed},
-        deletions::{self, Asked},
+        deletions::{self, Asked, CopiesKept},
         retention::{self as table, OldBatch},
     },
 };
@@ -24,7 +24,7 @@ const ENTRIES_AT_ONCE: u32 = 1_000;
 
 /// Deletes what was finished before this, and says how many batches that were. Each is noted in the audit as `deed`.
 /// One of which a row is still being sent by hand is left for the next time.
-pub fn purge(store: &Store, before: Timestamp, backups_kept: Duration, deed: &Deed) -> Result<u64, StoreError> {
+pub fn purge(store: &Store, before: Timestamp, kept: CopiesKept, deed: &Deed) -> Result<u64, StoreError> {
     let mut purged = 0;
     let mut after: Option<OldBatch> = None;
     loop {
@@ -35,7 +35,7 @@ pub fn purge(store: &Store, before: Timestamp, backups_kept: Duration, deed: &De
         purged += store.write(move |tx| {
             let mut deleted = 0;
             for batch in &old {
-                if let Asked::Deleted(_) = deletions::begin(tx, batch.id, backups_kept)? {
+                if let Asked::Deleted(_) = deletions::begin(tx, batch.id, kept)? {
                     audit::note(tx, &Deed { target: Some(batch.id.to_string()), ..deed.clone() })?;
                     deleted += 1;
                 }
@@ -49,7 +49,11 @@ pub fn purge(store: &Store, before: Timestamp, backups_kept: Duration, deed: &De
 pub fn watch(appliance: &Appliance) {
     loop {
         if let Err(error) = look(appliance) {
-            tracing::error!(%error, "what is old could not be purged; it is tried again by itself");
+            tracing::error!(
+                event = "retention.failed",
+                %error,
+                "what is old could not be purged; it is tried again by itself"
+            );
         }
         if appliance.closing.wait(EVERY) {
             return;
@@ -67,9 +71,10 @@ fn look(appliance: &Appliance) -> Result<(), StoreError> {
             target: None,
             why: Some("retention.finished_batches".to_owned()),
         };
-        let purged = purge(&appliance.store, now.before(age), appliance.config.backup.keep, &deed)?;
+        let purged = purge(&appliance.store, now.before(age), appliance.config.backup.copies_kept(), &deed)?;
         if purged > 0 {
             tracing::info!(
+                event = "retention.purged",
                 batches = purged,
                 "finished batches were purged: they are older than retention.finished_batches"
             );

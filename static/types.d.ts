@@ -122,13 +122,33 @@ export interface Client {
 export interface Run {
   run: number;
   at: string;
+  asked_by: "call" | "clock" | "take_over";
   rows: number;
   granted: { client: string; rows: number }[];
 }
 
+export interface Alert {
+  id: string;
+  alert: string;
+  subject: string | null;
+  summary: string;
+  hint: string;
+  what_to_do: string[];
+  since: string;
+  resolved_at: string | null;
+}
+
 export interface Overview {
   at: string;
-  dispatch: { paused: { at: string; by: string; reason: string | null } | null; last_run: Run | null };
+  alerts: Alert[];
+  dispatch: {
+    paused: { at: string; by: string; reason: string | null } | null;
+    last_run: Run | null;
+    /** Since when the calls that ask for runs are missing. */
+    missing_since: string | null;
+    /** Whether the built-in clock makes the runs meanwhile. */
+    taken_over: boolean;
+  };
   dependencies: Dependency[];
   clients: Client[];
   batches: Batch[];

@@ -30,7 +30,7 @@ pub fn idle() -> Setup {
 }
 
 /// The whole table of what an operator is promised.
-const COMMANDS: [&str; 38] = [
+const COMMANDS: [&str; 39] = [
     "demo",
     "init",
     "serve",
@@ -63,6 +63,7 @@ const COMMANDS: [&str; 38] = [
     "healthcheck",
     "completions",
     "backup",
+    "backups",
     "restore",
     "purge",
     "doctor",

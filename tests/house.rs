@@ -19,7 +19,7 @@ const ROOMS: [(&str, &[&str]); 12] = [
     ("downstream", &["model", "clock", "template"]),
     ("store", &["model", "clock", "crash_point", "downstream"]),
     ("config", &["model", "intake", "template", "objects", "store"]),
-    ("extract", &["appliance", "crash_point", "crypto", "intake", "model", "objects", "store", "work"]),
+    ("extract", &["appliance", "crash_point", "crypto", "intake", "model", "objects", "room", "store", "work"]),
     (
         "http",
         &[
@@ -35,6 +35,7 @@ const ROOMS: [(&str, &[&str]); 12] = [
             "objects",
             "results",
             "store",
+            "telemetry",
             "upload",
             "work",
         ],
@@ -133,7 +134,7 @@ fn what_has_one_place_is_nowhere_else() {
         ("SQL", &["src/store"], &["SELECT ", "INSERT INTO", "UPDATE ", "DELETE FROM", "rusqlite"]),
         ("the wall clock", &["src/clock.rs"], &["SystemTime", "Timestamp::now", "Zoned::now"]),
         ("the environment", &["src/config", "src/main.rs"], &["std::env::", "env::var"]),
-        ("HTTP calls", &["src/announce", "src/downstream", "src/cli"], &["ureq"]),
+        ("HTTP calls", &["src/announce", "src/downstream", "src/cli", "src/telemetry"], &["ureq"]),
         ("unwrap", &[], &[".unwrap()", "todo!(", "unimplemented!("]),
     ];
     for (path, text) in sources() {

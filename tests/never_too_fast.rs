@@ -17,9 +17,8 @@ fn manual() -> Setup {
 fn releases(log: &str, dependency: &str) -> Vec<i64> {
     let told = |line: &str| {
         let line: Value = serde_json::from_str(line).ok()?;
-        let fields = &line["fields"];
-        (line["target"] == "dripfeed::releases" && fields["dependency"] == dependency)
-            .then(|| fields["steady_ns"].as_i64())?
+        (line["target"] == "dripfeed::releases" && line["dependency"] == dependency)
+            .then(|| line["steady_ns"].as_i64())?
     };
     log.lines().filter_map(told).collect()
 }

@@ -4,7 +4,7 @@ use std::{sync::Barrier, time::Duration};
 
 use dripfeed::{
     clock::Clock,
-    model::{BatchId, BatchStatus, ClaimOwner, FailureCode, RowId, RowStatus, Timestamp, workflow::Repeat},
+    model::{AskedBy, BatchId, BatchStatus, ClaimOwner, FailureCode, RowId, RowStatus, Timestamp, workflow::Repeat},
     store::{
         DatabaseSettings, Durability, Held, Store,
         batches::{self, Batch, NewBatch},
@@ -92,7 +92,7 @@ impl World {
     }
 
     fn dispatch(&self) -> Vec<(String, u32)> {
-        match self.store.write(|tx| grants::run(tx, 500, NO_INTERVAL)).expect("a run") {
+        match self.store.write(|tx| grants::run(tx, AskedBy::Call, 500, NO_INTERVAL)).expect("a run") {
             RunOutcome::Granted(run) => run.granted.into_iter().map(|g| (g.client, g.rows)).collect(),
             other => panic!("not granted: {other:?}"),
         }
@@ -193,13 +193,13 @@ fn a_run_that_is_too_early_or_paused_grants_nothing() {
     let client = world.client("a", 5);
     world.queued(client, 20);
     world.dispatch();
-    let early = world.store.write(|tx| grants::run(tx, 500, Duration::from_secs(30))).expect("asked");
+    let early = world.store.write(|tx| grants::run(tx, AskedBy::Call, 500, Duration::from_secs(30))).expect("asked");
     assert!(matches!(early, RunOutcome::TooEarly));
     assert_eq!(world.claim(100).len(), 5, "the first run's grant is untouched");
 
     world.store.write(|tx| grants::pause(tx, "root", Some("vendor"))).expect("paused");
     world.clock.advance(Duration::from_secs(60));
-    let paused = world.store.write(|tx| grants::run(tx, 500, Duration::from_secs(30))).expect("asked");
+    let paused = world.store.write(|tx| grants::run(tx, AskedBy::Call, 500, Duration::from_secs(30))).expect("asked");
     assert!(matches!(paused, RunOutcome::Paused));
     world.store.write(grants::resume).expect("resumed");
     world.dispatch();

@@ -4,14 +4,15 @@
 //! sends what is due and notes what came of it. A crash in between repeats an announcement under the same `webhook-id`,
 //! by which a receiver knows it: at least once, as Standard Webhooks has it.
 
-mod post;
+pub mod post;
 mod signature;
 
 use std::{sync::Arc, time::Duration};
 
-use post::{Refused, agent, post};
+use post::{Poster, Refused};
 use rand::RngExt;
 pub use signature::new_secret;
+use signature::signature;
 
 use crate::{
     appliance::Appliance,
@@ -19,7 +20,7 @@ use crate::{
     model::Timestamp,
     store::{
         StoreError,
-        deliveries::{self, Attempted, Due},
+        deliveries::{self, Attempted, Due, Trouble},
         keys::SealedSecret,
         webhooks,
     },
@@ -27,6 +28,8 @@ use crate::{
 
 /// How often the outbox is looked at: one look into an index. A command may end a batch too, and rings no bell here.
 const EVERY: Duration = Duration::from_secs(1);
+/// For a whole attempt: what Standard Webhooks advises.
+const TIMEOUT: Duration = Duration::from_secs(15);
 /// Announcements that are under way at once, each to another client's receiver.
 const AT_ONCE: u32 = 8;
 /// The waits after each attempt that was not taken; behind the last one it is given up. Standard Webhooks' schedule, with
@@ -89,22 +92,26 @@ pub fn without_query(url: &str) -> &str {
 
 /// Sends what is due until the appliance closes.
 pub fn watch(appliance: &Arc<Appliance>) {
-    let agent = agent();
+    let poster = Poster::new(TIMEOUT);
     while !appliance.closing.wait(EVERY) {
-        if let Err(error) = round(appliance, &agent) {
-            tracing::error!(%error, "announcements could not be sent or noted; they stay in the outbox");
+        if let Err(error) = round(appliance, &poster) {
+            tracing::error!(
+                event = "announcement.not_noted",
+                %error,
+                "announcements could not be sent or noted; they stay in the outbox"
+            );
         }
     }
 }
 
-fn round(appliance: &Arc<Appliance>, agent: &ureq::Agent) -> Result<(), StoreError> {
+fn round(appliance: &Arc<Appliance>, poster: &Poster) -> Result<(), StoreError> {
     let now = appliance.clock.now();
     let due = appliance.store.read(|connection| deliveries::due(connection, now, AT_ONCE))?;
     if due.is_empty() {
         return Ok(());
     }
     let noted = std::thread::scope(|scope| {
-        let attempts: Vec<_> = due.iter().map(|due| scope.spawn(move || attempt(appliance, agent, due))).collect();
+        let attempts: Vec<_> = due.iter().map(|due| scope.spawn(move || attempt(appliance, poster, due))).collect();
         let joined = attempts.into_iter().filter_map(|attempt| attempt.join().ok());
         joined.collect::<Result<Vec<()>, StoreError>>()
     });
@@ -112,19 +119,50 @@ fn round(appliance: &Arc<Appliance>, agent: &ureq::Agent) -> Result<(), StoreErr
     noted.map(drop)
 }
 
-fn attempt(appliance: &Appliance, agent: &ureq::Agent, due: &Due) -> Result<(), StoreError> {
-    let outcome = send(appliance, agent, due)?;
+fn attempt(appliance: &Appliance, poster: &Poster, due: &Due) -> Result<(), StoreError> {
+    let outcome = send(appliance, poster, due)?;
     let now = appliance.clock.now();
     let attempted = match outcome {
         Ok(status) => Attempted::Delivered(status),
         Err(refused) => after(due.attempts, refused, now),
     };
-    tracing::info!(webhook_id = due.id, attempt = due.attempts + 1, outcome = ?attempted, "announcement");
+    tell(due, &attempted);
+    appliance.metrics.announcements.attempted(match &attempted {
+        Attempted::Delivered(_) => "delivered",
+        Attempted::Again(..) => "again",
+        Attempted::GivenUp(_) => "given_up",
+    });
     let delivery = due.delivery;
     appliance.store.write(move |tx| deliveries::attempted(tx, delivery, &attempted))
 }
 
-fn send(appliance: &Appliance, agent: &ureq::Agent, due: &Due) -> Result<Result<u16, Refused>, StoreError> {
+fn tell(due: &Due, attempted: &Attempted) {
+    let (webhook_id, attempt) = (&due.id, due.attempts + 1);
+    match attempted {
+        Attempted::Delivered(http_status) => {
+            tracing::info!(event = "announcement.delivered", webhook_id, attempt, http_status, "announced");
+        }
+        Attempted::Again(at, Trouble { http_status, what }) => tracing::warn!(
+            event = "announcement.delayed",
+            webhook_id,
+            attempt,
+            http_status,
+            trouble = what,
+            next_attempt_at = %at,
+            "an announcement was not taken; it is sent again"
+        ),
+        Attempted::GivenUp(Trouble { http_status, what }) => tracing::warn!(
+            event = "announcement.given_up",
+            webhook_id,
+            attempt,
+            http_status,
+            trouble = what,
+            "an announcement was not taken, and is given up"
+        ),
+    }
+}
+
+fn send(appliance: &Appliance, poster: &Poster, due: &Due) -> Result<Result<u16, Refused>, StoreError> {
     let Some(webhook) = appliance.store.read(|connection| webhooks::find(connection, due.client))? else {
         return Ok(Err(Refused::for_good("the client has no webhook any more")));
     };
@@ -134,7 +172,13 @@ fn send(appliance: &Appliance, agent: &ureq::Agent, due: &Due) -> Result<Result<
         // The key may be put back into the ring.
         Err(error) => return Ok(Err(Refused::unanswered(format!("the signing secret cannot be opened: {error}")))),
     };
-    Ok(post(agent, &webhook.url, &secret, due, appliance.clock.now()))
+    let timestamp = appliance.clock.now().0.div_euclid(1_000);
+    let headers = [
+        ("webhook-id", due.id.as_str()),
+        ("webhook-timestamp", &timestamp.to_string()),
+        ("webhook-signature", &signature(&secret, &due.id, timestamp, &due.payload)),
+    ];
+    Ok(poster.post(&webhook.url, &headers, &due.payload))
 }
 
 /// What follows from an attempt that was not taken, after `before` others.

@@ -1,4 +1,5 @@
-//! One attempt to deliver an announcement: a signed `POST`, and what its answer means.
+//! One attempt to deliver a message to somebody's webhook: a `POST`, and what its answer means. Announcements to clients and
+//! alerts to operators leave through here.
 
 use std::time::Duration;
 
@@ -7,14 +8,8 @@ use ureq::{
     http::{StatusCode, header},
 };
 
-use super::signature::signature;
-use crate::{
-    model::Timestamp,
-    store::deliveries::{Due, Trouble},
-};
+use crate::store::deliveries::Trouble;
 
-/// For the whole attempt: what Standard Webhooks advises.
-const TIMEOUT: Duration = Duration::from_secs(15);
 /// The most bytes of an answer's head; its body is not read.
 const LARGEST_HEAD: usize = 16 * 1024;
 
@@ -23,55 +18,51 @@ const LARGEST_HEAD: usize = 16 * 1024;
 pub struct Refused {
     /// What.
     pub trouble: Trouble,
-    /// The receiver wants no announcements any more.
+    /// The receiver wants no messages any more.
     pub for_good: bool,
     /// The receiver wants to be left alone for so long.
     pub retry_after: Option<Duration>,
 }
 
-/// For all attempts. It keeps no connections: batches do not finish that often. It follows no redirects, since whoever
-/// can redirect could send what is signed elsewhere.
-pub fn agent() -> Agent {
-    Agent::config_builder()
-        .http_status_as_error(false)
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .proxy(None)
-        .timeout_global(Some(TIMEOUT))
-        .max_idle_connections(0)
-        .max_response_header_size(LARGEST_HEAD)
-        .user_agent(concat!("dripfeed/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .into()
-}
+/// Posts messages. It keeps no connections: there are not many. It follows no redirects, since whoever can redirect
+/// could send what is meant for one receiver elsewhere.
+pub struct Poster(Agent);
 
-/// Sends an announcement; returns the status of the answer that took it.
-pub fn post(agent: &Agent, url: &str, secret: &[u8], due: &Due, now: Timestamp) -> Result<u16, Refused> {
-    let timestamp = now.0.div_euclid(1_000);
-    let sent = agent
-        .post(url)
-        .header(header::CONTENT_TYPE, "application/json")
-        .header("webhook-id", &due.id)
-        .header("webhook-timestamp", timestamp.to_string())
-        .header("webhook-signature", signature(secret, &due.id, timestamp, &due.payload))
-        .send(due.payload.as_str());
-    let answer = match sent {
-        Ok(answer) => answer,
-        Err(error) => return Err(Refused::unanswered(told(&error))),
-    };
-    let status = answer.status();
-    if status.is_success() {
-        return Ok(status.as_u16());
+impl Poster {
+    /// Waits for so long for an answer.
+    pub fn new(timeout: Duration) -> Self {
+        let agent = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .proxy(None)
+            .timeout_global(Some(timeout))
+            .max_idle_connections(0)
+            .max_response_header_size(LARGEST_HEAD)
+            .user_agent(concat!("dripfeed/", env!("CARGO_PKG_VERSION")))
+            .build();
+        Self(agent.into())
     }
-    let retry_after = answer.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-    Err(Refused {
-        trouble: Trouble {
-            http_status: Some(status.as_u16()),
-            what: format!("the receiver answered {}", status.as_u16()),
-        },
-        for_good: status == StatusCode::GONE,
-        retry_after: retry_after.map(Duration::from_secs),
-    })
+
+    /// Sends a message in JSON; returns the status of the answer that took it.
+    pub fn post(&self, url: &str, headers: &[(&str, &str)], body: &str) -> Result<u16, Refused> {
+        let request = self.0.post(url).header(header::CONTENT_TYPE, "application/json");
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        let answer = request.send(body).map_err(|error| Refused::unanswered(told(&error)))?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(status.as_u16());
+        }
+        let retry_after = answer.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        Err(Refused {
+            trouble: Trouble {
+                http_status: Some(status.as_u16()),
+                what: format!("the receiver answered {}", status.as_u16()),
+            },
+            for_good: status == StatusCode::GONE,
+            retry_after: retry_after.map(Duration::from_secs),
+        })
+    }
 }
 
 impl Refused {

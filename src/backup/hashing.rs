@@ -4,14 +4,31 @@ use std::io::{self, Read, Write};
 
 use sha2::{Digest, Sha256};
 
+use super::BackupError;
+use crate::{closing::Closing, objects::ObjectError};
+
 const BUFFER_BYTES: usize = 256 * 1024;
 
 /// Copies all of it, and gives its length and the SHA-256 in hexadecimal digits.
 pub(super) fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<(u64, String)> {
+    copy_while(from, to, || true)
+}
+
+/// The same, unless the end begins before.
+pub(super) fn copy_until(
+    from: &mut impl Read,
+    to: &mut impl Write,
+    closing: &Closing,
+) -> Result<(u64, String), BackupError> {
+    let copied = copy_while(from, to, || !closing.is_closed());
+    if closing.is_closed() { Err(BackupError::Ended) } else { Ok(copied.map_err(ObjectError::from)?) }
+}
+
+fn copy_while(from: &mut impl Read, to: &mut impl Write, goes_on: impl Fn() -> bool) -> io::Result<(u64, String)> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; BUFFER_BYTES];
     let mut bytes = 0;
-    loop {
+    while goes_on() {
         let read = match from.read(&mut buffer) {
             Ok(0) => break,
             Ok(read) => read,

@@ -1,11 +1,15 @@
 //! What a backup says of itself.
 
-use std::io::Read;
+use std::{
+    fs::File,
+    io::{Read, Write},
+    path::Path,
+};
 
 use serde::{Deserialize, Serialize};
 
 use super::{BackupError, MANIFEST, Place};
-use crate::{model::Timestamp, objects::ObjectError};
+use crate::{crash_point::crash_point, model::Timestamp, objects::ObjectError};
 
 /// The form that this version writes and reads.
 const FORMAT: u32 = 1;
@@ -65,19 +69,61 @@ impl Manifest {
         Self { format: FORMAT, dripfeed, schema, taken_at, database, stored_files, keys }
     }
 
+    /// Writes it, and reads it back: with it the backup is whole. Where that fails, there is none.
+    pub(super) fn write(&self, place: &Place) -> Result<(), BackupError> {
+        let text = serde_json::to_vec_pretty(self).map_err(|error| BackupError::Manifest(error.to_string()))?;
+        let mut writer = place.create(MANIFEST)?;
+        writer.write_all(&text).map_err(ObjectError::from)?;
+        writer.finish()?;
+        crash_point("backup.manifest_written");
+        let read = place.open(MANIFEST).map_err(BackupError::from).and_then(read_all);
+        match read {
+            Ok(read) if read == text => Ok(()),
+            read => {
+                place.delete(MANIFEST)?;
+                read.and(Err(BackupError::NotAsWritten(MANIFEST.to_owned(), place.to_string())))
+            }
+        }
+    }
+
     /// Reads it; a backup that has none is not whole.
     pub fn read(place: &Place) -> Result<Self, BackupError> {
-        let reader = place.open(MANIFEST).map_err(|error| match error {
-            ObjectError::NotFound { .. } => BackupError::NotWhole(place.to_string()),
+        Self::read_from(place.open(MANIFEST), || place.to_string())
+    }
+
+    /// Reads what was opened in the backup that is `shown` so.
+    pub(super) fn read_from(
+        opened: Result<impl Read, ObjectError>,
+        shown: impl FnOnce() -> String,
+    ) -> Result<Self, BackupError> {
+        let reader = opened.map_err(|error| match error {
+            ObjectError::NotFound { .. } => BackupError::NotWhole(shown()),
             error => error.into(),
         })?;
-        let mut text = Vec::new();
-        reader.take(LARGEST).read_to_end(&mut text).map_err(ObjectError::from)?;
-        let head: Head = serde_json::from_slice(&text).map_err(|error| BackupError::Manifest(error.to_string()))?;
+        Self::parse(&read_all(reader)?)
+    }
+
+    /// Reads that of the backup in a folder.
+    pub(super) fn read_folder(folder: &Path) -> Result<Self, BackupError> {
+        let opened = File::open(folder.join(MANIFEST)).map_err(ObjectError::from);
+        Self::read_from(opened, || folder.display().to_string())
+    }
+
+    fn parse(text: &[u8]) -> Result<Self, BackupError> {
+        let head: Head = serde_json::from_slice(text).map_err(|error| BackupError::Manifest(error.to_string()))?;
         if head.format != FORMAT {
             return Err(BackupError::Newer(head.dripfeed));
         }
-        serde_json::from_slice(&text).map_err(|error| BackupError::Manifest(error.to_string()))
+        serde_json::from_slice(text).map_err(|error| BackupError::Manifest(error.to_string()))
+    }
+
+    /// How many bytes the backup has, those that it shares with others too.
+    pub fn bytes(&self) -> u64 {
+        let files = match &self.stored_files {
+            StoredFiles::InBackup(parts) => parts.iter().map(|part| part.bytes).sum(),
+            StoredFiles::InBucket(_) => 0,
+        };
+        self.database.bytes + files
     }
 
     /// How many stored files are in the backup.
@@ -87,6 +133,12 @@ impl Manifest {
             StoredFiles::InBucket(_) => 0,
         }
     }
+}
+
+fn read_all(reader: impl Read) -> Result<Vec<u8>, BackupError> {
+    let mut text = Vec::new();
+    reader.take(LARGEST).read_to_end(&mut text).map_err(ObjectError::from)?;
+    Ok(text)
 }
 
 /// What every form of the manifest has.

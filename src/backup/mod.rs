@@ -10,17 +10,25 @@
 //! are needed.
 //!
 //! [`take`] runs beside a server, and [`restore`] into a data folder that has no database. Each can be interrupted at any
-//! moment, and simply begun again.
+//! moment, and simply begun again. [`schedule`] takes one from time to time and removes what is old, [`shelf`] is where
+//! those lie, and [`home`] notices a database that came to its data folder in another way.
 
 mod hashing;
+pub mod home;
 pub mod manifest;
+mod name;
 mod place;
 pub mod restore;
 pub mod risk;
+mod room;
+pub mod schedule;
+pub mod shelf;
+mod sweep;
 pub mod take;
 
 use std::path::PathBuf;
 
+pub use name::ScheduledName;
 pub use place::{Place, PlaceName};
 
 use crate::{keys::KeysError, objects::ObjectError, store::StoreError};
@@ -63,6 +71,36 @@ pub enum BackupError {
     /// The stored files are in a bucket that this configuration does not have.
     #[error("the stored files of this backup are in {0}: set [objects] to it, and restore again")]
     Bucket(String),
+    /// What was read back is not what was written.
+    #[error(
+        "`{0}` reads back from {1} as something else than was written: see to that disk or store; another backup is needed"
+    )]
+    NotAsWritten(String, String),
+    /// There is too little room.
+    #[error(
+        "a backup needs {needed} MB in {folder}, and {free} MB are free: make room there, or set backup.to to a folder on \
+         another disk"
+    )]
+    NoRoom {
+        /// Where.
+        folder: PathBuf,
+        /// How much it takes, and what has to be left.
+        needed: u64,
+        /// How much there is.
+        free: u64,
+    },
+    /// The server ends.
+    #[error("it was broken off, because the server ends")]
+    Ended,
+    /// Nobody said where scheduled backups go.
+    #[error("there is no place where scheduled backups go: set backup.to or [objects], or name a folder")]
+    NoShelf,
+    /// No whole backup on a shelf.
+    #[error("there is no whole scheduled backup in {0}")]
+    NoneThere(String),
+    /// Whose latest?
+    #[error("backups of several appliances are in {0}; name one of their latest: {1}")]
+    OfSeveral(String, String),
     /// Another one is under way.
     #[error("another backup of this data folder is being taken; wait for it to end")]
     UnderWay,

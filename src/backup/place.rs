@@ -3,12 +3,14 @@
 use std::{
     fmt, fs,
     io::{self, Read},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     str::FromStr,
 };
 
 use super::{BackupError, DATABASE, MANIFEST, OBJECTS, at, hashing, manifest::Part};
 use crate::{
+    closing::Closing,
     config::{self, Config},
     objects::{ObjectError, ObjectWriter, Objects},
 };
@@ -16,7 +18,7 @@ use crate::{
 /// What stands before the name of a backup in the bucket.
 const BUCKET: &str = "bucket:";
 /// Where backups are in the bucket.
-const PREFIX: &str = "backups/";
+pub(super) const PREFIX: &str = "backups/";
 /// The folder that a store of files keeps its unfinished ones in: as long as it is there, the backup is not whole.
 const UNFINISHED: &str = ".unfinished";
 
@@ -27,6 +29,16 @@ pub enum PlaceName {
     Folder(PathBuf),
     /// A name in the configured bucket.
     Bucket(String),
+}
+
+/// As it is written.
+impl fmt::Display for PlaceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(folder) => write!(f, "{}", folder.display()),
+            Self::Bucket(name) => write!(f, "{BUCKET}{name}"),
+        }
+    }
 }
 
 impl FromStr for PlaceName {
@@ -98,6 +110,11 @@ impl Place {
         }
     }
 
+    /// Where it lies, if it is a folder.
+    pub(super) fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
+    }
+
     /// Begins a file of the backup.
     pub(super) fn create(&self, name: &str) -> Result<ObjectWriter, ObjectError> {
         self.objects.create(&format!("{}{name}", self.prefix))
@@ -108,17 +125,49 @@ impl Place {
         self.objects.open(&format!("{}{name}", self.prefix))
     }
 
+    /// Removes a file of the backup.
+    pub(super) fn delete(&self, name: &str) -> Result<(), ObjectError> {
+        self.objects.delete(&format!("{}{name}", self.prefix))
+    }
+
+    /// Reads a file of the backup through and holds it against what was written.
+    pub(super) fn read_back(&self, part: &Part, closing: &Closing) -> Result<(), BackupError> {
+        let mut reader = self.open(&part.name)?;
+        let read = hashing::copy_until(&mut reader, &mut io::sink(), closing)?;
+        if read == (part.bytes, part.sha256.clone()) {
+            return Ok(());
+        }
+        Err(BackupError::NotAsWritten(part.name.clone(), self.shown.clone()))
+    }
+
+    /// Makes a file of another backup a file of this one, too: the same on the disk, as long as one of them is there.
+    /// Whether the file system could do that.
+    pub(super) fn share(&self, other: &Path, name: &str) -> bool {
+        let Some(folder) = &self.folder else { return false };
+        let (from, to) = (other.join(name), folder.join(name));
+        let made = to.parent().map(|parent| fs::DirBuilder::new().recursive(true).mode(0o700).create(parent));
+        made.is_some_and(|made| made.is_ok()) && fs::hard_link(from, to).is_ok()
+    }
+
+    /// Makes what was shared durable: a link that is not in its folder after a power cut would be a file that lacks.
+    pub(super) fn sync_files(&self) -> Result<(), BackupError> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        let files = folder.join(OBJECTS);
+        let synced = if files.exists() { fs::File::open(&files).and_then(|files| files.sync_all()) } else { Ok(()) };
+        synced.map_err(at(files))
+    }
+
     /// Where a file of the backup can be made that SQLite writes: on the way into a folder, and `elsewhere` for a bucket.
     pub(super) fn staging(&self, elsewhere: &Path) -> PathBuf {
         self.folder.as_ref().map_or_else(|| elsewhere.to_owned(), |folder| folder.join(UNFINISHED))
     }
 
     /// Makes a whole file a part of the backup, and reads it for that.
-    pub(super) fn take_in(&self, file: &Path, name: &str) -> Result<Part, BackupError> {
+    pub(super) fn take_in(&self, file: &Path, name: &str, closing: &Closing) -> Result<Part, BackupError> {
         let mut reading = fs::File::open(file).map_err(at(file))?;
         let (bytes, sha256) = match &self.folder {
             Some(folder) => {
-                let hashed = hashing::copy(&mut reading, &mut io::sink()).map_err(at(file))?;
+                let hashed = hashing::copy_until(&mut reading, &mut io::sink(), closing)?;
                 let target = folder.join(name);
                 fs::rename(file, &target).map_err(at(&target))?;
                 fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(at(folder))?;
@@ -126,7 +175,7 @@ impl Place {
             }
             None => {
                 let mut writer = self.create(name)?;
-                let hashed = hashing::copy(&mut reading, &mut writer).map_err(ObjectError::from)?;
+                let hashed = hashing::copy_until(&mut reading, &mut writer, closing)?;
                 writer.finish()?;
                 fs::remove_file(file).map_err(at(file))?;
                 hashed

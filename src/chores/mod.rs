@@ -6,6 +6,7 @@
 
 mod deletion;
 mod retry;
+mod room;
 
 pub use deletion::remove_files;
 
@@ -32,10 +33,18 @@ struct Memory {
 pub fn run(appliance: &Appliance) {
     let mut memory = Memory::default();
     while !appliance.closing.is_closed() {
-        if let Err(error) = look(appliance, &mut memory) {
-            tracing::error!(%error, "a chore could not be carried on; it is tried again by itself");
+        match look(appliance, &mut memory) {
+            Ok(More::Now) => {}
+            Ok(More::Later) => appliance.chores_bell.wait(LONGEST_SLEEP),
+            Err(error) => {
+                tracing::error!(
+                    event = "chore.failed",
+                    %error,
+                    "a chore could not be carried on; it is tried again by itself"
+                );
+                appliance.chores_bell.wait(LONGEST_SLEEP);
+            }
         }
-        appliance.chores_bell.wait(LONGEST_SLEEP);
     }
 }
 
@@ -45,8 +54,8 @@ pub fn finish_deletions(appliance: &Appliance) -> Result<bool, StoreError> {
     let mut memory = Memory::default();
     let mut before = None;
     loop {
-        deletion::remove_files_once(appliance);
-        look(appliance, &mut memory)?;
+        deletion::remove_files_once(appliance, &mut deletion::Refusals::default());
+        while look(appliance, &mut memory)? == More::Now {}
         let left = appliance.store.read(deletions::count)?;
         if left == 0 || before == Some(left) {
             return Ok(left == 0);
@@ -55,7 +64,15 @@ pub fn finish_deletions(appliance: &Appliance) -> Result<bool, StoreError> {
     }
 }
 
-fn look(appliance: &Appliance, memory: &mut Memory) -> Result<(), StoreError> {
+/// When the next look is worth it.
+#[derive(Debug, PartialEq, Eq)]
+enum More {
+    Now,
+    Later,
+}
+
+fn look(appliance: &Appliance, memory: &mut Memory) -> Result<More, StoreError> {
     retry::carry_on(appliance)?;
-    deletion::carry_on(appliance, memory)
+    deletion::carry_on(appliance, memory)?;
+    Ok(if room::give_back(appliance)? { More::Now } else { More::Later })
 }

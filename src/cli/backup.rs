@@ -13,9 +13,11 @@ use crate::{
         manifest::{Manifest, StoredFiles},
         take::{Source, take},
     },
+    closing::Closing,
     config,
     model::Timestamp,
     store::audit,
+    telemetry::log::{self, Output},
 };
 
 const EXAMPLES: &str = "\
@@ -53,7 +55,7 @@ struct Taken<'a> {
 impl Backup {
     pub(super) fn run(self, config: Option<&Path>) -> Result<(), CliError> {
         let (config, store) = open_store(config)?;
-        super::serve::init_log(&config);
+        log::init(&config.log, Output::Stderr);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let objects = open_objects(&config, runtime.handle()).map_err(|error| CliError::Failed(error.to_string()))?;
         let place = Place::open_new(&self.to, &config, runtime.handle())?;
@@ -62,6 +64,9 @@ impl Backup {
             objects: &objects,
             in_bucket: matches!(config.objects, config::Objects::Minio(_)),
             data_dir: &config.storage.data_dir,
+            name: None,
+            previous: None,
+            closing: &Closing::default(),
         };
         let manifest = take(&source, &place)?;
         let noted = deed("backup.take", place.to_string(), None);

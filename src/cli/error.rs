@@ -52,8 +52,10 @@ impl From<OpenError> for CliError {
             OpenError::Store(error) => error.into(),
             OpenError::Keys(error) => error.into(),
             OpenError::Downstream(error) => Self::Unusable(error.to_string()),
-            error @ OpenError::Columns(_) => Self::Unusable(error.to_string()),
-            error @ (OpenError::Objects(_) | OpenError::Folder(_)) => Self::Failed(error.to_string()),
+            error @ (OpenError::Columns(_) | OpenError::Traces(_)) => Self::Unusable(error.to_string()),
+            error @ (OpenError::Objects(_) | OpenError::Metrics(_) | OpenError::Folder(_)) => {
+                Self::Failed(error.to_string())
+            }
         }
     }
 }
@@ -62,7 +64,9 @@ impl From<BackupError> for CliError {
     fn from(error: BackupError) -> Self {
         match error {
             BackupError::Keys(error) => error.into(),
-            error @ (BackupError::NoBucket | BackupError::Bucket(_)) => Self::Unusable(error.to_string()),
+            error @ (BackupError::NoBucket | BackupError::NoShelf | BackupError::Bucket(_)) => {
+                Self::Unusable(error.to_string())
+            }
             error => Self::Failed(error.to_string()),
         }
     }

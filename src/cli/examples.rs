@@ -62,6 +62,9 @@ const EXAMPLES: &[(&[&str], &str)] = &[
         "Examples:\n  dripfeed stuck             what is stuck, and what would happen\n  dripfeed stuck --apply     it \
          happens",
     ),
+    (&["alerts"], "Examples:\n  dripfeed alerts list\n  dripfeed alerts test"),
+    (&["alerts", "list"], "Examples:\n  dripfeed alerts list\n  dripfeed alerts list --all --json"),
+    (&["alerts", "test"], "Examples:\n  dripfeed alerts test\n  dripfeed alerts test slack"),
     (&["client"], "Examples:\n  dripfeed client add acme\n  dripfeed client list"),
     (&["client", "add"], "Examples:\n  dripfeed client add acme --rows-per-run 200\n  dripfeed client add acme --json"),
     (&["client", "list"], "Examples:\n  dripfeed client list --json"),

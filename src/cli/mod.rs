@@ -1,7 +1,9 @@
 //! The command line: one file a command, all of them thin.
 
+pub mod alerts;
 pub mod audit;
 pub mod backup;
+pub mod backups;
 pub mod batch;
 pub mod client;
 pub mod completions;
@@ -72,6 +74,7 @@ enum Command {
         command: client::ClientCommand,
     },
     Backup(backup::Backup),
+    Backups(backups::Backups),
     Restore(restore::Restore),
     Purge(purge::Purge),
     Doctor(doctor::Doctor),
@@ -81,6 +84,11 @@ enum Command {
     Operator {
         #[command(subcommand)]
         command: operator::OperatorCommand,
+    },
+    /// List what is wrong, and try whether messages about it arrive
+    Alerts {
+        #[command(subcommand)]
+        command: alerts::AlertsCommand,
     },
     /// Tell who did what
     Audit(audit::Audit),
@@ -108,12 +116,14 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Stuck(stuck) => stuck.run(config),
         Command::Client { command } => command.run(config),
         Command::Backup(backup) => backup.run(config),
+        Command::Backups(backups) => backups.run(config),
         Command::Restore(restore) => restore.run(config),
         Command::Purge(purge) => purge.run(config),
         Command::Doctor(doctor) => doctor.run(config),
         Command::Healthcheck(healthcheck) => healthcheck.run(config),
         Command::Completions(completions) => completions.run(),
         Command::Operator { command } => command.run(config),
+        Command::Alerts { command } => command.run(config),
         Command::Audit(audit) => audit.run(config),
         Command::Keys { command } => command.run(config),
         Command::Simulator(simulator) => simulator.run(),

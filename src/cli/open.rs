@@ -1,6 +1,6 @@
 //! Opening what a command needs of the appliance.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use tokio::runtime::Runtime;
 
@@ -10,7 +10,11 @@ use crate::{
     clock::Clock,
     config::Config,
     store::{Store, stuck, stuck::ProcessKind},
+    telemetry::log::{self, Output},
 };
+
+/// A command does not wait longer for a collector of traces.
+const TRACES_FLUSH: Duration = Duration::from_secs(2);
 
 /// The appliance for one command, beside a live server or without one.
 pub(super) struct OpenForCommand {
@@ -24,7 +28,7 @@ impl OpenForCommand {
     /// Opens it, and names this process as an owner of claims that can expire.
     pub fn open(config: Option<&Path>) -> Result<Self, CliError> {
         let config = Config::load(config)?;
-        super::serve::init_log(&config);
+        log::init(&config.log, Output::Stderr);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let appliance = Appliance::open(config, Clock::machine(), ProcessKind::Command, runtime.handle())?;
         Ok(Self { appliance, _runtime: runtime })
@@ -37,6 +41,9 @@ impl Drop for OpenForCommand {
         // What it still holds expires; its name is only kept while it may hold something.
         let _ = self.appliance.store.write(move |tx| stuck::unregister(tx, owner));
         self.appliance.close();
+        if let Some(traces) = &self.appliance.traces {
+            traces.flush(TRACES_FLUSH);
+        }
     }
 }
 

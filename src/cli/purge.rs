@@ -80,7 +80,7 @@ fn apply(config: Option<&Path>, before: Timestamp) -> Result<Applied, CliError> 
     let open = OpenForCommand::open(config)?;
     let appliance = &open.appliance;
     let deed = deed("batch.purge", "finished batches", Some(format!("finished before {before}")));
-    let batches = retention::purge(&appliance.store, before, appliance.config.backup.keep, &deed)?;
+    let batches = retention::purge(&appliance.store, before, appliance.config.backup.copies_kept(), &deed)?;
     // Where a server runs, it carries the rest out by itself.
     let carried_out = match serve::lock(&appliance.config.storage.data_dir) {
         Ok(_alone) => chores::finish_deletions(appliance)?,

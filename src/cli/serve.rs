@@ -3,35 +3,39 @@
 use std::{
     convert::Infallible,
     fs::File,
-    io::IsTerminal,
+    net::SocketAddr,
     path::Path,
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread::Builder,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::fs::{FlockOperation, flock};
 use tokio::{net::TcpListener, runtime::Runtime};
-use tracing_subscriber::EnvFilter;
 
 use super::error::CliError;
 use crate::{
     announce,
     appliance::Appliance,
+    backup::{home, schedule},
     chores,
     clock::Clock,
-    config::Config,
-    dispatch::{
-        feeder, rescue,
-        run::{self as dispatch_run, Dispatcher},
-    },
+    config::{Config, show_duration},
+    dispatch::{clock as dispatch_clock, feeder, rescue, run::Dispatcher},
     extract,
     http::{self, Context, listen},
     keys, retention,
-    store::stuck::{self, Lost, ProcessKind},
+    store::{
+        grants,
+        stuck::{self, Lost, ProcessKind},
+    },
+    telemetry::{
+        alerts,
+        log::{self, Output},
+    },
     upload,
     work::pool::Pool,
 };
@@ -40,37 +44,15 @@ use crate::{
 const ASYNC_THREADS: usize = 2;
 /// Threads for what blocks in handlers: the database, and the checking of uploads.
 const BLOCKING_THREADS: usize = 32;
-/// Crates that log what passes through them.
-const QUOTING_TARGETS: [&str; 9] = [
-    "ureq=warn",
-    "ureq_proto=warn",
-    "rustls=warn",
-    "hyper=warn",
-    "hyper_util=warn",
-    "warp=warn",
-    "minio=warn",
-    "reqwest=warn",
-    "multer=warn",
-];
 /// Held as long as a server runs on a data folder.
 const LOCK_FILE: &str = "serve.lock";
 
 /// Runs a server until SIGTERM or SIGINT.
 pub fn run(config: Option<&Path>) -> Result<(), CliError> {
     let config = Config::load(config)?;
-    init_log(&config);
-    let server = Server::start(config, Clock::machine())?;
-    server.run_until_signal()
-}
-
-/// Logs go to standard error: text on a terminal, JSON lines elsewhere.
-pub(super) fn init_log(config: &Config) {
-    let filter = EnvFilter::try_new(&config.log.filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    // Whatever is asked for: what these say below a warning quotes requests and answers, which hold what rows hold.
-    let filter = QUOTING_TARGETS.iter().filter_map(|quiet| quiet.parse().ok()).fold(filter, EnvFilter::add_directive);
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // A second call, as by `demo` inside one process, keeps the first one's log.
-    let _ = if std::io::stderr().is_terminal() { log.try_init() } else { log.json().try_init() };
+    log::init(&config.log, Output::Stdout);
+    let served = Server::start(config, Clock::machine()).and_then(Server::run_until_signal);
+    served.inspect_err(|error| tracing::error!(event = "server.failed", %error, "the server cannot go on"))
 }
 
 /// A server and its threads.
@@ -97,9 +79,10 @@ impl Server {
         let listener = runtime
             .block_on(TcpListener::bind(listen))
             .map_err(|error| CliError::Failed(format!("cannot listen on {listen}: {error}")))?;
+        home::move_in(&appliance)?;
         clear_away(&appliance)?;
         keys::note_sealing_key(&appliance)?;
-        let mut server = Self {
+        let server = Self {
             dispatcher: Arc::new(Dispatcher::default()),
             appliance,
             listener,
@@ -112,7 +95,7 @@ impl Server {
     }
 
     /// Where it listens.
-    pub fn address(&self) -> std::io::Result<std::net::SocketAddr> {
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
@@ -121,7 +104,9 @@ impl Server {
         &self.appliance
     }
 
-    fn start_threads(&mut self) -> Result<(), CliError> {
+    fn start_threads(&self) -> Result<(), CliError> {
+        // First of all, so that no other thread takes a server for one that expects no calls.
+        self.start_clock()?;
         let pool = Pool::start(&self.appliance, self.appliance.config.workers.threads, &self.appliance.work_bell)?;
         self.spawn("feeder", move |appliance| {
             feeder::feed(appliance, &pool);
@@ -131,19 +116,43 @@ impl Server {
         self.spawn("chores", |appliance| chores::run(appliance))?;
         self.spawn("files", |appliance| chores::remove_files(appliance))?;
         self.spawn("announce", announce::watch)?;
+        self.spawn("alerts", |appliance| alerts::watch(appliance))?;
+        for hook in self.appliance.config.alerts.hooks.values() {
+            let hook = hook.clone();
+            self.spawn("hook", move |appliance| alerts::hooks::tell(appliance, &hook))?;
+        }
         self.spawn("retention", |appliance| retention::watch(appliance))?;
         self.spawn("clear-away", |appliance| upload::clear_away(appliance))?;
+        let runtime = self.runtime.handle().clone();
+        self.spawn("backup", move |appliance| schedule::watch(appliance, &runtime))?;
         if self.appliance.config.workers.auto_rescue {
             self.spawn("rescue", |appliance| rescue::watch(appliance))?;
-        }
-        if let Some(every) = self.appliance.config.dispatch.every {
-            let dispatcher = self.dispatcher.clone();
-            self.spawn("clock", move |appliance| dispatch_run::tick(appliance, &dispatcher, every))?;
         }
         Ok(())
     }
 
-    fn spawn(&mut self, name: &str, work: impl FnOnce(&Arc<Appliance>) + Send + 'static) -> Result<(), CliError> {
+    /// The built-in clock; where there is none, calls are expected.
+    fn start_clock(&self) -> Result<(), CliError> {
+        let dispatcher = self.dispatcher.clone();
+        let settings = &self.appliance.config.dispatch;
+        for setting in &settings.idle {
+            tracing::warn!(event = "setting.idle", setting, "a setting has no use");
+        }
+        if let Some(every) = settings.every {
+            tracing::info!(
+                event = "dispatch.by_clock",
+                every = show_duration(every),
+                "the built-in clock makes the dispatch runs"
+            );
+            return self.spawn("clock", move |appliance| dispatch_clock::tick(appliance, &dispatcher, every));
+        }
+        dispatch_clock::expect_calls(&self.appliance)?;
+        let (expect_every, take_over) = (show_duration(settings.expect_every), settings.take_over);
+        tracing::info!(event = "dispatch.by_calls", expect_every, take_over, "calls over HTTP make the dispatch runs");
+        self.spawn("dispatch-watch", move |appliance| dispatch_clock::watch(appliance, &dispatcher))
+    }
+
+    fn spawn(&self, name: &str, work: impl FnOnce(&Arc<Appliance>) + Send + 'static) -> Result<(), CliError> {
         let appliance = self.appliance.clone();
         Ok(self.threads.spawn(name, move || work(&appliance))?)
     }
@@ -156,26 +165,33 @@ impl Server {
     /// Serves until `end` comes: then nothing new is claimed, what is under way finishes or is given back.
     pub fn run_until(self, end: impl Future<Output = ()> + Send + 'static) -> Result<(), CliError> {
         let address = self.address()?;
-        tracing::info!(%address, "serving");
+        tell_start(&self.appliance, address)?;
         let routes = http::routes(Context::new(self.appliance.clone(), self.dispatcher.clone()));
         self.runtime.spawn(take_changed_keys(self.appliance.clone()));
         let drain = self.appliance.config.workers.drain;
         let appliance = self.appliance.clone();
         let ended = async move {
             end.await;
-            tracing::info!("ending: nothing new is begun, what is under way finishes");
+            tracing::info!(event = "server.ending", "ending: nothing new is begun, what is under way finishes");
             appliance.close();
         };
         let left = self.runtime.block_on(listen::serve(self.listener, routes, ended, drain));
+        let drained_by = Instant::now() + left;
         if !self.threads.end_within(left) {
-            tracing::warn!("calls under way did not end in time: their rows are given back as if this server had died");
+            tracing::warn!(
+                event = "server.drain_exceeded",
+                "calls under way did not end in time: their rows are given back as if this server had died"
+            );
         }
         // From here on a late settle of ours is fenced off like anybody's.
         let (owner, store) = (self.appliance.owner, &self.appliance.store);
         rescue::free(&self.appliance, Lost::OfOwner(owner))?;
         store.write(move |tx| stuck::unregister(tx, owner))?;
+        if let Some(traces) = &self.appliance.traces {
+            traces.flush(drained_by.saturating_duration_since(Instant::now()));
+        }
         self.runtime.shutdown_background();
-        tracing::info!("ended");
+        tracing::info!(event = "server.ended", "ended");
         Ok(())
     }
 }
@@ -210,6 +226,16 @@ impl Threads {
     }
 }
 
+/// Who serves what from where, and whether anything is held up since an earlier run.
+fn tell_start(appliance: &Appliance, address: SocketAddr) -> Result<(), CliError> {
+    let (version, data_dir) = (env!("CARGO_PKG_VERSION"), appliance.config.storage.data_dir.display());
+    tracing::info!(event = "server.started", %address, version, %data_dir, "serving");
+    if let Some(pause) = appliance.store.read(grants::pause_of)? {
+        tracing::warn!(event = "dispatch.still_paused", by = pause.by, since = %pause.at, "dispatch is still paused");
+    }
+    Ok(())
+}
+
 /// What a server that died left behind: its claims, and uploads that broke off.
 fn clear_away(appliance: &Appliance) -> Result<(), CliError> {
     let me = appliance.owner;
@@ -217,11 +243,11 @@ fn clear_away(appliance: &Appliance) -> Result<(), CliError> {
     appliance.store.write(move |tx| stuck::forget_dead_servers(tx, me))?;
     if let Err(error) = appliance.objects.check() {
         // A bucket that is not there yet is made here; one that is out of reach is asked for again by each upload.
-        tracing::warn!(%error, "stored files cannot be kept yet");
+        tracing::warn!(event = "objects.unavailable", %error, "stored files cannot be kept yet");
     }
     if let Err(error) = upload::sweep(appliance) {
         // The bucket may be out of reach; the next start tries again.
-        tracing::warn!(%error, "what broken uploads left is not cleared away yet");
+        tracing::warn!(event = "uploads.not_swept", %error, "what broken uploads left is not cleared away yet");
     }
     Ok(())
 }
@@ -243,14 +269,21 @@ pub(super) fn lock(data_dir: &Path) -> Result<File, CliError> {
 async fn take_changed_keys(appliance: Arc<Appliance>) {
     use tokio::signal::unix::{SignalKind, signal};
     let Ok(mut hangup) = signal(SignalKind::hangup()) else {
-        tracing::error!("SIGHUP cannot be heard: a changed key file is taken at the next start");
+        tracing::error!(
+            event = "signal.unheard",
+            "SIGHUP cannot be heard: a changed key file is taken at the next start"
+        );
         return;
     };
     while hangup.recv().await.is_some() {
         let appliance = appliance.clone();
         let reloaded = tokio::task::spawn_blocking(move || keys::reload(&appliance)).await;
         if let Ok(Err(error)) = reloaded {
-            tracing::error!(%error, "the changed key ring cannot be used; the one before stays in use");
+            tracing::error!(
+                event = "keys.refused",
+                %error,
+                "the changed key ring cannot be used; the one before stays in use"
+            );
         }
     }
 }
@@ -266,6 +299,6 @@ async fn signalled() {
                 _ = interrupt.recv() => {}
             }
         }
-        _ => tracing::error!("signals cannot be heard; ending"),
+        _ => tracing::error!(event = "signal.unheard", "signals cannot be heard; ending"),
     }
 }

@@ -52,7 +52,7 @@ fn read_one(name: String, mut section: Section<'_>) -> Dependency {
     dependency
 }
 
-fn is_base_url(text: &str) -> bool {
+pub(super) fn is_base_url(text: &str) -> bool {
     let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
     let is_plain = |c: char| c.is_ascii_graphic() && !"?#@\\\"<>".contains(c);
     host.is_some_and(|host| !host.is_empty() && !host.starts_with(['/', ':']) && host.chars().all(is_plain))

@@ -3,6 +3,7 @@
 //! Every fault is reported at once, each with the path of its key; an unknown key is a fault. What is loaded is
 //! checked: nobody behind this has to ask again whether a rate is above zero or a step's dependency exists.
 
+mod alerts;
 mod backup;
 mod dependencies;
 mod network;
@@ -11,6 +12,7 @@ mod retention;
 mod secret;
 mod server;
 mod show;
+mod traces;
 mod units;
 mod work;
 mod workflows;
@@ -22,16 +24,18 @@ use std::{
     rc::Rc,
 };
 
-pub use backup::Backup;
+pub use alerts::{Alerts, Hook, HookFormat};
+pub use backup::{Backup, BackupTo};
 pub use network::Network;
-use reader::Section;
 pub use reader::{Env, Fault};
+use reader::{Findings, Section};
 pub use retention::Retention;
 pub use secret::Secret;
 pub use server::{Access, Encryption, Limits, Log, Objects, Server, Storage};
 pub use show::show;
 use toml::{Table, Value};
-pub use units::parse_duration;
+pub use traces::Traces;
+pub use units::{parse_duration, show_duration, tell_size};
 pub use work::{Dispatch, MOST_ROWS_PER_RUN, Uploads, Workers};
 
 use crate::{
@@ -69,12 +73,16 @@ pub struct Config {
     pub limits: Limits,
     /// `[log]`
     pub log: Log,
+    /// `[traces]`
+    pub traces: Traces,
     /// `[dispatch]`
     pub dispatch: Dispatch,
     /// `[workers]`
     pub workers: Workers,
     /// `[uploads]`
     pub uploads: Uploads,
+    /// `[alerts]`
+    pub alerts: Alerts,
     /// `[backup]`
     pub backup: Backup,
     /// `[retention]`
@@ -94,9 +102,14 @@ pub enum ConfigError {
     /// The file cannot be read.
     #[error("{0}: {1}")]
     Unreadable(PathBuf, std::io::Error),
-    /// It is not TOML.
-    #[error("the configuration is not valid TOML: {0}")]
-    Syntax(#[from] toml::de::Error),
+    /// It is not TOML. The line itself is not quoted: it may hold a secret, and this ends in a log.
+    #[error("the configuration is not valid TOML, line {line}: {problem}")]
+    Syntax {
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong there.
+        problem: String,
+    },
     /// Faults, each with its key.
     #[error("the configuration has faults:{}", .0.iter().map(|fault| format!("\n  {fault}")).collect::<String>())]
     Faults(Vec<Fault>),
@@ -119,33 +132,48 @@ impl Config {
 
     /// Reads a configuration, with the environment that `env` gives.
     pub fn from_toml(text: &str, env: Env<'_>) -> Result<Self, ConfigError> {
-        let mut table: Table = text.parse()?;
+        let (config, findings) = Self::read(text, env)?;
+        if findings.faults.is_empty() { Ok(config) } else { Err(ConfigError::Faults(findings.faults)) }
+    }
+
+    fn read(text: &str, env: Env<'_>) -> Result<(Self, Findings), ConfigError> {
+        let mut table = parse(text)?;
         add_built_in_workflow(&mut table)?;
-        let faults = Rc::new(RefCell::new(Vec::new()));
-        let mut root = Section::root(table, env, faults.clone());
+        let findings = Rc::new(RefCell::new(Findings::default()));
+        let mut root = Section::root(table, env, findings.clone());
         let has_objects = root.has("objects");
         let dependencies = dependencies::read(root.named_sections("dependencies"));
+        let storage = Storage::read(root.section("storage"));
+        let objects = Objects::read(root.section("objects"), has_objects);
         let config = Self {
             server: Server::read(root.section("server")),
-            storage: Storage::read(root.section("storage")),
             database: server::read_database(root.section("database")),
-            objects: Objects::read(root.section("objects"), has_objects),
             encryption: Encryption::read(root.section("encryption")),
             access: Access::read(root.section("access")),
             limits: Limits::read(root.section("limits")),
             log: Log::read(root.section("log")),
+            traces: Traces::read(root.section("traces")),
             dispatch: Dispatch::read(root.section("dispatch")),
             workers: Workers::read(root.section("workers")),
             uploads: Uploads::read(root.section("uploads")),
-            backup: Backup::read(root.section("backup")),
+            alerts: Alerts::read(root.section("alerts")),
+            backup: Backup::read(root.section("backup"), &objects, &storage),
+            storage,
+            objects,
             retention: Retention::read(root.section("retention")),
             workflows: workflows::read(root.named_sections("workflows"), &dependencies),
             dependencies,
         };
         root.finish();
-        let faults = faults.take();
-        if faults.is_empty() { Ok(config) } else { Err(ConfigError::Faults(faults)) }
+        Ok((config, findings.take()))
     }
+}
+
+fn parse(text: &str) -> Result<Table, ConfigError> {
+    text.parse().map_err(|error: toml::de::Error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        ConfigError::Syntax { line: before.matches('\n').count() + 1, problem: error.message().to_owned() }
+    })
 }
 
 /// `invite` is there where it is mentioned or its dependencies are, and where nothing else is; what the file says of
@@ -164,7 +192,7 @@ fn add_built_in_workflow(table: &mut Table) -> Result<(), ConfigError> {
     if let Some(workflows) = workflows.as_table_mut() {
         let invite = workflows.entry(INVITE_NAME).or_insert_with(|| Value::Table(Table::new()));
         if let Some(invite) = invite.as_table_mut() {
-            for (key, value) in INVITE.parse::<Table>()? {
+            for (key, value) in parse(INVITE)? {
                 invite.entry(key).or_insert(value);
             }
         }
@@ -181,120 +209,4 @@ fn check_name(section: &Section<'_>, name: &str) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SMALLEST: &str = r#"
-        [dependencies.addresses]
-        base_url = "http://127.0.0.1:9100"
-        rate_per_second = 50
-        [dependencies.invites]
-        base_url = "http://127.0.0.1:9100/"
-        rate_per_second = 0.5
-    "#;
-
-    fn faults(text: &str) -> Vec<String> {
-        match Config::from_toml(text, &|_| None) {
-            Err(ConfigError::Faults(faults)) => faults.iter().map(ToString::to_string).collect(),
-            other => panic!("no faults: {other:?}"),
-        }
-    }
-
-    #[test]
-    fn the_template_loads_and_says_what_the_defaults_are() {
-        let token = |name: &str| (name == "DRIPFEED_OPERATOR_TOKEN").then(|| "0123456789abcdef".to_owned());
-        let from_template = Config::from_toml(TEMPLATE, &token).expect("it has no faults");
-        let smallest = Config::from_toml(SMALLEST, &|_| None).expect("it has no faults");
-        assert_eq!(from_template.workers.threads, smallest.workers.threads);
-        assert_eq!(from_template.workflows, smallest.workflows);
-        let invite = &smallest.workflows["invite"];
-        assert_eq!((invite.columns.len(), invite.steps.len(), invite.max_rows), (6, 3, 1_000_000));
-        assert_eq!(invite.steps[2].result.as_deref(), Some("check_id"));
-        assert_eq!(smallest.dependencies["invites"].base_url, "http://127.0.0.1:9100");
-    }
-
-    #[test]
-    fn every_fault_is_told_at_once_with_its_key() {
-        let found = faults(
-            r#"
-            [server]
-            lisen = "127.0.0.1:1"
-            trusted_proxies = ["10.0.0.0/8", "the-proxy"]
-            [workers]
-            threads = 0
-            claim_ttl = "soon"
-            [access]
-            operator_token = "${NOWHERE}"
-            [dependencies.addresses]
-            base_url = "ftp://x"
-            rate_per_second = -1
-            [dependencies.invites]
-            base_url = "http://h"
-            [workflows.invite]
-            max_attempts = "five"
-        "#,
-        );
-        for expected in [
-            "server.lisen: is not known; did you mean `listen`?",
-            "server.trusted_proxies: `the-proxy` is no address",
-            "workers.threads: is a whole number from 1 to 1024",
-            "workers.claim_ttl: is a duration",
-            "access.operator_token: asks for ${NOWHERE}",
-            "dependencies.addresses.base_url: is a URL",
-            "dependencies.addresses.rate_per_second: is a number above 0",
-            "dependencies.invites.rate_per_second: is missing",
-            "workflows.invite.max_attempts: is a whole number",
-        ] {
-            assert!(found.iter().any(|fault| fault.starts_with(expected)), "{expected} in {found:#?}");
-        }
-        assert_eq!(found.len(), 9, "{found:#?}");
-    }
-
-    #[test]
-    fn lists_of_the_built_in_workflow_are_replaced_whole() {
-        let text = format!(
-            "{SMALLEST}
-            [workflows.invite]
-            max_rows = 5
-            [[workflows.invite.columns]]
-            name = \"email\"
-            aliases = [\"mail\"]
-            "
-        );
-        let config = Config::from_toml(&text, &|_| None).expect("no faults");
-        let invite = &config.workflows["invite"];
-        assert_eq!((invite.columns.len(), invite.steps.len(), invite.max_rows), (1, 3, 5));
-    }
-
-    #[test]
-    fn a_step_must_know_its_dependency_result_and_template() {
-        let found = faults(
-            r#"
-            [dependencies.a]
-            base_url = "http://h"
-            rate_per_second = 1
-            [workflows.own]
-            [[workflows.own.columns]]
-            name = "x"
-            [[workflows.own.steps]]
-            name = "one"
-            dependency = "b"
-            path = "/{{ row.x"
-            save = { id = "id" }
-            result = "other"
-        "#,
-        );
-        assert_eq!(found.len(), 4, "{found:#?}");
-        assert!(found.iter().all(|fault| fault.starts_with("workflows.own.steps[0].")), "{found:#?}");
-    }
-
-    #[test]
-    fn secrets_are_not_shown() {
-        let text = format!("{SMALLEST}\nheaders = {{ Authorization = \"Bearer hush-hush-hush\" }}");
-        let text = format!("{text}\n[access]\noperator_token = \"hush-hush-hush-hush\"");
-        let config = Config::from_toml(&text, &|_| Some("hush-hush-hush-hush".into())).expect("no faults");
-        for shown in [format!("{config:?}"), show(&config)] {
-            assert!(!shown.contains("hush"), "{shown}");
-        }
-    }
-}
+mod tests;

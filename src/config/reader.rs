@@ -1,6 +1,6 @@
 //! Reading a TOML table key by key, with every fault collected under its path instead of ending at the first.
 
-use std::{cell::RefCell, fmt, rc::Rc, time::Duration};
+use std::{cell::RefCell, collections::BTreeSet, fmt, rc::Rc, time::Duration};
 
 use toml::{Table, Value};
 
@@ -21,6 +21,15 @@ impl fmt::Display for Fault {
     }
 }
 
+/// What came out of reading a document, besides its values.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// What is wrong.
+    pub faults: Vec<Fault>,
+    /// The path of every key that was asked for, whether it was given or left out.
+    pub asked: BTreeSet<String>,
+}
+
 /// Where variables of the environment come from.
 pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
@@ -29,14 +38,14 @@ pub struct Section<'a> {
     path: String,
     table: Table,
     env: Env<'a>,
-    faults: Rc<RefCell<Vec<Fault>>>,
+    findings: Rc<RefCell<Findings>>,
     asked: Vec<&'static str>,
 }
 
 impl<'a> Section<'a> {
     /// The whole document.
-    pub fn root(table: Table, env: Env<'a>, faults: Rc<RefCell<Vec<Fault>>>) -> Self {
-        Self { path: String::new(), table, env, faults, asked: Vec::new() }
+    pub fn root(table: Table, env: Env<'a>, findings: Rc<RefCell<Findings>>) -> Self {
+        Self { path: String::new(), table, env, findings, asked: Vec::new() }
     }
 
     /// The path of a key in here.
@@ -46,7 +55,7 @@ impl<'a> Section<'a> {
 
     /// Notes a fault of a key in here.
     pub fn fault(&self, key: &str, problem: impl Into<String>) {
-        self.faults.borrow_mut().push(Fault { key: self.at(key), problem: problem.into() });
+        self.findings.borrow_mut().faults.push(Fault { key: self.at(key), problem: problem.into() });
     }
 
     /// A variable of the environment.
@@ -61,11 +70,12 @@ impl<'a> Section<'a> {
 
     fn take(&mut self, key: &'static str) -> Option<Value> {
         self.asked.push(key);
+        self.findings.borrow_mut().asked.insert(self.at(key));
         self.table.remove(key)
     }
 
     fn child(&self, path: String, table: Table) -> Self {
-        Self { path, table, env: self.env, faults: self.faults.clone(), asked: Vec::new() }
+        Self { path, table, env: self.env, findings: self.findings.clone(), asked: Vec::new() }
     }
 
     /// A table in here; an empty one where it is left out.
@@ -105,7 +115,7 @@ impl<'a> Section<'a> {
             let path = format!("{}[{at}]", self.at(key));
             match item {
                 Value::Table(table) => sections.push(self.child(path, table)),
-                _ => self.faults.borrow_mut().push(Fault { key: path, problem: "is a table".into() }),
+                _ => self.findings.borrow_mut().faults.push(Fault { key: path, problem: "is a table".into() }),
             }
         }
         Some(sections)
@@ -191,18 +201,19 @@ impl<'a> Section<'a> {
         self.optional_duration(key).unwrap_or(default)
     }
 
+    /// A size in bytes; `None` where it is left out.
+    pub fn optional_size(&mut self, key: &'static str) -> Option<u64> {
+        let parsed = match self.take(key)? {
+            Value::Integer(bytes) => u64::try_from(bytes).map_err(|_| "is not below 0".to_owned()),
+            Value::String(text) => units::parse_size(&text),
+            _ => Err("is a size like \"1GB\"".to_owned()),
+        };
+        parsed.map_err(|problem| self.fault(key, problem)).ok()
+    }
+
     /// A size in bytes.
     pub fn size(&mut self, key: &'static str, default: u64) -> u64 {
-        let parsed = match self.take(key) {
-            None => return default,
-            Some(Value::Integer(bytes)) => u64::try_from(bytes).map_err(|_| "is not below 0".to_owned()),
-            Some(Value::String(text)) => units::parse_size(&text),
-            Some(_) => Err("is a size like \"1GB\"".to_owned()),
-        };
-        parsed.unwrap_or_else(|problem| {
-            self.fault(key, problem);
-            default
-        })
+        self.optional_size(key).unwrap_or(default)
     }
 
     /// A list of texts; empty where it is left out.

@@ -3,6 +3,7 @@
 
 use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
+use tracing_subscriber::EnvFilter;
 use zeroize::Zeroizing;
 
 use super::{network::Network, reader::Section, secret::Secret};
@@ -53,15 +54,22 @@ impl Server {
 pub struct Storage {
     /// `data_dir`: the database, local objects, spool. Default `data`.
     pub data_dir: PathBuf,
+    /// `reserve`: what uploads and extraction leave free on the disk, for the work under way. Default a twentieth of the
+    /// disk, 1GiB at most.
+    pub reserve: Option<u64>,
 }
 
 impl Storage {
     pub(super) fn read(mut section: Section<'_>) -> Self {
         let data_dir = section.text("data_dir").map_or_else(|| PathBuf::from("data"), PathBuf::from);
+        let reserve = section.optional_size("reserve");
         section.finish();
-        Self { data_dir }
+        Self { data_dir, reserve }
     }
 }
+
+/// A write-ahead log that is cut more often than this costs more than it saves.
+const LEAST_WAL_LIMIT: u64 = 1 << 20;
 
 /// `[database]`
 pub(super) fn read_database(mut section: Section<'_>) -> DatabaseSettings {
@@ -75,8 +83,14 @@ pub(super) fn read_database(mut section: Section<'_>) -> DatabaseSettings {
             default.synchronous
         }
     };
-    let settings =
-        DatabaseSettings { synchronous, busy_timeout: section.duration("busy_timeout", default.busy_timeout) };
+    let settings = DatabaseSettings {
+        synchronous,
+        busy_timeout: section.duration("busy_timeout", default.busy_timeout),
+        wal_limit: section.size("wal_limit", default.wal_limit),
+    };
+    if settings.wal_limit < LEAST_WAL_LIMIT {
+        section.fault("wal_limit", "is at least 1MiB");
+    }
     section.finish();
     settings
 }
@@ -223,6 +237,10 @@ pub struct Log {
 impl Log {
     pub(super) fn read(mut section: Section<'_>) -> Self {
         let filter = section.text("filter").unwrap_or_else(|| "info".to_owned());
+        if EnvFilter::try_new(&filter).is_err() {
+            section
+                .fault("filter", "is a level like \"info\", or levels for targets like \"info,dripfeed::work=debug\"");
+        }
         section.finish();
         Self { filter }
     }

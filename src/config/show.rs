@@ -1,12 +1,18 @@
 //! The effective configuration as TOML, secrets redacted: what `dripfeed config` prints.
 
+use std::collections::BTreeMap;
+
+use serde::Serialize;
 use toml::{Table, Value};
 
-use super::{Config, Objects, Secret, units::show_duration};
+use super::{BackupTo, Config, Hook, Objects, Secret, units::show_duration};
 use crate::{
     model::{Dependency, Workflow},
     store::Durability,
 };
+
+/// What is kept back of the disk where nothing else is configured.
+const RESERVE: &str = "a twentieth of the disk, 1GiB at most";
 
 /// Every setting that is in force, with `***` for what is secret.
 pub fn show(config: &Config) -> String {
@@ -21,12 +27,19 @@ pub fn show(config: &Config) -> String {
                 ("trusted_proxies", texts(&config.server.trusted_proxies)),
             ],
         ),
-        ("storage", vec![("data_dir", Value::from(config.storage.data_dir.display().to_string()))]),
+        (
+            "storage",
+            vec![
+                ("data_dir", Value::from(config.storage.data_dir.display().to_string())),
+                ("reserve", config.storage.reserve.map_or_else(|| Value::from(RESERVE), bytes)),
+            ],
+        ),
         (
             "database",
             vec![
                 ("synchronous", Value::from(durability(config.database.synchronous))),
                 ("busy_timeout", Value::from(show_duration(config.database.busy_timeout))),
+                ("wal_limit", bytes(config.database.wal_limit)),
             ],
         ),
         ("encryption", vec![("key_file", Value::from(config.encryption.key_file.display().to_string()))]),
@@ -41,6 +54,15 @@ pub fn show(config: &Config) -> String {
         ),
         ("limits", vec![("requests_per_minute", Value::from(config.limits.requests_per_minute))]),
         ("log", vec![("filter", Value::from(config.log.filter.clone()))]),
+        (
+            "traces",
+            vec![
+                ("endpoint", Value::from(config.traces.endpoint.clone().unwrap_or_default())),
+                ("sample", Value::from(config.traces.sample)),
+                ("service_name", Value::from(config.traces.service_name.clone())),
+                ("headers", masked(&config.traces.headers)),
+            ],
+        ),
         (
             "dispatch",
             vec![
@@ -60,7 +82,16 @@ pub fn show(config: &Config) -> String {
                 ("drain", Value::from(show_duration(workers.drain))),
             ],
         ),
-        ("backup", vec![("keep", Value::from(show_duration(config.backup.keep)))]),
+        ("alerts", alerts(config)),
+        (
+            "backup",
+            vec![
+                ("every", Value::from(config.backup.every.map_or_else(|| "never".to_owned(), show_duration))),
+                ("to", Value::from(backup_to(config.backup.to.as_ref()))),
+                ("keep", Value::from(show_duration(config.backup.keep))),
+                ("replica_keep", Value::from(config.backup.replica_keep.map_or_else(String::new, show_duration))),
+            ],
+        ),
         (
             "retention",
             vec![
@@ -95,6 +126,10 @@ pub fn show(config: &Config) -> String {
     root.to_string()
 }
 
+fn bytes(bytes: u64) -> Value {
+    Value::from(i64::try_from(bytes).unwrap_or(i64::MAX))
+}
+
 fn table(settings: Vec<(&str, Value)>) -> Value {
     Value::Table(settings.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
 }
@@ -107,6 +142,31 @@ fn secret(given: Option<&Secret>) -> Value {
     Value::from(if given.is_some() { Secret::MASK } else { "" })
 }
 
+fn backup_to(to: Option<&BackupTo>) -> String {
+    match to {
+        None => String::new(),
+        Some(BackupTo::Bucket) => "bucket".to_owned(),
+        Some(BackupTo::Folder(folder)) => folder.display().to_string(),
+    }
+}
+
+fn alerts(config: &Config) -> Vec<(&'static str, Value)> {
+    let alerts = &config.alerts;
+    let hook =
+        |hook: &Hook| table(vec![("url", Value::from(Secret::MASK)), ("format", Value::from(hook.format.as_str()))]);
+    let hooks = alerts.hooks.iter().map(|(name, it)| (name.clone(), hook(it)));
+    vec![
+        ("name", Value::from(alerts.name.clone())),
+        ("check_every", Value::from(show_duration(alerts.check_every))),
+        ("gate_closed_for", Value::from(show_duration(alerts.gate_closed_for))),
+        ("stuck_for", Value::from(show_duration(alerts.stuck_for))),
+        ("disk_free_below", Value::from(alerts.disk_free_below as i64)),
+        ("wal_above", Value::from(alerts.wal_above as i64)),
+        ("wal_above_for", Value::from(show_duration(alerts.wal_above_for))),
+        ("hooks", Value::Table(hooks.collect())),
+    ]
+}
+
 fn durability(durability: Durability) -> &'static str {
     match durability {
         Durability::Full => "full",
@@ -115,7 +175,6 @@ fn durability(durability: Durability) -> &'static str {
 }
 
 fn dependency(it: &Dependency) -> Value {
-    let headers = it.headers.keys().map(|name| (name.clone(), Value::from(Secret::MASK))).collect();
     table(vec![
         ("base_url", Value::from(it.base_url.clone())),
         ("rate_per_second", Value::from(it.rate_per_second)),
@@ -123,23 +182,45 @@ fn dependency(it: &Dependency) -> Value {
         ("concurrency", Value::from(it.concurrency)),
         ("timeout", Value::from(show_duration(it.timeout))),
         ("gate_after", Value::from(it.gate_after)),
-        ("headers", Value::Table(headers)),
+        ("max_retry_after", Value::from(show_duration(it.max_retry_after))),
+        ("headers", masked(&it.headers)),
     ])
 }
 
 fn workflow(it: &Workflow) -> Value {
-    let names = |names: Vec<&String>| Value::Array(names.into_iter().map(|name| Value::from(name.clone())).collect());
+    let steps = it.steps.iter().map(|step| {
+        let mut shown = settings_of(step);
+        shown.insert("headers".to_owned(), masked(&step.headers));
+        Value::Table(shown)
+    });
     table(vec![
         ("upload_path", Value::from(it.upload_path.clone())),
         ("max_rows", Value::from(it.max_rows)),
         ("max_bytes", Value::from(it.max_bytes as i64)),
         ("max_attempts", Value::from(it.max_attempts)),
+        ("on_invalid_row", word(it.on_invalid_row)),
+        ("extra_columns", word(it.extra_columns)),
         ("duplicate_window", Value::from(show_duration(it.duplicate_window))),
         ("give_up_after", Value::from(show_duration(it.give_up_after))),
         ("pause_after_failures", Value::from(i64::from(it.failure_limit.failures))),
         ("pause_failure_share", Value::from(it.failure_limit.share)),
         ("repeat_window", Value::from(show_duration(it.repeat_window))),
-        ("columns", names(it.columns.iter().map(|column| &column.name).collect())),
-        ("steps", names(it.steps.iter().map(|step| &step.name).collect())),
+        ("columns", it.columns.iter().map(|column| Value::Table(settings_of(column))).collect::<Vec<_>>().into()),
+        ("steps", steps.collect::<Vec<_>>().into()),
     ])
+}
+
+/// The settings of a column or a step under the names that the configuration has for them. TOML has no word for what is
+/// not given, so that it is left out.
+fn settings_of(it: &impl Serialize) -> Table {
+    Table::try_from(it).unwrap_or_default()
+}
+
+fn word(it: impl Serialize) -> Value {
+    Value::try_from(it).unwrap_or_else(|_| Value::from(""))
+}
+
+/// Headers hold credentials.
+fn masked<V>(headers: &BTreeMap<String, V>) -> Value {
+    Value::Table(headers.keys().map(|name| (name.clone(), Value::from(Secret::MASK))).collect())
 }

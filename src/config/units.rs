@@ -31,6 +31,13 @@ pub fn show_duration(duration: Duration) -> String {
     fits.map_or_else(|| "0s".to_owned(), |(name, unit)| format!("{}{name}", millis / unit))
 }
 
+/// A size for a person, to a tenth of a unit: `1.5 GB`.
+pub fn tell_size(bytes: u64) -> String {
+    const UNITS: [(&str, u64); 3] = [("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1_000)];
+    let unit = UNITS.into_iter().find(|(_, size)| bytes >= *size);
+    unit.map_or_else(|| format!("{bytes} B"), |(name, size)| format!("{:.1} {name}", bytes as f64 / size as f64))
+}
+
 /// Reads `1GB`, `512MiB`, `64kB`: MB = 10^6, MiB = 2^20 bytes.
 pub fn parse_size(text: &str) -> Result<u64, String> {
     let wrong = || "is a size like \"1GB\", \"512MiB\" or \"64kB\", or a number of bytes".to_owned();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::reader::Section;
+use super::{reader::Section, units::show_duration};
 
 /// The largest grant of a run.
 pub const MOST_ROWS_PER_RUN: u32 = 16_000_000;
@@ -14,28 +14,63 @@ pub struct Dispatch {
     pub rows_per_client_per_run: u32,
     /// `every`: the built-in clock. Left out: none, runs are asked for over HTTP.
     pub every: Option<Duration>,
-    /// `expect_every`: without `every`, how often a run should be asked for. Default 60s.
+    /// `expect_every`: without `every`, how often a run should be asked for; three missing ones are told. Default 60s.
     pub expect_every: Duration,
-    /// `take_over`: start the built-in clock when three expected runs are missing. Default false.
+    /// `take_over`: start the built-in clock when three expected runs are missing, until calls come again. Default
+    /// false.
     pub take_over: bool,
     /// `min_interval`: a run sooner than this after the last one grants nothing. Default 30s.
     pub min_interval: Duration,
+    /// What is set and does nothing, or not what it seems to, beside the other settings: for whoever reads the log of a
+    /// start, or asks the doctor. No fault, because what is in force is clear.
+    pub idle: Vec<String>,
 }
 
 impl Dispatch {
     pub(super) fn read(mut section: Section<'_>) -> Self {
-        let dispatch = Self {
+        let [has_expectation, takes_over] = ["expect_every", "take_over"].map(|key| section.has(key));
+        let mut dispatch = Self {
             rows_per_client_per_run: section.integer("rows_per_client_per_run", 500, 1..=MOST_ROWS_PER_RUN),
             every: section.optional_duration("every"),
             expect_every: section.duration("expect_every", Duration::from_secs(60)),
             take_over: section.flag("take_over", false),
             min_interval: section.duration("min_interval", Duration::from_secs(30)),
+            idle: Vec::new(),
         };
         if dispatch.every.is_some_and(|every| every.is_zero()) {
             section.fault("every", "is longer than 0s; leave it out for no built-in clock");
         }
+        if dispatch.expect_every.is_zero() {
+            section.fault("expect_every", "is longer than 0s");
+        }
         section.finish();
+        dispatch.idle = dispatch.find_idle(has_expectation, takes_over && dispatch.take_over);
         dispatch
+    }
+
+    fn find_idle(&self, has_expectation: bool, takes_over: bool) -> Vec<String> {
+        let mut idle = Vec::new();
+        if self.every.is_some() {
+            if has_expectation {
+                idle.push("dispatch.expect_every: dispatch.every is set, so no calls are expected".to_owned());
+            }
+            if takes_over {
+                idle.push("dispatch.take_over: dispatch.every is set, so the built-in clock runs anyway".to_owned());
+            }
+        } else if takes_over && !has_expectation {
+            let every = show_duration(self.expect_every);
+            idle.push(format!(
+                "dispatch.take_over: dispatch.expect_every is not set, so a call is expected every {every}"
+            ));
+        }
+        let (name, every) = self.every.map_or(("expect_every", self.expect_every), |every| ("every", every));
+        if self.min_interval > every {
+            let [shortest, every] = [self.min_interval, every].map(show_duration);
+            idle.push(format!(
+                "dispatch.min_interval: {shortest} is longer than dispatch.{name}, {every}: runs in between grant nothing"
+            ));
+        }
+        idle
     }
 }
 

@@ -45,7 +45,7 @@ pub fn feed(appliance: &Arc<Appliance>, pool: &Pool) {
             }
             Ok(_) => {}
             Err(error) => {
-                tracing::error!(%error, "rows could not be claimed");
+                tracing::error!(event = "claims.failed", %error, "rows could not be claimed");
                 appliance.closing.wait(PAUSE_AFTER_FAULT);
             }
         }

@@ -1,5 +1,6 @@
 //! Who may be worked, and when: dispatch runs grant, the feeder claims just in time, rescue frees lost claims.
 
+pub mod clock;
 pub mod estimate;
 pub mod feeder;
 pub mod outlook;

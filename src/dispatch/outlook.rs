@@ -69,7 +69,7 @@ impl Look {
             Ok((queue::look(connection)?, grants::pause_of(connection)?, grants::last_run(connection)?))
         })?;
         let now = appliance.clock.now();
-        let runs = Runs { last: last_run.map(|run| run.at), every: settings.every.unwrap_or(settings.expect_every) };
+        let runs = Runs::of(appliance, last_run.map(|run| run.at));
         let default_limit = settings.rows_per_client_per_run;
         let scene = Scene {
             now,
@@ -89,6 +89,10 @@ impl Look {
         let Some(queued) = self.scene.queue.iter().find(|queued| queued.batch == batch.batch) else {
             return Ok(Outlook { waiting_for, estimate: None });
         };
+        // When somebody makes room cannot be said.
+        if waiting::no_room(appliance, batch).is_some() {
+            return Ok(Outlook { waiting_for, estimate: None });
+        }
         Ok(Outlook { waiting_for, estimate: self.estimate(queued, not_before(appliance, batch, self.scene.now)?) })
     }
 

@@ -49,8 +49,14 @@ fn free_noting(appliance: &Appliance, lost: Lost, deed: Option<Deed>) -> Result<
             break;
         }
     }
+    let reason = match lost {
+        Lost::Expired => "expired",
+        Lost::OfDeadServers(_) => "dead_server",
+        Lost::OfOwner(_) => "shutdown",
+    };
+    appliance.metrics.rows.freed(reason, freed.rows, freed.batches);
     if freed != Freed::default() {
-        tracing::warn!(rows = freed.rows, batches = freed.batches, "lost claims were freed");
+        tracing::warn!(event = "claims.freed", rows = freed.rows, batches = freed.batches, "lost claims were freed");
         appliance.work_bell.ring();
         appliance.extract_bell.ring();
     }
@@ -61,7 +67,7 @@ fn free_noting(appliance: &Appliance, lost: Lost, deed: Option<Deed>) -> Result<
 pub fn watch(appliance: &Appliance) {
     while !appliance.closing.wait(EVERY) {
         if let Err(error) = free(appliance, Lost::Expired) {
-            tracing::error!(%error, "expired claims could not be freed");
+            tracing::error!(event = "claims.not_freed", %error, "expired claims could not be freed");
         }
     }
 }

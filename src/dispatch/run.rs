@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::{
     appliance::Appliance,
+    model::AskedBy,
     store::{
         StoreError,
         grants::{self, Granted, Run, RunOutcome},
@@ -43,22 +44,34 @@ pub struct Dispatcher(Mutex<()>);
 
 impl Dispatcher {
     /// One dispatch run.
-    pub fn run(&self, appliance: &Appliance) -> Result<DispatchAnswer, StoreError> {
+    pub fn run(&self, appliance: &Appliance, asked_by: AskedBy) -> Result<DispatchAnswer, StoreError> {
+        if asked_by == AskedBy::Call {
+            // Whatever comes of it: that a call was too early, or that dispatch is paused, is no silence.
+            appliance.dispatch_watch.called(&appliance.clock);
+        }
         let _running = match self.0.try_lock() {
             Ok(guard) => guard,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return Ok(DispatchAnswer::nothing("already_running")),
+            Err(TryLockError::WouldBlock) => {
+                let answer = DispatchAnswer::nothing("already_running");
+                appliance.metrics.runs.ended(answer.outcome, 0);
+                return Ok(answer);
+            }
         };
         let settings = &appliance.config.dispatch;
         let (default_rows, min_interval) = (settings.rows_per_client_per_run, settings.min_interval);
-        let outcome = appliance.store.write(move |tx| grants::run(tx, default_rows, min_interval))?;
+        let ran = appliance.store.write(move |tx| grants::run(tx, asked_by, default_rows, min_interval));
+        let outcome = ran.inspect_err(|_| appliance.metrics.runs.ended("error", 0))?;
         let answer = match outcome {
             RunOutcome::Granted(run) => run.into(),
             RunOutcome::TooEarly => DispatchAnswer::nothing("too_early"),
             RunOutcome::Paused => DispatchAnswer::nothing("paused"),
         };
+        appliance.metrics.runs.ended(answer.outcome, answer.rows);
         tracing::info!(
+            event = "dispatch.ran",
             outcome = answer.outcome,
+            asked_by = asked_by.as_str(),
             run = answer.run,
             rows = answer.rows,
             clients = answer.granted.len(),
@@ -66,17 +79,5 @@ impl Dispatcher {
         );
         appliance.work_bell.ring();
         Ok(answer)
-    }
-}
-
-/// The built-in clock: a run each `every`, until the appliance closes.
-pub fn tick(appliance: &Appliance, dispatcher: &Dispatcher, every: std::time::Duration) {
-    loop {
-        if let Err(error) = dispatcher.run(appliance) {
-            tracing::error!(%error, "the dispatch run failed; the next one comes by itself");
-        }
-        if appliance.closing.wait(every) {
-            return;
-        }
     }
 }

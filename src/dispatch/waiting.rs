@@ -5,11 +5,12 @@
 
 use std::time::Duration;
 
-use super::estimate;
+use super::{clock::MISSING_RUNS, estimate};
 use crate::{
     appliance::Appliance,
     downstream::{GateReason, Wait, WaitReason},
     model::{BatchStatus, RowStatus, Timestamp},
+    room::NoRoom,
     store::{
         StoreError,
         batches::{self, Batch},
@@ -19,9 +20,7 @@ use crate::{
     },
 };
 
-/// So many runs that did not come are no chance any more.
-const MISSING_RUNS: u32 = 3;
-/// Nor is a silence of less than this an alarm, however short the time between runs.
+/// A silence of the built-in clock that is shorter than this means only that the machine is busy.
 const SHORTEST_ALARM: Duration = Duration::from_secs(10);
 
 /// What every batch waits for at first.
@@ -31,7 +30,7 @@ pub(super) const EXTRACTION: &str = "its turn to be extracted";
 pub fn of_batch(appliance: &Appliance, batch: &Batch) -> Result<Option<String>, StoreError> {
     let now = appliance.clock.now();
     match batch.status {
-        BatchStatus::Pending => Ok(Some(extraction(batch, now))),
+        BatchStatus::Pending => Ok(Some(extraction(appliance, batch, now))),
         BatchStatus::Queued if batch.cancelled_at.is_none() => of_queued(appliance, batch, now),
         _ => Ok(None),
     }
@@ -46,11 +45,19 @@ pub fn of_row(row: &StoredRow, of_batch: Option<&str>, now: Timestamp) -> Option
     }
 }
 
-fn extraction(batch: &Batch, now: Timestamp) -> String {
+fn extraction(appliance: &Appliance, batch: &Batch, now: Timestamp) -> String {
+    if let Some(short) = no_room(appliance, batch) {
+        return format!("room on the disk for its rows: {short}; `dripfeed purge` or a larger volume makes some");
+    }
     match batch.next_attempt_at.filter(|at| *at > now) {
         Some(at) => format!("its stored file could not be read, the next try is due at {}", at.told(now)),
         None => EXTRACTION.to_owned(),
     }
+}
+
+/// What is missing on the disk for a batch that waits to be extracted.
+pub(super) fn no_room(appliance: &Appliance, batch: &Batch) -> Option<NoRoom> {
+    if batch.status == BatchStatus::Pending { appliance.room.for_rows_of(batch).err() } else { None }
 }
 
 fn of_queued(appliance: &Appliance, batch: &Batch, now: Timestamp) -> Result<Option<String>, StoreError> {
@@ -136,9 +143,8 @@ fn grant(appliance: &Appliance, batch: &Batch, now: Timestamp) -> Result<Option<
         let (grant, limit) = (grants::of_client(connection, client)?, grants::limit_of(connection, client)?);
         Ok((grant, limit, grants::last_run(connection)?))
     })?;
-    let settings = &appliance.config.dispatch;
-    let clock = Runs { last: last.map(|run| run.at), every: settings.every.unwrap_or(settings.expect_every) };
-    Ok(without_grant(grant, limit.unwrap_or(settings.rows_per_client_per_run), clock, now))
+    let limit = limit.unwrap_or(appliance.config.dispatch.rows_per_client_per_run);
+    Ok(without_grant(grant, limit, Runs::of(appliance, last.map(|run| run.at)), now))
 }
 
 /// When dispatch runs come.
@@ -148,12 +154,28 @@ pub(super) struct Runs {
     pub last: Option<Timestamp>,
     /// Between two of them.
     pub every: Duration,
+    /// Longer than this no silence is chance.
+    pub alarm_after: Duration,
+    /// Since when a server waits in vain for the first one.
+    pub none_since: Option<Timestamp>,
 }
 
 impl Runs {
+    /// Of this appliance, which had the last one then.
+    pub(super) fn of(appliance: &Appliance, last: Option<Timestamp>) -> Self {
+        let settings = &appliance.config.dispatch;
+        let every = settings.every.unwrap_or(settings.expect_every);
+        let shortest = settings.every.map_or(Duration::ZERO, |_| SHORTEST_ALARM);
+        let alarm_after = every.saturating_mul(MISSING_RUNS).max(shortest);
+        Self { last, every, alarm_after, none_since: appliance.dispatch_watch.missing_since() }
+    }
+
     /// Since when no run came, where so many are missing that it cannot be chance.
     pub(super) fn missing_since(self, now: Timestamp) -> Option<Timestamp> {
-        self.last.filter(|last| now.since(*last) > self.every.saturating_mul(MISSING_RUNS).max(SHORTEST_ALARM))
+        match self.last {
+            Some(last) => (now.since(last) > self.alarm_after).then_some(last),
+            None => self.none_since,
+        }
     }
 
     fn next(self, now: Timestamp) -> String {
@@ -211,7 +233,8 @@ mod tests {
     }
 
     fn says(grant: Option<(u32, u32)>, limit: u32, last: Option<u64>) -> Option<String> {
-        let runs = Runs { last: last.map(ago), every: Duration::from_secs(60) };
+        let (every, alarm_after) = (Duration::from_secs(60), Duration::from_secs(180));
+        let runs = Runs { last: last.map(ago), every, alarm_after, none_since: None };
         without_grant(grant.map(|(granted, remaining)| Grant { granted, remaining }), limit, runs, NOW)
     }
 

@@ -76,7 +76,12 @@ impl Work {
         let Some(ask) = lane.wanted_lease() else { return false };
         let lease = self.ledger.lease(&ask);
         if let Err(error) = &lease {
-            tracing::error!(dependency = ask.dependency, %error, "no lease: its requests wait");
+            tracing::error!(
+                event = "limiter.no_lease",
+                dependency = ask.dependency,
+                %error,
+                "no lease: its requests wait"
+            );
         }
         lane.leased(&ask, lease.ok());
         true
@@ -88,7 +93,8 @@ impl Work {
         match self.ledger.save_gate(&lane.settings.name, &gate) {
             Ok(()) => true,
             Err(error) => {
-                tracing::error!(dependency = lane.settings.name, %error, "the gate's state is not saved yet");
+                let dependency = &lane.settings.name;
+                tracing::error!(event = "gate.not_saved", dependency, %error, "the gate's state is not saved yet");
                 lane.gate_not_saved();
                 false
             }
@@ -101,7 +107,13 @@ impl Work {
             Ok(Some(kept)) => lane.adopt(revision, &kept),
             Ok(None) => {}
             Err(error) => {
-                tracing::warn!(dependency = lane.settings.name, %error, "changes made elsewhere are not seen");
+                let dependency = &lane.settings.name;
+                tracing::warn!(
+                    event = "limiter.not_refreshed",
+                    dependency,
+                    %error,
+                    "changes made elsewhere are not seen"
+                );
             }
         }
     }

@@ -14,6 +14,7 @@ use super::{
     calls::Calls,
     gate::{Gate, GateState, Health, Passage},
     ledger::{DependencyState, Lease, LeaseAsk},
+    meter::Meter,
     permit::Queue,
     rate::{Line, Pace},
 };
@@ -33,6 +34,7 @@ pub struct Lane {
     pub(super) settings: Dependency,
     pub(super) clock: Clock,
     pub(super) wake: Wake,
+    pub(super) meter: Arc<dyn Meter>,
     bookkeeper: OnceLock<Thread>,
     state: Mutex<State>,
 }
@@ -65,7 +67,13 @@ pub(super) struct Now {
 
 impl Lane {
     /// The lane of a dependency, as it was kept.
-    pub fn new(settings: Dependency, kept: Option<DependencyState>, clock: Clock, wake: Wake) -> Self {
+    pub fn new(
+        settings: Dependency,
+        kept: Option<DependencyState>,
+        clock: Clock,
+        wake: Wake,
+        meter: Arc<dyn Meter>,
+    ) -> Self {
         let kept = kept.unwrap_or(DependencyState { rate_per_second: None, gate: GateState::default() });
         let rate = kept.rate_per_second.unwrap_or(settings.rate_per_second);
         let state = State {
@@ -81,7 +89,7 @@ impl Lane {
             revision: 0,
             closing: false,
         };
-        Self { settings, clock, wake, bookkeeper: OnceLock::new(), state: Mutex::new(state) }
+        Self { settings, clock, wake, meter, bookkeeper: OnceLock::new(), state: Mutex::new(state) }
     }
 
     /// Who is to be woken when the ledger has to be read or written.
@@ -129,6 +137,7 @@ impl Lane {
         let mut state = self.lock();
         let (was_full, was_open) = (state.in_flight >= self.settings.concurrency, state.gate.is_open());
         state.in_flight -= 1;
+        let closings = state.gate.state().closings;
         let changed = match health {
             Some(health) => state.gate.report(passage, health, now, &mut rand::rng()),
             None => {
@@ -140,6 +149,11 @@ impl Lane {
             state.revision += 1;
             state.gate_unsaved = true;
             self.log_gate(state.gate.state());
+            if let GateState { closed: Some(closed), closings: now } = state.gate.state()
+                && now > closings
+            {
+                self.meter.gate_closed(closed.reason);
+            }
         }
         let woken = match (changed, was_full || passage == Passage::Probe) {
             (true, _) => state.queue.all(),
@@ -158,8 +172,14 @@ impl Lane {
     fn log_gate(&self, gate: GateState) {
         let dependency = &self.settings.name;
         match gate.closed {
-            Some(closed) => tracing::warn!(dependency, until = %closed.until, reason = %closed.reason, "gate closed"),
-            None => tracing::info!(dependency, "gate open again"),
+            Some(closed) => tracing::warn!(
+                event = "gate.closed",
+                dependency,
+                until = %closed.until,
+                reason = %closed.reason,
+                "gate closed"
+            ),
+            None => tracing::info!(event = "gate.opened", dependency, "gate open again"),
         }
     }
 

@@ -14,7 +14,8 @@
 //! the feeder; `client` (over `resolver`, `gathering` and `socket`) sends, `classify` judges; `bookkeeper` keeps what must
 //! be durable.
 //!
-//! Knows nothing of batches, rows or the store: what must be durable goes through the trait [`Ledger`].
+//! Knows nothing of batches, rows or the store: what must be durable goes through the trait [`Ledger`], what is counted
+//! through the trait [`Meter`].
 
 pub mod admission;
 mod agents;
@@ -26,6 +27,7 @@ pub mod gate;
 mod gathering;
 mod lane;
 pub mod ledger;
+mod meter;
 pub mod permit;
 pub mod rate;
 mod request;
@@ -51,6 +53,7 @@ pub use client::{ClientError, MAX_ANSWER};
 pub use gate::{Closed, GateReason, GateState};
 pub use lane::Wake;
 pub use ledger::{DependencyState, Lease, LeaseAsk, Ledger, LedgerError};
+pub use meter::{CallEnd, Meter};
 pub use permit::{Permit, Wait, WaitReason};
 pub use request::PlanError;
 pub use status::{DependencyStatus, GateStatus};
@@ -144,20 +147,21 @@ pub enum DownstreamError {
 
 impl Downstream {
     /// Compiles every step, reads what was kept of every dependency, and starts the thread that keeps it. `wake` is
-    /// called whenever there may be room again for rows that there was none for.
+    /// called whenever there may be room again for rows that there was none for; `meter` gives each dependency its own.
     pub fn new(
         dependencies: &BTreeMap<String, Dependency>,
         workflows: &BTreeMap<String, Workflow>,
         ledger: Arc<dyn Ledger>,
         clock: Clock,
         wake: Wake,
+        meter: impl Fn(&str) -> Arc<dyn Meter>,
     ) -> Result<Self, DownstreamError> {
         let mut lanes = BTreeMap::new();
         let mut clients = BTreeMap::new();
         for (name, settings) in dependencies {
             let client = Client::new(settings, clock.clone())
                 .map_err(|error| DownstreamError::Client { dependency: name.clone(), error })?;
-            let lane = Lane::new(settings.clone(), ledger.load(name)?, clock.clone(), wake.clone());
+            let lane = Lane::new(settings.clone(), ledger.load(name)?, clock.clone(), wake.clone(), meter(name));
             clients.insert(name.clone(), Arc::new(client));
             lanes.insert(name.clone(), Arc::new(lane));
         }
@@ -192,7 +196,9 @@ impl Downstream {
         let duration = Duration::from_nanos(self.clock.steady().saturating_sub(left_at).max(0) as u64);
         // Silence behind a gate that was closed is what the gate was closed for: no row pays for it with an attempt.
         let silence_counts = permit.report(classify::health(&result, self.clock.now()));
-        (classify::outcome(&lane.settings.name, &plan.save, result, silence_counts), duration)
+        let outcome = classify::outcome(&lane.settings.name, &plan.save, result, silence_counts);
+        lane.meter.called(CallEnd::of(&outcome), duration);
+        (outcome, duration)
     }
 
     /// How many rows could be started now at a workflow's step, counted from 0.
@@ -240,6 +246,11 @@ impl Downstream {
     /// How every dependency is, by name.
     pub fn status(&self) -> Vec<DependencyStatus> {
         self.lanes.values().map(|lane| lane.status()).collect()
+    }
+
+    /// How many requests wait for a permit now, by dependency.
+    pub fn waiting(&self) -> Vec<(String, usize)> {
+        self.lanes.iter().map(|(name, lane)| (name.clone(), lane.lock().queue.len())).collect()
     }
 
     /// Gives no permit any more, sends those home that wait for one, and keeps what is to be kept. Requests under way

@@ -118,7 +118,7 @@ impl Queue {
         self.waiting.partition_point(|(other, _)| *other < ticket)
     }
 
-    fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.waiting.len()
     }
 
@@ -152,7 +152,8 @@ impl Lane {
     /// Waits at most `patience` for a permit; not at all where it can be told that this would not be enough.
     pub fn permit(self: &Arc<Self>, patience: Duration) -> Result<Permit, Wait> {
         let patience = i64::try_from(patience.as_nanos()).unwrap_or(i64::MAX);
-        let deadline = self.clock.steady().saturating_add(patience);
+        let asked_at = self.clock.steady();
+        let deadline = asked_at.saturating_add(patience);
         let mut ticket = None;
         let mut state = self.lock();
         loop {
@@ -164,7 +165,8 @@ impl Lane {
             let end = match turn {
                 Turn::Go(passage) => {
                     // The instant of release, by which rates are kept: what tests and doubters measure.
-                    tracing::trace!(target: RELEASES, dependency = self.settings.name, steady_ns = now.steady);
+                    let dependency = &self.settings.name;
+                    tracing::trace!(target: RELEASES, event = "call.released", dependency, steady_ns = now.steady);
                     Ok(Permit { lane: self.clone(), passage, ended: false })
                 }
                 Turn::Leave(wait) => Err(wait),
@@ -184,6 +186,10 @@ impl Lane {
             drop(state);
             self.get_lease(short);
             Queue::wake(next);
+            match &end {
+                Ok(_) => self.meter.permitted(Duration::from_nanos(now.steady.saturating_sub(asked_at).max(0) as u64)),
+                Err(wait) => self.meter.turned_away(wait.why),
+            }
             return end;
         }
     }

@@ -20,6 +20,7 @@ use crate::{
     intake::records::RecordError,
     model::ClaimOwner,
     objects::ObjectError,
+    room::NoRoom,
     store::{Held, StoreError, Tx, batches::Batch, extraction},
     work::open_batch::OpenBatchError,
 };
@@ -42,6 +43,18 @@ pub enum Extracted {
     Failed(String),
 }
 
+impl Extracted {
+    /// The end in a word.
+    fn as_str(&self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Stopped => "stopped",
+            Self::Later(_) => "later",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
 /// What stands in the way of an extraction.
 #[derive(Debug, thiserror::Error)]
 enum Obstacle {
@@ -49,6 +62,8 @@ enum Obstacle {
     Store(#[from] StoreError),
     #[error("{0}")]
     Objects(#[from] ObjectError),
+    #[error("there is no room for its rows: {0}")]
+    Room(#[from] NoRoom),
     #[error("{0}")]
     Batch(#[from] OpenBatchError),
     #[error("the stored file is damaged; upload it again")]
@@ -65,7 +80,7 @@ impl Obstacle {
     /// Whether it may go away by itself.
     fn is_transient(&self) -> bool {
         match self {
-            Self::Store(_) | Self::Read(_) | Self::Sealing => true,
+            Self::Store(_) | Self::Room(_) | Self::Read(_) | Self::Sealing => true,
             // Credentials, policies and file systems are mended by a person, and then the file is still there.
             Self::Objects(error) => !matches!(error, ObjectError::NotFound { .. } | ObjectError::BadName),
             Self::Batch(OpenBatchError::Store(_)) => true,
@@ -80,6 +95,7 @@ impl Obstacle {
                 _ if error.is_passing() => "unavailable",
                 _ => "internal",
             },
+            Self::Room(_) => "disk_full",
             Self::Batch(_) => "undecryptable",
             Self::Damaged | Self::Rows { .. } => "damaged_file",
             Self::Objects(_) | Self::Read(_) => "file_unreachable",
@@ -162,7 +178,11 @@ fn note<T: Send + 'static>(
     loop {
         match appliance.store.write(ending.clone()) {
             Err(error) if error.is_passing() && !appliance.closing.wait(NOTE_AGAIN) => {
-                tracing::warn!(%error, "how an extraction ended could not be noted; trying again");
+                tracing::warn!(
+                    event = "extraction.not_noted",
+                    %error,
+                    "how an extraction ended could not be noted; trying again"
+                );
             }
             noted => return noted,
         }
@@ -178,11 +198,17 @@ fn write_all(appliance: &Arc<Appliance>, batch: &Batch) -> Result<Held, Obstacle
     let mut written = batch.extracted;
     for chunk in SealedChunks::start(Box::new(plain), skipped, open, batch.extracted)? {
         let Chunk { first_number, rows } = chunk?;
-        written += rows.len() as u32;
+        // What was enough at the beginning may have gone to others since.
+        appliance.room.for_a_piece()?;
+        let (count, bytes) = (rows.len(), rows.iter().map(|row| row.data.len()).sum());
+        written += count as u32;
         let (key, owner) = (batch.batch, appliance.owner);
         let expires_at = appliance.clock.now().after(appliance.config.workers.claim_ttl);
         let held =
             appliance.store.write(move |tx| extraction::write_rows(tx, key, owner, expires_at, first_number, &rows))?;
+        if held == Held::Yes {
+            appliance.metrics.extraction.wrote(count, bytes);
+        }
         if held == Held::No || appliance.closing.is_closed() {
             return Ok(Held::No);
         }

@@ -6,6 +6,7 @@
 use warp::http::{HeaderMap, header};
 
 use super::{
+    answer::sent_by,
     meter::Metered,
     problem::{Problem, ProblemCode},
     request::Request,
@@ -35,6 +36,8 @@ pub enum Caller {
     Operator(String),
     /// May start a dispatch run, and nothing else.
     Dispatcher,
+    /// May read the metrics, and nothing else.
+    Watcher,
 }
 
 /// An operator, and where their request comes from: who an entry of the audit is about.
@@ -70,6 +73,7 @@ pub fn identify(request: &Request) -> Result<Shown, Problem> {
     let appliance = request.appliance();
     let Some(session) = session::of(request)? else { return Err(unauthorized()) };
     let caller = Caller::of_hash(appliance, session.key_hash)?.ok_or_else(unauthorized)?;
+    sent_by(&caller);
     session::must_be_meant(request)?;
     Ok(Shown { caller, session_ends: Some(session.expires_at) })
 }
@@ -86,12 +90,14 @@ pub fn sign_in(request: &Request, key: &str) -> Result<Caller, Problem> {
         if !is_one_of_ours(key) {
             sign_ins.succeeded(&hash);
         }
+        sent_by(&caller);
         return Ok(caller);
     }
     match wait.or_else(|| sign_ins.failed(origin, now)) {
         None => Err(unauthorized()),
         Some(seconds) => {
-            tracing::warn!(?origin, seconds, "wrong keys from one address are slowed down");
+            let origin = origin.map(tracing::field::display);
+            tracing::warn!(event = "sign_in.slowed", origin, seconds, "wrong keys from one address are slowed down");
             Err(slowed_down(seconds))
         }
     }
@@ -108,6 +114,9 @@ impl Caller {
         if is(&access.dispatch_token) {
             return Ok(Some(Self::Dispatcher));
         }
+        if is(&access.metrics_token) {
+            return Ok(Some(Self::Watcher));
+        }
         let now = appliance.clock.now();
         appliance.store.read(|connection| {
             if let Some(client) = clients::by_key_hash(connection, hash, now)? {
@@ -118,12 +127,12 @@ impl Caller {
         })
     }
 
-    /// Whose requests it is that are counted; the clock that triggers dispatch is not held up by a limit.
+    /// Whose requests it is that are counted; what calls like clockwork is not held up by a limit.
     pub(super) fn metered(&self) -> Option<Metered> {
         match self {
             Self::Client(client) => Some(Metered::Client(client.client)),
             Self::Operator(name) => Some(Metered::Operator(name.clone())),
-            Self::Dispatcher => None,
+            Self::Dispatcher | Self::Watcher => None,
         }
     }
 
@@ -131,7 +140,9 @@ impl Caller {
     pub fn client(self) -> Result<Client, Problem> {
         match self {
             Self::Client(client) => Ok(client),
-            Self::Operator(_) | Self::Dispatcher => Err(forbidden("This call is for clients: use a client's key.")),
+            Self::Operator(_) | Self::Dispatcher | Self::Watcher => {
+                Err(forbidden("This call is for clients: use a client's key."))
+            }
         }
     }
 
@@ -139,7 +150,7 @@ impl Caller {
     pub fn operator(self) -> Result<String, Problem> {
         match self {
             Self::Operator(name) => Ok(name),
-            Self::Client(_) | Self::Dispatcher => Err(forbidden("This call is for operators.")),
+            Self::Client(_) | Self::Dispatcher | Self::Watcher => Err(forbidden("This call is for operators.")),
         }
     }
 
@@ -148,7 +159,15 @@ impl Caller {
         match self {
             Self::Client(client) => Ok(Some(client.client)),
             Self::Operator(_) => Ok(None),
-            Self::Dispatcher => Err(forbidden("The dispatch token can only start dispatch runs.")),
+            Self::Dispatcher | Self::Watcher => Err(self.limited()),
+        }
+    }
+
+    /// What a token is told that is good for one call, and asks for another.
+    pub(super) fn limited(&self) -> Problem {
+        match self {
+            Self::Watcher => forbidden("The metrics token can only read the metrics."),
+            _ => forbidden("The dispatch token can only start dispatch runs."),
         }
     }
 

@@ -3,11 +3,11 @@
 use std::{
     future::Future,
     sync::{Arc, Mutex, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use serde::Serialize;
-use tracing::{Instrument, Span};
+use tracing::{Instrument, Span, field};
 use warp::{
     Rejection,
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
@@ -16,10 +16,27 @@ use warp::{
 };
 
 use super::{
+    access::Caller,
     problem::{Problem, ProblemCode},
     request::Known,
 };
+use crate::telemetry::metrics::Requests;
 
+/// Stands beside an answer till it is counted. None stands beside the answer to somebody who only asks whether a path
+/// knows a method.
+#[derive(Clone, Copy)]
+struct Handled {
+    /// The pattern of its path.
+    route: &'static str,
+    took: Duration,
+}
+
+/// Routes that machines ask every few seconds.
+const PROBES: [&str; 3] = ["/livez", "/readyz", "/metrics"];
+/// What whoever shows the dispatch token is called.
+const DISPATCHER: &str = "dispatcher";
+/// ... the metrics token.
+const WATCHER: &str = "watcher";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What a handler gives.
@@ -49,20 +66,40 @@ pub async fn answer(route: &'static str, handler: impl Future<Output = Answer>) 
     let request_id = new_request_id();
     let begun = Instant::now();
     // Whatever is logged meanwhile, on whichever thread, is logged under the request's id.
-    let span = tracing::info_span!("request", request_id);
+    let span = tracing::error_span!("request", request_id, client = field::Empty, operator = field::Empty);
     let headers = Headers::default();
-    let answered = BESIDE.scope(headers.clone(), handler.instrument(span)).await;
+    let answered = BESIDE.scope(headers.clone(), handler.instrument(span.clone())).await;
+    let code = answered.as_ref().err().map(Problem::code);
     let mut response = answered.unwrap_or_else(|problem| problem.into_response(&request_id));
     response.headers_mut().extend(std::mem::take(&mut *lock(&headers)));
-    let (status, duration_ms) = (response.status().as_u16(), begun.elapsed().as_millis() as u64);
-    tracing::info!(route, status, duration_ms, request_id, "request");
+    let took = begun.elapsed();
+    response.extensions_mut().insert(Handled { route, took });
+    let (status, duration_ms) = (response.status().as_u16(), took.as_millis() as u64);
+    span.in_scope(|| match code {
+        // Whoever asks all the time is not worth a line each time, as long as nothing is wrong.
+        None if PROBES.contains(&route) => {
+            tracing::debug!(event = "probe.answered", route, status, duration_ms, "probe answered");
+        }
+        code => tracing::info!(event = "request.answered", route, status, code, duration_ms, "request answered"),
+    });
     Ok(identified(response, &request_id))
+}
+
+/// Says who sends the request, in whatever is logged of it from here on.
+pub fn sent_by(who: &Caller) {
+    let span = Span::current();
+    match who {
+        Caller::Client(client) => span.record("client", &client.name),
+        Caller::Operator(name) => span.record("operator", name),
+        Caller::Dispatcher => span.record("operator", DISPATCHER),
+        Caller::Watcher => span.record("operator", WATCHER),
+    };
 }
 
 /// A JSON answer.
 pub fn json(status: StatusCode, value: &impl Serialize) -> Answer {
     let body = serde_json::to_vec(value).map_err(|error| {
-        tracing::error!(%error, "an answer could not be written");
+        tracing::error!(event = "answer.not_written", %error, "an answer could not be written");
         Problem::internal()
     })?;
     let mut response = Response::new(body.into());
@@ -79,7 +116,9 @@ pub async fn blocking<T: Send + 'static>(
     let (span, headers) = (Span::current(), BESIDE.try_with(Clone::clone).unwrap_or_default());
     let there = move || BESIDE.sync_scope(headers, || span.in_scope(work));
     tokio::task::spawn_blocking(there).await.unwrap_or_else(|error| {
-        tracing::error!(%error, "a handler ended abnormally");
+        // Not the error itself: it quotes what a panic said.
+        let panicked = error.is_panic();
+        tracing::error!(event = "request.ended_abnormally", panicked, "a handler ended abnormally");
         Err(Problem::internal())
     })
 }
@@ -102,14 +141,24 @@ pub fn rejected(rejection: &Rejection) -> Response {
         Problem::new(ProblemCode::BadRequest, "The request is not understood: check its query and body.")
     };
     let request_id = new_request_id();
-    let response = problem.into_response(&request_id);
-    tracing::info!(route = "none", status = response.status().as_u16(), request_id, "request");
+    let (code, response) = (problem.code(), of_route("none", problem.into_response(&request_id)));
+    let status = response.status().as_u16();
+    tracing::info!(event = "request.answered", request_id, route = "none", status, code, "request answered");
     identified(response, &request_id)
 }
 
-/// What every answer has, whichever route gave it: an id, and headers that keep browsers from making more of it than it
-/// is (OWASP, REST Security).
-pub fn finished(mut response: Response) -> Response {
+/// An answer that no handler gave.
+pub fn of_route(route: &'static str, mut response: Response) -> Response {
+    response.extensions_mut().insert(Handled { route, took: Duration::ZERO });
+    response
+}
+
+/// What every answer has, whichever route gave it: it is counted, and gets an id, and headers that keep browsers from
+/// making more of it than it is (OWASP, REST Security).
+pub fn finished(mut response: Response, requests: &Requests) -> Response {
+    if let Some(Handled { route, took }) = response.extensions_mut().remove() {
+        requests.answered(route, response.status().as_u16(), took);
+    }
     let headers = response.headers_mut();
     let mut unless_there = |name: HeaderName, value: &'static str| {
         headers.entry(name).or_insert(HeaderValue::from_static(value));

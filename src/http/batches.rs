@@ -131,6 +131,14 @@ impl Change {
         }
     }
 
+    fn tell(self, batch: BatchId) {
+        match self {
+            Self::Pause => tracing::info!(event = "batch.paused", %batch, "batch paused"),
+            Self::Resume => tracing::info!(event = "batch.resumed", %batch, "batch resumed"),
+            Self::Cancel => tracing::info!(event = "batch.cancel_asked", %batch, "batch is to be cancelled"),
+        }
+    }
+
     fn make(self, tx: &Tx<'_>, batch: i64, reason: Option<&str>) -> error::Result<bool> {
         match self {
             Self::Pause => batches::pause(tx, batch, reason).map(|()| true),
@@ -158,6 +166,7 @@ async fn apply(id: BatchId, change: Change, request: Request, reason: Result<Rea
         if !made {
             return Err(conflict(batch.status));
         }
+        change.tell(id);
         appliance.work_bell.ring();
         Ok(BatchView::of(appliance, batch, caller.sees()?.is_none())?)
     });

@@ -27,7 +27,7 @@ pub struct ReceiptView {
     deleted_at: Timestamp,
     /// How many rows it had.
     rows: u32,
-    /// When the last backup is gone that can still hold it; null where none was taken in its time.
+    /// When the last backup or replica is gone that can still hold it; null where none was taken in its time.
     backups_until: Option<Timestamp>,
 }
 
@@ -68,7 +68,7 @@ async fn delete(id: BatchId, request: Request) -> Answer {
         let (appliance, caller) = (request.appliance(), request.caller()?);
         let batch = caller.batch(appliance, id)?.batch;
         let deed = request.deed(&caller, "batch.delete", id.to_string(), None);
-        let kept = appliance.config.backup.keep;
+        let kept = appliance.config.backup.copies_kept();
         let asked = appliance.store.write(move |tx| {
             let asked = deletions::begin(tx, id, kept)?;
             if let (Some(deed), Asked::Deleted(_)) = (&deed, &asked) {
@@ -78,6 +78,7 @@ async fn delete(id: BatchId, request: Request) -> Answer {
         })?;
         match asked {
             Asked::Deleted(receipt) => {
+                tracing::info!(event = "batch.deleted", batch = %id, rows = receipt.rows, "batch deleted");
                 appliance.forget_batch(batch);
                 appliance.chores_bell.ring();
                 Ok(ReceiptView::from(receipt))

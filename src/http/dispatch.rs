@@ -13,9 +13,12 @@ use super::{
     request::{Request, request},
     small_json::{Reason, reason},
 };
-use crate::store::{
-    audit,
-    grants::{self, DispatchPause, Run},
+use crate::{
+    model::AskedBy,
+    store::{
+        audit,
+        grants::{self, DispatchPause, Run},
+    },
 };
 
 #[derive(Serialize, JsonSchema)]
@@ -57,7 +60,7 @@ async fn dispatch(request: Request) -> Answer {
             Caller::Dispatcher => {}
             other => drop(other.operator()?),
         }
-        Ok(request.context.dispatcher.run(request.appliance())?)
+        Ok(request.context.dispatcher.run(request.appliance(), AskedBy::Call)?)
     });
     json(StatusCode::OK, &ran.await?)
 }
@@ -78,12 +81,14 @@ async fn pause(request: Request, reason: Result<Reason, Problem>) -> Answer {
     let reason = reason?;
     let state = blocking(move || {
         let operator = request.operator()?;
-        tracing::warn!(by = operator.name, "dispatch is paused");
-        Ok(request.appliance().store.write(move |tx| {
+        let by = operator.name.clone();
+        let state = request.appliance().store.write(move |tx| {
             audit::note(tx, &operator.deed("dispatch.pause", "dispatch", reason.reason.clone()))?;
             grants::pause(tx, &operator.name, reason.reason.as_deref())?;
             Ok(DispatchState { paused: grants::pause_of(tx.connection)? })
-        })?)
+        })?;
+        tracing::warn!(event = "dispatch.paused", by, "dispatch is paused");
+        Ok(state)
     });
     json(StatusCode::OK, &state.await?)
 }
@@ -92,13 +97,14 @@ async fn resume(request: Request, reason: Result<Reason, Problem>) -> Answer {
     let reason = reason?;
     let state = blocking(move || {
         let operator = request.operator()?;
-        tracing::warn!(by = operator.name, "dispatch goes on");
+        let by = operator.name.clone();
         let state = request.appliance().store.write(move |tx| {
             audit::note(tx, &operator.deed("dispatch.resume", "dispatch", reason.reason))?;
             grants::resume(tx)?;
             Ok(DispatchState { paused: grants::pause_of(tx.connection)? })
         })?;
         request.appliance().work_bell.ring();
+        tracing::info!(event = "dispatch.resumed", by, "dispatch goes on");
         Ok::<_, Problem>(state)
     });
     json(StatusCode::OK, &state.await?)

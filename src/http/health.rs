@@ -35,7 +35,7 @@ async fn ready(context: Context) -> Answer {
             return Err(Problem::new(ProblemCode::Unavailable, "shutdown: the server is ending."));
         }
         context.appliance.store.read(keys::proofs).map_err(|error| {
-            tracing::error!(%error, "not ready");
+            tracing::error!(event = "server.not_ready", %error, "not ready");
             Problem::new(ProblemCode::Unavailable, "database: it does not answer; the log says why.")
         })
     })

@@ -72,10 +72,10 @@ async fn set_rate(name: String, request: Request, change: Told<RateChange>) -> A
             dependencies::set_rate(tx, &of, kept)
         })?;
         appliance.downstream.set_rate(&name, rate).map_err(|error| {
-            tracing::error!(%error, "a rate was kept, and is not used yet");
+            tracing::error!(event = "rate.not_used", %error, "a rate was kept, and is not used yet");
             Problem::internal()
         })?;
-        tracing::warn!(by, dependency = name, rate, "a rate was changed");
+        tracing::warn!(event = "rate.changed", by, dependency = name, rate, "a rate was changed");
         let changed = appliance.downstream.status().into_iter().find(|status| status.name == name);
         changed.ok_or_else(|| Problem::not_found("dependency"))
     });

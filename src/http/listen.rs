@@ -95,7 +95,7 @@ pub async fn serve(
         let (stream, address, place) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
+                tracing::warn!(event = "connection.not_accepted", %error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_AGAIN).await;
                 continue;
             }
@@ -124,7 +124,7 @@ pub async fn serve(
     drop(listener);
     let begun = tokio::time::Instant::now();
     if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
-        tracing::warn!("requests under way did not end in time and were cut off");
+        tracing::warn!(event = "requests.cut_off", "requests under way did not end in time and were cut off");
     }
     drain.saturating_sub(begun.elapsed())
 }

@@ -5,6 +5,7 @@
 
 mod accept;
 pub mod access;
+pub mod alert_view;
 mod all_batches;
 pub mod answer;
 pub mod audit;
@@ -22,6 +23,7 @@ pub mod health;
 pub mod limits;
 pub mod listen;
 pub mod meter;
+mod metrics;
 mod openapi;
 pub mod overview;
 mod page;
@@ -92,7 +94,7 @@ type Area = fn(Context) -> BoxedFilter<(Response,)>;
 
 /// Everything that the server answers, problems included.
 pub fn routes(context: Context) -> BoxedFilter<(Response,)> {
-    let areas: [Area; 20] = [
+    let areas: [Area; 21] = [
         health::routes,
         upload::routes,
         batches::routes,
@@ -112,14 +114,15 @@ pub fn routes(context: Context) -> BoxedFilter<(Response,)> {
         audit::routes,
         stuck::routes,
         all_batches::routes,
+        metrics::routes,
         openapi::routes,
     ];
-    let answered =
-        areas.into_iter().fold(page::routes(), |others, area| area(context.clone()).or(others).unify().boxed());
+    let page = page::routes().map(|response| answer::of_route("page", response)).boxed();
+    let answered = areas.into_iter().fold(page, |others, area| area(context.clone()).or(others).unify().boxed());
     answered
         .recover(|rejection: Rejection| async move { Ok::<_, Rejection>(answer::rejected(&rejection)) })
         .unify()
-        .map(answer::finished)
+        .map(move |response| answer::finished(response, &context.appliance.metrics.requests))
         .boxed()
 }
 

@@ -8,6 +8,7 @@ use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
 
 use super::{
     Context,
+    alert_view::AlertView,
     answer::{Answer, answer, blocking, json},
     batch_view::BatchView,
     clients::ClientView,
@@ -19,7 +20,7 @@ use crate::{
     downstream::DependencyStatus,
     model::Timestamp,
     store::{
-        StoreError, all_batches,
+        StoreError, alerts, all_batches,
         backups::{self, LastBackup},
         clients, deletions,
         grants::{self, DispatchPause, Run},
@@ -31,7 +32,8 @@ use crate::{
 const CLIENTS: u32 = 200;
 /// Batches that are shown, those in trouble first; `GET /ops/v1/batches` shows all.
 const BATCHES: u32 = 50;
-
+/// Alerts that are shown.
+const ALERTS: u32 = 100;
 /// Deletions under way that are shown.
 const DELETIONS: u32 = 100;
 
@@ -40,6 +42,8 @@ const DELETIONS: u32 = 100;
 pub(super) struct Overview {
     /// The time of all of it.
     at: Timestamp,
+    /// What is wrong, the newest first; each is told to the hooks once.
+    alerts: Vec<AlertView>,
     dispatch: DispatchView,
     dependencies: Vec<DependencyStatus>,
     /// By name.
@@ -64,6 +68,10 @@ pub(super) struct DispatchView {
     /// Who stopped it, since when, and why.
     paused: Option<DispatchPause>,
     last_run: Option<Run>,
+    /// Since when the calls that ask for runs are missing; `null` where they come, or none are expected.
+    missing_since: Option<Timestamp>,
+    /// Whether the built-in clock makes the runs meanwhile.
+    taken_over: bool,
 }
 
 /// Claims that have expired, as far as they are listed.
@@ -86,9 +94,13 @@ async fn overview(request: Request) -> Answer {
         let appliance = request.appliance();
         request.caller()?.operator()?;
         let (default_rows, now) = (appliance.config.dispatch.rows_per_client_per_run, appliance.clock.now());
-        let (dispatch, clients, batches, deletions, last_backup) = appliance.store.read(|connection| {
-            let dispatch =
-                DispatchView { paused: grants::pause_of(connection)?, last_run: grants::last_run(connection)? };
+        let (alerts, dispatch, clients, batches, deletions, last_backup) = appliance.store.read(|connection| {
+            let dispatch = DispatchView {
+                paused: grants::pause_of(connection)?,
+                last_run: grants::last_run(connection)?,
+                missing_since: appliance.dispatch_watch.missing_since(),
+                taken_over: appliance.dispatch_watch.is_taken_over(),
+            };
             let of = |client: &clients::Client| {
                 let work = clients::work_of(connection, client.client)?;
                 Ok::<_, StoreError>(ClientView::of(client, work, default_rows, now))
@@ -97,11 +109,13 @@ async fn overview(request: Request) -> Answer {
             let clients = clients.iter().map(of).collect::<Result<Vec<_>, _>>()?;
             let deletions = deletions::under_way(connection, DELETIONS)?;
             let batches = all_batches::trouble_first(connection, BATCHES)?;
-            Ok((dispatch, clients, batches, deletions, backups::last(connection)?))
+            let alerts = alerts::firing(connection, ALERTS)?;
+            Ok((alerts, dispatch, clients, batches, deletions, backups::last(connection)?))
         })?;
         let stuck = StuckView::read(appliance)?;
         Ok(Overview {
             at: now,
+            alerts: alerts.into_iter().map(AlertView::from).collect(),
             dispatch,
             dependencies: appliance.downstream.status(),
             clients,

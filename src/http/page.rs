@@ -37,6 +37,7 @@ const FILES: &[(&str, &str)] = files![
     "icon.svg",
     "live.js",
     "main.js",
+    "overview/alerts.js",
     "overview/clients.js",
     "overview/dependencies.js",
     "overview/storage.js",

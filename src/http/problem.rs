@@ -195,6 +195,11 @@ impl Problem {
         self
     }
 
+    /// Its code, as the API spells it.
+    pub fn code(&self) -> &'static str {
+        self.code.as_str()
+    }
+
     /// The answer.
     pub fn into_response(self, request_id: &str) -> Response {
         let status = self.code.status();
@@ -223,10 +228,14 @@ impl Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        tracing::error!(%error, "the database could not serve a request");
+        tracing::error!(event = "request.not_served", %error, "the database could not serve a request");
         match error.cause() {
             StoreError::DiskFull => Self::disk_full(),
-            StoreError::Busy | StoreError::NoReader(_) | StoreError::Closed | StoreError::RolledBack => {
+            StoreError::Busy
+            | StoreError::ReadTooLong
+            | StoreError::NoReader(_)
+            | StoreError::Closed
+            | StoreError::RolledBack => {
                 Self::new(ProblemCode::Unavailable, "The database is busy; nothing was changed. Try again in a while.")
                     .retry_after(RETRY_SECONDS)
             }

@@ -94,7 +94,7 @@ impl Request {
     ) -> Option<Deed> {
         match caller {
             Caller::Operator(name) => Some(self.operator_named(name.clone()).deed(action, target, why)),
-            Caller::Client(_) | Caller::Dispatcher => None,
+            Caller::Client(_) | Caller::Dispatcher | Caller::Watcher => None,
         }
     }
 

@@ -101,7 +101,7 @@ async fn next(mut results: Results) -> Result<Option<(Bytes, Results)>, Problem>
 struct BrokenOff;
 
 fn problem(error: &ResultsError) -> Problem {
-    tracing::warn!(%error, "a download of results broke off");
+    tracing::warn!(event = "results.broke_off", %error, "a download of results broke off");
     match error {
         ResultsError::Deleted => Problem::not_found("batch"),
         ResultsError::Csv(_) => Problem::internal(),

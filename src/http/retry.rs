@@ -106,6 +106,8 @@ async fn retry(id: BatchId, request: Request) -> Answer {
                 return Err(Problem::new(ProblemCode::Conflict, detail));
             }
         };
+        let (rows, under_way) = (retried.rows, retried.under_way);
+        tracing::info!(event = "batch.retried", batch = %id, rows, under_way, "failed rows are tried again");
         appliance.work_bell.ring();
         appliance.chores_bell.ring();
         let batch = batch.ok_or_else(|| Problem::not_found("batch"))?;

@@ -215,7 +215,7 @@ pub(super) fn opened(request: &Request, id: BatchId, sight: Sight) -> Result<(Ba
     let caller = request.caller()?;
     let batch = caller.batch(request.appliance(), id)?;
     let open = request.appliance().open_batch(batch.batch).map_err(|error| {
-        tracing::error!(batch = %id, %error, "a batch cannot be opened");
+        tracing::error!(event = "batch.undecryptable", batch = %id, %error, "a batch cannot be opened");
         Problem::internal()
     })?;
     let is_operator = caller.sees()?.is_none();

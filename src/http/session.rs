@@ -78,15 +78,15 @@ async fn open(request: Request, told: Told<SignIn>) -> Answer {
         let key = required(told)?.key;
         let caller = sign_in(&request, &key)?;
         request.count(&caller)?;
-        if let Caller::Dispatcher = caller {
-            return Err(forbidden("The dispatch token can only start dispatch runs."));
+        if let Caller::Dispatcher | Caller::Watcher = caller {
+            return Err(caller.limited());
         }
         let (appliance, value, ttl) =
             (request.appliance(), new_session(), request.appliance().config.access.session_ttl);
         let session = Session { key_hash: key_hash(&key), expires_at: appliance.clock.now().after(ttl) };
         let hash = key_hash(&value);
         appliance.store.write(move |tx| sessions::open(tx, hash, &session))?;
-        let view = SessionView::of(caller, Some(session.expires_at));
+        let view = SessionView::of(caller, Some(session.expires_at))?;
         with_cookie(json(StatusCode::OK, &view)?, &request, &value, ttl.as_secs())
     })
     .await
@@ -96,7 +96,7 @@ async fn show(request: Request) -> Answer {
     let view = blocking(move || {
         let shown = identify(&request)?;
         request.count(&shown.caller)?;
-        Ok(SessionView::of(shown.caller, shown.session_ends))
+        SessionView::of(shown.caller, shown.session_ends)
     });
     json(StatusCode::OK, &view.await?)
 }
@@ -117,13 +117,14 @@ async fn end(request: Request) -> Answer {
 }
 
 impl SessionView {
-    fn of(caller: Caller, expires_at: Option<Timestamp>) -> Self {
+    fn of(caller: Caller, expires_at: Option<Timestamp>) -> Result<Self, Problem> {
         let (kind, name) = match caller {
             Caller::Client(client) => ("client", client.name),
             Caller::Operator(name) => ("operator", name),
             Caller::Dispatcher => ("dispatcher", "dispatcher".to_owned()),
+            Caller::Watcher => return Err(caller.limited()),
         };
-        Self { kind, name, expires_at }
+        Ok(Self { kind, name, expires_at })
     }
 }
 

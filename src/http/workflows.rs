@@ -188,7 +188,7 @@ async fn template(workflow: String, request: Request) -> Answer {
         let workflow = request.appliance().config.workflows.get(&workflow);
         let workflow = workflow.ok_or_else(|| Problem::not_found("workflow"))?;
         filled_in(workflow).map_err(|error| {
-            tracing::error!(%error, "a template could not be written");
+            tracing::error!(event = "template.not_written", %error, "a template could not be written");
             Problem::internal()
         })
     });

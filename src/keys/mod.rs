@@ -105,10 +105,14 @@ pub fn reload(appliance: &Appliance) -> Result<(), KeysError> {
         waited += OLD_RING_LOOK_AGAIN;
     }
     if Arc::strong_count(&old) > 1 {
-        tracing::warn!("an upload still holds the old key ring; send SIGHUP again before `dripfeed keys rotate`");
+        tracing::warn!(
+            event = "keys.old_ring_held",
+            "an upload still holds the old key ring; send SIGHUP again before `dripfeed keys rotate`"
+        );
         return Ok(());
     }
-    tracing::info!(seals = first, keys = ?appliance.ring().ids().collect::<Vec<_>>(), "the changed key ring is in use");
+    let keys = appliance.ring().ids().collect::<Vec<_>>().join(",");
+    tracing::info!(event = "keys.changed", seals = first, keys, "the changed key ring is in use");
     Ok(note_sealing_key(appliance)?)
 }
 

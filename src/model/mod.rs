@@ -3,6 +3,7 @@
 //! Everything else speaks in these types, so one reading of this folder gives the vocabulary: what a batch and a row
 //! are, which statuses they have and who may change them, what a workflow asks for, and how an attempt can end.
 
+pub mod alert;
 pub mod backoff;
 pub mod batch;
 pub mod dependency;
@@ -11,15 +12,18 @@ pub mod nesting;
 pub mod outcome;
 pub mod record;
 pub mod row;
+pub mod run;
 mod schema;
 pub mod time;
 pub mod workflow;
 
+pub use alert::AlertKind;
 pub use batch::{BatchEvent, BatchStatus, Counts};
 pub use dependency::Dependency;
 pub use id::{BatchId, ClaimOwner, RowId, RowRef};
 pub use outcome::{FailureCode, StepFailure};
 pub use row::{RowEvent, RowStatus};
+pub use run::AskedBy;
 pub use time::Timestamp;
 pub use workflow::{Column, ColumnKind, Step, Workflow};
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use super::{BatchId, BatchStatus, FailureCode, RowStatus, Timestamp};
+use super::{AlertKind, AskedBy, BatchId, BatchStatus, FailureCode, RowStatus, Timestamp};
 
 macro_rules! described {
     ($($type:ident: $schema:expr),*) => {$(
@@ -25,5 +25,7 @@ described! {
     BatchId: json_schema!({ "type": "string", "pattern": "^bat_[0-7][0-9A-HJKMNP-TV-Z]{25}$" }),
     BatchStatus: json_schema!({ "type": "string", "enum": BatchStatus::ALL.map(BatchStatus::as_str) }),
     RowStatus: json_schema!({ "type": "string", "enum": RowStatus::ALL.map(RowStatus::as_str) }),
+    AlertKind: json_schema!({ "type": "string", "enum": AlertKind::ALL.map(AlertKind::as_str) }),
+    AskedBy: json_schema!({ "type": "string", "enum": AskedBy::ALL.map(AskedBy::as_str) }),
     FailureCode: json_schema!({ "type": "string", "enum": FailureCode::ALL.map(FailureCode::as_str) })
 }

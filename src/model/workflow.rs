@@ -52,7 +52,7 @@ impl FailureLimit {
 }
 
 /// Whether one bad row refuses the whole file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnInvalidRow {
     /// The whole upload is refused.
@@ -62,7 +62,7 @@ pub enum OnInvalidRow {
 }
 
 /// What to do with columns that the workflow does not name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ExtraColumns {
     /// The file is refused (`unknown_column`).
@@ -72,13 +72,14 @@ pub enum ExtraColumns {
 }
 
 /// A column, and what its cells must look like.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Column {
     /// Its name in templates, and in the header (matched trimmed, without regard to case).
     pub name: String,
     /// Other names that a header may have for it.
     pub aliases: Vec<String>,
     /// The check for a cell that is not empty.
+    #[serde(flatten)]
     pub kind: ColumnKind,
     /// Whether the column must be there and its cells not be empty or white space.
     pub required: bool,
@@ -94,7 +95,8 @@ impl Column {
 }
 
 /// The type of a column's cells.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
 pub enum ColumnKind {
     /// Anything.
     Text,
@@ -117,7 +119,7 @@ pub enum ColumnKind {
 }
 
 /// One HTTP call of a workflow.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Step {
     /// Its name: `invite-create`.
     pub name: String,
@@ -142,7 +144,7 @@ pub struct Step {
 }
 
 /// The methods that a step can have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 #[allow(missing_docs, reason = "they are HTTP's own")]
 pub enum Method {

@@ -52,6 +52,30 @@ impl Folder {
         }
     }
 
+    pub(super) fn names(&self, prefix: &str) -> Result<Vec<String>, ObjectError> {
+        let mut names = Vec::new();
+        self.walk(&self.0, &mut names).map_err(|error| self.error(error))?;
+        names.retain(|name| name.starts_with(prefix));
+        names.sort();
+        Ok(names)
+    }
+
+    fn walk(&self, folder: &Path, names: &mut Vec<String>) -> io::Result<()> {
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            let name = path.strip_prefix(&self.0).ok().and_then(Path::to_str).map(str::to_owned);
+            if path == self.unfinished() {
+                continue;
+            }
+            if path.is_dir() {
+                self.walk(&path, names)?;
+            } else {
+                names.extend(name);
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn sweep(&self) -> Result<u64, ObjectError> {
         let sweep = || -> io::Result<u64> {
             let mut swept = 0;

@@ -19,7 +19,7 @@ use std::{
 use tokio::runtime::Handle;
 
 pub use error::ObjectError;
-pub use minio::MinioSettings;
+pub use minio::{Keeping, MinioSettings};
 
 use local::{Folder, LocalWriter};
 use minio::{Bucket, BucketWriter};
@@ -79,7 +79,15 @@ impl Objects {
         }
     }
 
-    /// Removes an object for good. That there is none is fine.
+    /// What is kept here of objects that are deleted.
+    pub fn keeping(&self) -> Keeping {
+        match &self.0 {
+            Store::Local(_) => Keeping::default(),
+            Store::Minio(bucket) => bucket.keeping(),
+        }
+    }
+
+    /// Removes an object for good, with every version of it. That there is none is fine.
     pub fn delete(&self, name: &str) -> Result<(), ObjectError> {
         let name = ObjectName::parse(name)?;
         match &self.0 {
@@ -88,9 +96,17 @@ impl Objects {
         }
     }
 
+    /// The names of objects that begin so, sorted.
+    pub fn names(&self, prefix: &str) -> Result<Vec<String>, ObjectError> {
+        match &self.0 {
+            Store::Local(folder) => folder.names(prefix),
+            Store::Minio(bucket) => bucket.names(prefix),
+        }
+    }
+
     /// Removes what writers left behind when their process died, and says how many there were. Only for the start,
-    /// when nobody else writes. A bucket clears its unfinished uploads itself (MinIO after a day: its setting
-    /// `stale_uploads_expiry`).
+    /// when nobody else writes. An upload to a bucket that a broken line cut off cannot be taken back over
+    /// that line: the bucket clears its parts away itself (MinIO after a day: its setting `stale_uploads_expiry`).
     pub fn sweep(&self) -> Result<u64, ObjectError> {
         match &self.0 {
             Store::Local(folder) => folder.sweep(),

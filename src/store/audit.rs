@@ -62,6 +62,9 @@ pub fn note(tx: &Tx<'_>, deed: &Deed) -> Result<()> {
     tx.connection
         .prepare_cached("INSERT INTO audit (at, who, action, target, origin, why) VALUES (?, ?, ?, ?, ?, ?)")?
         .execute(params![tx.now, deed.who, deed.action, deed.target, deed.origin, deed.why])?;
+    // Without the reason: it is in somebody's own words.
+    let (by, action, target) = (deed.who.clone(), deed.action, deed.target.clone());
+    tx.after_commit(move || tracing::info!(event = "audit.noted", by, action, target, "noted in the audit"));
     Ok(())
 }
 

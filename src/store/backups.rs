@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -24,6 +25,8 @@ const PAGES_AT_ONCE: i32 = 2_560;
 /// How often, and how far apart, it is tried to have a closed database for oneself.
 const FOLD_TRIES: u32 = 200;
 const FOLD_AGAIN: Duration = Duration::from_millis(50);
+/// How often it is looked whether a check is to be broken off.
+const LOOK_FOR_END: Duration = Duration::from_millis(100);
 
 /// A backup that is whole.
 #[derive(Debug, Clone, serde::Serialize, schemars::JsonSchema)]
@@ -34,9 +37,12 @@ pub struct LastBackup {
     pub place: String,
 }
 
-/// Notes a backup before its copy begins, so that from here on nobody thinks that what is deleted is in none.
-pub fn begin(tx: &Tx<'_>, place: &str) -> Result<i64> {
-    tx.connection.prepare_cached("INSERT INTO backups (at, place) VALUES (?, ?)")?.execute(params![tx.now, place])?;
+/// Notes a backup before its copy begins, so that from here on nobody thinks that what is deleted is in none. `name` is
+/// that of a scheduled one.
+pub fn begin(tx: &Tx<'_>, place: &str, name: Option<&str>) -> Result<i64> {
+    tx.connection
+        .prepare_cached("INSERT INTO backups (at, place, name) VALUES (?, ?, ?)")?
+        .execute(params![tx.now, place, name])?;
     Ok(tx.connection.last_insert_rowid())
 }
 
@@ -55,7 +61,54 @@ pub fn last(connection: &Connection) -> Result<Option<LastBackup>> {
     Ok(statement.query_row([], |row| Ok(LastBackup { at: row.get(0)?, place: row.get(1)? })).optional()?)
 }
 
+/// The moment whose state the last whole scheduled backup holds.
+pub fn last_scheduled(connection: &Connection) -> Result<Option<Timestamp>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT at FROM backups WHERE finished_at IS NOT NULL AND name IS NOT NULL ORDER BY backup DESC LIMIT 1",
+    )?;
+    Ok(statement.query_row([], |row| row.get(0)).optional()?)
+}
+
+/// Whether this database began the scheduled backup `name`.
+pub fn has_begun(connection: &Connection, name: &str) -> Result<bool> {
+    let mut statement = connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM backups WHERE name = ?)")?;
+    Ok(statement.query_row([name], |row| row.get(0))?)
+}
+
+/// Forgets scheduled backups that were begun before this, but never the last whole one: whatever there is of them is
+/// gone. At most `limit`; says how many.
+pub fn forget(tx: &Tx<'_>, before: Timestamp, limit: u32) -> Result<usize> {
+    let forgotten = tx
+        .connection
+        .prepare_cached(
+            "DELETE FROM backups WHERE backup IN (
+                 SELECT backup FROM backups
+                 WHERE name IS NOT NULL AND at < ?
+                   AND backup < (SELECT max(backup) FROM backups WHERE name IS NOT NULL AND finished_at IS NOT NULL)
+                 ORDER BY backup LIMIT ?)",
+        )?
+        .execute(params![before, limit])?;
+    Ok(forgotten)
+}
+
+/// How far a copy is.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress {
+    /// Pages that are copied.
+    pub copied: u64,
+    /// Pages that there are.
+    pub pages: u64,
+}
+
 impl Store {
+    /// How many bytes a copy of the database takes.
+    pub fn bytes(&self) -> Result<u64> {
+        self.read(|connection| {
+            let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+            Ok(pragma("page_count")?.saturating_mul(pragma("page_size")?) as u64)
+        })
+    }
+
     /// Copies the database as it is now into the new file `target`, durably, while others go on writing.
     ///
     /// All pages come from one read transaction. SQLite's backup begins anew whenever another process commits between
@@ -63,7 +116,10 @@ impl Store {
     /// (<https://www.sqlite.org/c3ref/backup_finish.html>, <https://www.sqlite.org/isolation.html>). The price is that
     /// the WAL grows by what is written meanwhile, which is why pages are copied as they are: `VACUUM INTO` would build
     /// every index again, and hold the snapshot several times as long.
-    pub fn copy_to(&self, target: &Path) -> Result<()> {
+    ///
+    /// Behind each piece the copy is synced, so that no commit has to wait for a disk that has all of it to write at
+    /// once, and `goes_on` is asked, which hears how far it is. Says whether the copy came to its end.
+    pub fn copy_to(&self, target: &Path, mut goes_on: impl FnMut(Progress) -> bool) -> Result<bool> {
         let mut connection = self.readers.get()?;
         let snapshot = connection.transaction()?;
         // The snapshot begins with the first read, and not with BEGIN.
@@ -71,6 +127,8 @@ impl Store {
         let mut copy = Connection::open(target)?;
         // Nobody reads it before it is whole, and it is synced as a whole below.
         copy.pragma_update(None, "synchronous", "OFF")?;
+        let file_error = |source| StoreError::File { path: target.display().to_string(), source };
+        let file = File::options().append(true).open(target).map_err(file_error)?;
         let copying = Backup::new(&snapshot, &mut copy)?;
         loop {
             match copying.step(PAGES_AT_ONCE)? {
@@ -78,14 +136,32 @@ impl Store {
                 StepResult::Done => break,
                 _ => return Err(StoreError::Busy),
             }
+            file.sync_data().map_err(file_error)?;
+            let progress = copying.progress();
+            let [pages, left] = [progress.pagecount, progress.remaining].map(|pages| pages.max(0) as u64);
+            if !goes_on(Progress { copied: pages.saturating_sub(left), pages }) {
+                return Ok(false);
+            }
         }
         drop(copying);
+        drop(snapshot);
         // One plain file, with no WAL beside it.
         copy.pragma_update(None, "journal_mode", "DELETE")?;
         copy.close().map_err(|(_, error)| error)?;
-        let synced = File::open(target).and_then(|file| file.sync_all());
-        synced.map_err(|source| StoreError::File { path: target.display().to_string(), source })
+        file.sync_all().map_err(file_error)?;
+        Ok(true)
     }
+}
+
+/// The stored file of a batch.
+#[derive(Debug, Clone)]
+pub struct StoredFile {
+    /// Its batch's key in the database.
+    pub batch: i64,
+    /// Its name among the objects.
+    pub object: String,
+    /// The size of what is sealed in it, which is nearly its own.
+    pub bytes: u64,
 }
 
 /// A database file that nobody has open: a copy, to be looked at.
@@ -104,17 +180,39 @@ impl Copy {
         integrity::faults(&self.connection, integrity::Depth::Full)
     }
 
+    /// The same; `None` where `is_ended` became true before the check came to its end.
+    pub fn faults_unless(&self, is_ended: impl Fn() -> bool + Sync) -> Result<Option<Vec<String>>> {
+        let (handle, is_done) = (self.connection.get_interrupt_handle(), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            let (is_ended, is_done) = (&is_ended, &is_done);
+            let watcher = scope.spawn(move || {
+                while !is_done.load(Ordering::Acquire) {
+                    if is_ended() {
+                        handle.interrupt();
+                    }
+                    std::thread::park_timeout(LOOK_FOR_END);
+                }
+            });
+            let found = self.faults();
+            is_done.store(true, Ordering::Release);
+            watcher.thread().unpark();
+            if is_ended() { Ok(None) } else { found.map(Some) }
+        })
+    }
+
     /// The version of its schema.
     pub fn schema(&self) -> Result<i64> {
         Ok(self.connection.pragma_query_value(None, "user_version", |row| row.get(0))?)
     }
 
-    /// Stored files of batches behind the batch `after`, with their batch's key.
-    pub fn stored_files(&self, after: i64, limit: u32) -> Result<Vec<(i64, String)>> {
+    /// Stored files of batches behind the batch `after`, in the order of their batches.
+    pub fn stored_files(&self, after: i64, limit: u32) -> Result<Vec<StoredFile>> {
         let mut statement = self
             .connection
-            .prepare_cached("SELECT batch, object FROM batches WHERE batch > ? ORDER BY batch LIMIT ?")?;
-        let files = statement.query_map(params![after, limit], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            .prepare_cached("SELECT batch, object, file_bytes FROM batches WHERE batch > ? ORDER BY batch LIMIT ?")?;
+        let files = statement.query_map(params![after, limit], |row| {
+            Ok(StoredFile { batch: row.get(0)?, object: row.get(1)?, bytes: row.get::<_, i64>(2)? as u64 })
+        })?;
         Ok(files.collect::<rusqlite::Result<_>>()?)
     }
 

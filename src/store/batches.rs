@@ -238,11 +238,18 @@ pub fn pause(tx: &Tx<'_>, batch: i64, reason: Option<&str>) -> Result<()> {
     Ok(())
 }
 
+/// Pauses a batch because too many of its rows failed, for this reason.
+pub(super) fn pause_itself(tx: &Tx<'_>, batch: i64, reason: &str) -> Result<()> {
+    pause(tx, batch, Some(reason))?;
+    tx.connection.prepare_cached("UPDATE batches SET paused_itself = 1 WHERE batch = ?")?.execute([batch])?;
+    Ok(())
+}
+
 /// Lets the batch's rows be claimed again. Rows that failed before are forgiven: only later ones can pause it anew.
 pub fn resume(tx: &Tx<'_>, batch: i64) -> Result<()> {
     tx.connection
         .prepare_cached(
-            "UPDATE batches SET paused_at = NULL, paused_reason = NULL,
+            "UPDATE batches SET paused_at = NULL, paused_reason = NULL, paused_itself = 0,
                                 judged_failed = failed, judged_completed = completed
              WHERE batch = ?",
         )?

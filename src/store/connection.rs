@@ -15,10 +15,11 @@ const CACHED_STATEMENTS: usize = 128;
 const WRITER_CACHE_KIB: i64 = 8 * 1024;
 const READER_CACHE_KIB: i64 = 2 * 1024;
 /// What the arithmetic of `data_keys` in the schema is for.
-const PAGE_BYTES: (i64, &str) = (4096, "4096");
-/// The WAL goes back into the file at this many pages (4 KiB each), and is cut to this many bytes after that.
-const WAL_CHECKPOINT_PAGES: i64 = 8_000;
-const WAL_KEPT_BYTES: i64 = 64 * 1024 * 1024;
+pub(super) const PAGE_BYTES: (i64, &str) = (4096, "4096");
+/// `auto_vacuum`: free pages are given back when that is asked for.
+const INCREMENTAL: i64 = 2;
+/// How large the WAL may grow, where nothing else is configured.
+const WAL_LIMIT: u64 = 64 * 1024 * 1024;
 
 /// What a commit survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,11 +46,14 @@ pub struct DatabaseSettings {
     pub synchronous: Durability,
     /// `busy_timeout`: how long a connection waits for another process's transaction. Default 10s.
     pub busy_timeout: Duration,
+    /// `wal_limit`: behind so many bytes of write-ahead log, reads are held back for an instant so that it can be cut to
+    /// nothing. Default 64MiB.
+    pub wal_limit: u64,
 }
 
 impl Default for DatabaseSettings {
     fn default() -> Self {
-        Self { synchronous: Durability::Full, busy_timeout: Duration::from_secs(10) }
+        Self { synchronous: Durability::Full, busy_timeout: Duration::from_secs(10), wal_limit: WAL_LIMIT }
     }
 }
 
@@ -60,15 +64,19 @@ pub(super) fn open_writer(path: &std::path::Path, settings: DatabaseSettings) ->
     connection.busy_timeout(settings.busy_timeout)?;
     // These two have to come before the first table; without the second the file could never shrink piece by piece.
     connection.pragma_update(None, "page_size", PAGE_BYTES.0)?;
-    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    let auto_vacuum: i64 = connection.pragma_query_value(None, "auto_vacuum", |row| row.get(0))?;
+    if auto_vacuum != INCREMENTAL {
+        // It writes, even where nothing changes; a database of a newer dripfeed has to stay as it is.
+        connection.pragma_update(None, "auto_vacuum", INCREMENTAL)?;
+    }
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", synchronous)?;
     connection.pragma_update(None, "foreign_keys", "ON")?;
     // Deleted keys and rows are overwritten, not just unlinked.
     connection.pragma_update(None, "secure_delete", "ON")?;
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
-    connection.pragma_update(None, "wal_autocheckpoint", WAL_CHECKPOINT_PAGES)?;
-    connection.pragma_update(None, "journal_size_limit", WAL_KEPT_BYTES)?;
+    // What a WAL that begins again at its front leaves of its file.
+    connection.pragma_update(None, "journal_size_limit", i64::try_from(settings.wal_limit).unwrap_or(i64::MAX))?;
     assert_pragmas(
         &connection,
         &[

@@ -79,7 +79,7 @@ mod tests {
             DatabaseSettings, Durability, FILE_NAME, Store,
             batches::{self, NewBatch},
             clients,
-            deletions::{self, Asked},
+            deletions::{self, Asked, CopiesKept},
             extraction, upkeep, uploads,
         },
     };
@@ -169,7 +169,7 @@ mod tests {
             self.destroyed.push(wrapped.sealed);
             let deleted = self.store.write(move |tx| {
                 assert!(batches::cancel(tx, batch)?);
-                deletions::begin(tx, id, Duration::ZERO)
+                deletions::begin(tx, id, CopiesKept { backups: Duration::ZERO, replicas: None })
             });
             assert!(matches!(deleted, Ok(Asked::Deleted(_))), "{deleted:?}");
         }

@@ -68,8 +68,17 @@ impl Deletion {
     }
 }
 
-/// Deletes a finished batch of which nothing is in flight. Backups are taken to be kept for `backups_kept`.
-pub fn begin(tx: &Tx<'_>, id: BatchId, backups_kept: Duration) -> Result<Asked> {
+/// How long copies are kept that can hold what is deleted here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CopiesKept {
+    /// Backups, as long as others follow them.
+    pub backups: Duration,
+    /// What else copies the database all the time, if something does.
+    pub replicas: Option<Duration>,
+}
+
+/// Deletes a finished batch of which nothing is in flight.
+pub fn begin(tx: &Tx<'_>, id: BatchId, kept: CopiesKept) -> Result<Asked> {
     let Some(batch) = super::batches::find(tx.connection, id)? else { return Ok(Asked::Missing) };
     if !batch.status.is_finished() {
         return Ok(Asked::Unfinished(batch.status));
@@ -96,8 +105,18 @@ pub fn begin(tx: &Tx<'_>, id: BatchId, backups_kept: Duration) -> Result<Asked> 
         id: batch.id,
         deleted_at: tx.now,
         rows: batch.extracted,
-        backups_until: last_backup_since(tx.connection, batch.created_at)?.map(|at| at.after(backups_kept)),
+        backups_until: copies_until(tx, batch.created_at, kept)?,
     }))
+}
+
+/// When the last copy is gone of what was there since `created_at`.
+fn copies_until(tx: &Tx<'_>, created_at: Timestamp, kept: CopiesKept) -> Result<Option<Timestamp>> {
+    let backup = last_backup_since(tx.connection, created_at)?.map(|(at, is_scheduled)| {
+        let until = at.after(kept.backups);
+        // The last whole one stays until another follows it, however old it is, and that one is overdue.
+        if is_scheduled && until <= tx.now { tx.now.after(kept.backups) } else { until }
+    });
+    Ok(backup.max(kept.replicas.map(|kept| tx.now.after(kept))))
 }
 
 fn is_claimed(connection: &Connection, batch: i64) -> Result<bool> {
@@ -108,15 +127,27 @@ fn is_claimed(connection: &Connection, batch: i64) -> Result<bool> {
     Ok(statement.query_row([RowId::new(batch, 0), RowId::new(batch + 1, 0)], |row| row.get(0))?)
 }
 
-fn last_backup_since(connection: &Connection, since: Timestamp) -> Result<Option<Timestamp>> {
-    let mut statement = connection.prepare_cached("SELECT at FROM backups WHERE at >= ? ORDER BY at DESC LIMIT 1")?;
-    Ok(statement.query_row([since], |row| row.get(0)).optional()?)
+/// Of which moment it is, and whether the server took it by itself.
+fn last_backup_since(connection: &Connection, since: Timestamp) -> Result<Option<(Timestamp, bool)>> {
+    let mut statement =
+        connection.prepare_cached("SELECT at, name IS NOT NULL FROM backups WHERE at >= ? ORDER BY at DESC LIMIT 1")?;
+    Ok(statement.query_row([since], |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
 }
 
-/// Deletions that are under way, oldest first, at most `limit`.
+/// Deletions that are under way, oldest first, at most `limit`; those that wait for nothing but their stored file come
+/// last.
 pub fn under_way(connection: &Connection, limit: u32) -> Result<Vec<Deletion>> {
-    let mut statement = connection.prepare_cached("SELECT * FROM deletions ORDER BY batch LIMIT ?")?;
+    let mut statement = connection
+        .prepare_cached("SELECT * FROM deletions ORDER BY next_row > rows AND object IS NOT NULL, batch LIMIT ?")?;
     let deletions = statement.query_map([limit], Deletion::from_row)?;
+    Ok(deletions.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Deletions behind `after` whose stored file is still there, oldest first.
+pub fn with_file(connection: &Connection, after: i64, limit: u32) -> Result<Vec<Deletion>> {
+    let mut statement = connection
+        .prepare_cached("SELECT * FROM deletions WHERE batch > ? AND object IS NOT NULL ORDER BY batch LIMIT ?")?;
+    let deletions = statement.query_map(params![after, limit], Deletion::from_row)?;
     Ok(deletions.collect::<rusqlite::Result<_>>()?)
 }
 

@@ -18,12 +18,34 @@ pub enum StoreError {
     Corrupt(#[source] rusqlite::Error),
     /// It was written by a newer dripfeed.
     #[error(
-        "the database has version {found}, this dripfeed knows versions up to {known}: use the dripfeed that wrote it, or a newer one"
+        "the database has version {found}, this dripfeed knows versions up to {known}: use the dripfeed that wrote it, or a newer one, or restore a backup that was taken before the upgrade"
     )]
     Newer {
         /// The version in the file.
         found: i64,
         /// The newest version known here.
+        known: i64,
+    },
+    /// A step towards our version failed.
+    #[error(
+        "the database could not be upgraded from version {found} to {known}, and is as it was: {source}; go on with the dripfeed that wrote it"
+    )]
+    Upgrade {
+        /// The version in the file.
+        found: i64,
+        /// The version known here.
+        known: i64,
+        /// What went wrong.
+        source: rusqlite::Error,
+    },
+    /// The steps towards our version tore something apart.
+    #[error(
+        "the database could not be upgraded from version {found} to {known}, and is as it was: a record would refer to something that is gone; go on with the dripfeed that wrote it"
+    )]
+    UpgradeDangles {
+        /// The version in the file.
+        found: i64,
+        /// The version known here.
         known: i64,
     },
     /// A connection is not set up as it must be.
@@ -45,6 +67,9 @@ pub enum StoreError {
     /// A move that the state machine does not know.
     #[error(transparent)]
     Illegal(#[from] crate::model::IllegalTransition),
+    /// A read held its snapshot for too long, and was broken off.
+    #[error("a read took longer than it may, and was broken off so that the write-ahead log can shrink")]
+    ReadTooLong,
     /// No connection of the read pool came free in time.
     #[error("all database connections stayed busy")]
     NoReader(#[from] r2d2::Error),
@@ -73,7 +98,7 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the same operation may succeed later, without anything of it having been kept.
     pub fn is_passing(&self) -> bool {
-        matches!(self.cause(), Self::Busy | Self::DiskFull | Self::NoReader(_) | Self::RolledBack)
+        matches!(self.cause(), Self::Busy | Self::DiskFull | Self::ReadTooLong | Self::NoReader(_) | Self::RolledBack)
     }
 
     /// What went wrong, whichever operation of the group it befell.
@@ -90,6 +115,7 @@ impl From<rusqlite::Error> for StoreError {
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
             Some(ErrorCode::DiskFull) => Self::DiskFull,
+            Some(ErrorCode::OperationInterrupted) => Self::ReadTooLong,
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Corrupt(error),
             _ => Self::Sqlite(error),
         }

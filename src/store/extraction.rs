@@ -5,7 +5,7 @@
 
 use std::sync::LazyLock;
 
-use rusqlite::{OptionalExtension, named_params};
+use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::{Held, Tx, batches, batches::Batch, error::Result, settle::end_batch_if_done};
 use crate::model::{BatchEvent, BatchStatus, ClaimOwner, RowId, Timestamp};
@@ -22,18 +22,22 @@ pub struct NewRow {
     pub data: Vec<u8>,
 }
 
-/// The oldest batch whose extraction is due, claimed; `None` where there is none.
-pub fn claim_next(tx: &Tx<'_>, owner: ClaimOwner, expires_at: Timestamp) -> Result<Option<Batch>> {
-    let due: Option<i64> = tx
-        .connection
+/// The oldest batch whose extraction is due; `None` where there is none.
+pub fn next_due(connection: &Connection, now: Timestamp) -> Result<Option<Batch>> {
+    let due: Option<i64> = connection
         .prepare_cached(
             "SELECT min(batch) FROM batches INDEXED BY batches_unfinished
              WHERE status IN ('pending', 'processing', 'queued') AND status = 'pending'
                AND coalesce(next_attempt_at, 0) <= ?",
         )?
-        .query_row([tx.now], |row| row.get(0))?;
-    match due {
-        Some(batch) => claim(tx, batch, owner, expires_at),
+        .query_row([now], |row| row.get(0))?;
+    due.map(|batch| batches::by_key(connection, batch)).transpose()
+}
+
+/// The oldest batch whose extraction is due, claimed; `None` where there is none.
+pub fn claim_next(tx: &Tx<'_>, owner: ClaimOwner, expires_at: Timestamp) -> Result<Option<Batch>> {
+    match next_due(tx.connection, tx.now)? {
+        Some(batch) => claim(tx, batch.batch, owner, expires_at),
         None => Ok(None),
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, named_params, params};
 
 use super::{Tx, error::Result};
-use crate::model::Timestamp;
+use crate::model::{AskedBy, Timestamp};
 
 /// Runs that are kept to be looked at; the oldest go.
 const RUNS_KEPT: i64 = 10_000;
@@ -26,6 +26,9 @@ pub struct Run {
     pub run: i64,
     /// When it granted.
     pub at: Timestamp,
+    /// `call` (over HTTP), `clock` (the built-in one), or `take_over` (the built-in one in place of calls that do not
+    /// come).
+    pub asked_by: AskedBy,
     /// Rows granted to all clients together.
     pub rows: u64,
     /// Rows by client.
@@ -56,7 +59,7 @@ pub struct DispatchPause {
 
 /// One dispatch run. Each client with pending rows is granted its limit, or as many rows as it has pending if those
 /// are fewer; what was left of the last run is gone.
-pub fn run(tx: &Tx<'_>, default_rows: u32, min_interval: Duration) -> Result<RunOutcome> {
+pub fn run(tx: &Tx<'_>, asked_by: AskedBy, default_rows: u32, min_interval: Duration) -> Result<RunOutcome> {
     if pause_of(tx.connection)?.is_some() {
         return Ok(RunOutcome::Paused);
     }
@@ -70,11 +73,9 @@ pub fn run(tx: &Tx<'_>, default_rows: u32, min_interval: Duration) -> Result<Run
     let rows = due.iter().map(|(_, granted)| u64::from(granted.rows)).sum();
     let granted: Vec<Granted> = due.iter().map(|(_, granted)| granted.clone()).collect();
     let listed = serde_json::to_string(&granted).unwrap_or_default();
-    tx.connection.prepare_cached("INSERT INTO runs (at, rows, granted) VALUES (?, ?, ?)")?.execute(params![
-        tx.now,
-        rows as i64,
-        listed
-    ])?;
+    tx.connection
+        .prepare_cached("INSERT INTO runs (at, asked_by, rows, granted) VALUES (?, ?, ?, ?)")?
+        .execute(params![tx.now, asked_by, rows as i64, listed])?;
     let run = tx.connection.last_insert_rowid();
     tx.connection.prepare_cached("DELETE FROM grants")?.execute([])?;
     let mut grant =
@@ -83,7 +84,7 @@ pub fn run(tx: &Tx<'_>, default_rows: u32, min_interval: Duration) -> Result<Run
         grant.execute(params![client, run, granted.rows])?;
     }
     tx.connection.prepare_cached("DELETE FROM runs WHERE run <= ?")?.execute([run - RUNS_KEPT])?;
-    Ok(RunOutcome::Granted(Run { run, at: tx.now, rows, granted }))
+    Ok(RunOutcome::Granted(Run { run, at: tx.now, asked_by, rows, granted }))
 }
 
 /// What a client has of the last run.
@@ -145,16 +146,24 @@ pub fn last_run(connection: &Connection) -> Result<Option<Run>> {
     Ok(runs(connection, i64::MAX, 1)?.pop())
 }
 
+/// When a call over HTTP last made a run, as far back as runs are kept.
+pub fn last_called(connection: &Connection) -> Result<Option<Timestamp>> {
+    let mut statement =
+        connection.prepare_cached("SELECT at FROM runs WHERE asked_by = ? ORDER BY run DESC LIMIT 1")?;
+    Ok(statement.query_row([AskedBy::Call], |row| row.get(0)).optional()?)
+}
+
 /// Runs before the run `before`, newest first.
 pub fn runs(connection: &Connection, before: i64, limit: u32) -> Result<Vec<Run>> {
-    let mut statement =
-        connection.prepare_cached("SELECT run, at, rows, granted FROM runs WHERE run < ? ORDER BY run DESC LIMIT ?")?;
+    let mut statement = connection
+        .prepare_cached("SELECT run, at, asked_by, rows, granted FROM runs WHERE run < ? ORDER BY run DESC LIMIT ?")?;
     let rows = statement.query_map(params![before, limit], |row| {
-        let granted: String = row.get(3)?;
+        let granted: String = row.get(4)?;
         Ok(Run {
             run: row.get(0)?,
             at: row.get(1)?,
-            rows: row.get::<_, i64>(2)? as u64,
+            asked_by: row.get(2)?,
+            rows: row.get::<_, i64>(3)? as u64,
             granted: serde_json::from_str(&granted).unwrap_or_default(),
         })
     })?;

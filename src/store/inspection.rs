@@ -6,6 +6,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::{
     FILE_NAME,
+    alerts::{self, Alert},
     backups::{self, LastBackup},
     error::Result,
     grants::{self, DispatchPause},
@@ -13,7 +14,7 @@ use super::{
     keys::{self, KeyProof},
     migrate,
 };
-use crate::model::Timestamp;
+use crate::model::{AskedBy, Timestamp};
 
 /// A database, open to be read only.
 pub struct Inspection(Connection);
@@ -23,8 +24,8 @@ pub struct Inspection(Connection);
 pub struct DispatchState {
     /// Who stopped it, and why.
     pub paused: Option<DispatchPause>,
-    /// When the last run was.
-    pub last_run: Option<Timestamp>,
+    /// When the last run was, and who asked for it.
+    pub last_run: Option<(Timestamp, AskedBy)>,
     /// Whether a batch is there that is not finished.
     pub has_work: bool,
 }
@@ -79,8 +80,13 @@ impl Inspection {
             [],
             |row| row.get(0),
         )?;
-        let last_run = grants::last_run(&self.0)?.map(|run| run.at);
+        let last_run = grants::last_run(&self.0)?.map(|run| (run.at, run.asked_by));
         Ok(DispatchState { paused: grants::pause_of(&self.0)?, last_run, has_work })
+    }
+
+    /// What is wrong, as the server's last check found it.
+    pub fn alerts(&self, limit: u32) -> Result<Vec<Alert>> {
+        alerts::firing(&self.0, limit)
     }
 
     /// Rows and batches whose claim has expired.

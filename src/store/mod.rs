@@ -4,10 +4,12 @@
 //! over a network or waits for anything but the database. A function that takes a [`Tx`] runs inside a write
 //! transaction; one that takes a [`Connection`] reads, from either.
 
+pub mod alerts;
 pub mod all_batches;
 pub mod audit;
 pub mod backups;
 pub mod batches;
+mod checkpoint;
 pub mod claims;
 pub mod clients;
 pub mod connection;
@@ -18,10 +20,14 @@ pub mod dependencies;
 pub mod error;
 pub mod extraction;
 pub mod failures;
+mod gate;
+pub mod glance;
 pub mod grants;
+pub mod home;
 pub mod inspection;
 pub mod integrity;
 pub mod keys;
+mod meter;
 mod migrate;
 pub mod operators;
 pub mod queue;
@@ -34,6 +40,7 @@ pub mod settle;
 pub mod sizes;
 pub mod skipped;
 pub mod stuck;
+pub mod troubles;
 pub mod upkeep;
 pub mod upload_keys;
 pub mod uploads;
@@ -41,10 +48,16 @@ mod values;
 pub mod webhooks;
 mod writer;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+pub use checkpoint::{CheckpointOutcome, WalState};
 pub use connection::{DatabaseSettings, Durability};
 pub use error::{Result, StoreError};
+pub use meter::{Meter, Transaction};
 use rusqlite::Connection;
 pub use writer::Tx;
 
@@ -56,6 +69,10 @@ pub const FILE_NAME: &str = "dripfeed.db";
 const READERS: u32 = 4;
 /// How long a reader waits for one of them.
 const READER_WAIT: Duration = Duration::from_secs(10);
+/// How long one read may hold its snapshot: the WAL cannot shrink as long. A backup is none of these.
+const LONGEST_READ: Duration = Duration::from_secs(30);
+/// Instructions of SQLite's machine between two looks at the time: less than a millisecond.
+const LOOK_EVERY: std::ffi::c_int = 10_000;
 
 /// What became of a write that asks for the owner of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,36 +88,56 @@ pub enum Held {
 pub struct Store {
     writer: Arc<writer::Writer>,
     readers: r2d2::Pool<connection::Readers>,
+    wal: Arc<checkpoint::Wal>,
     busy_timeout: Duration,
+    longest_read: Duration,
 }
 
 impl Store {
     /// Opens the database in `data_dir`, creating or upgrading it. Several processes may have it open at once.
     pub fn open(data_dir: &Path, settings: DatabaseSettings, clock: Clock) -> Result<Self> {
+        Self::open_metered(data_dir, settings, clock, Arc::new(()))
+    }
+
+    /// Opens it as [`Store::open`] does, and has its writes counted.
+    pub fn open_metered(
+        data_dir: &Path,
+        settings: DatabaseSettings,
+        clock: Clock,
+        meter: Arc<dyn Meter>,
+    ) -> Result<Self> {
         let file_error = |source| StoreError::File { path: data_dir.display().to_string(), source };
         std::fs::create_dir_all(data_dir).map_err(file_error)?;
         let path = data_dir.join(FILE_NAME);
         let mut connection = connection::open_writer(&path, settings)?;
         migrate::migrate(&mut connection)?;
+        let wal = Arc::new(checkpoint::Wal::default());
+        wal.watch(&mut connection)?;
+        let checkpointer = checkpoint::Checkpointer::new(wal.clone(), data_dir, settings);
         let readers = r2d2::Pool::builder()
             .max_size(READERS)
             .min_idle(Some(1))
             .connection_timeout(READER_WAIT)
             .build(connection::Readers { path, busy_timeout: settings.busy_timeout })?;
         Ok(Self {
-            writer: Arc::new(writer::Writer::start(connection, clock)?),
+            writer: Arc::new(writer::Writer::start(connection, clock, checkpointer, meter)?),
             readers,
+            wal,
             busy_timeout: settings.busy_timeout,
+            longest_read: LONGEST_READ,
         })
     }
 
-    /// Reads from one consistent state. Blocks; not for async threads.
+    /// Reads from one consistent state, for no longer than [`LONGEST_READ`]. Blocks; not for async threads.
     pub fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
         let mut connection = self.readers.get()?;
-        let snapshot = connection.transaction()?;
-        let value = work(&snapshot)?;
-        snapshot.finish()?;
-        Ok(value)
+        // Only now, so that a checkpoint waits for those who read, and not for those who wait for a connection too.
+        let _inside = self.wal.gate.enter();
+        let until = Instant::now() + self.longest_read;
+        connection.progress_handler(LOOK_EVERY, Some(move || Instant::now() > until))?;
+        let value = in_snapshot(&mut connection, work);
+        connection.progress_handler(0, None::<fn() -> bool>)?;
+        value
     }
 
     /// Runs `work` in a write transaction and returns after its commit. Blocks; not for async threads.
@@ -117,9 +154,21 @@ impl Store {
     /// Puts the WAL back into the database's file and cuts it to nothing; whether that could be done now. Of what was
     /// deleted before, no copy is left in either then. Blocks; not for async threads.
     pub fn truncate_wal(&self) -> Result<bool> {
-        let busy_timeout = self.busy_timeout;
-        self.writer.between_transactions(move |connection| upkeep::truncate_wal(connection, busy_timeout))
+        let (wal, busy_timeout) = (self.wal.clone(), self.busy_timeout);
+        self.writer.between_transactions(move |connection| wal.cut(connection, busy_timeout))
     }
+
+    /// How the write-ahead log is, as far as this process knows: what it wrote, and what its checkpoints came to.
+    pub fn wal(&self) -> WalState {
+        self.wal.state()
+    }
+}
+
+fn in_snapshot<T>(connection: &mut Connection, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+    let snapshot = connection.transaction()?;
+    let value = work(&snapshot)?;
+    snapshot.finish()?;
+    Ok(value)
 }
 
 #[cfg(test)]
@@ -173,5 +222,83 @@ mod tests {
             }
         });
         assert_eq!(store.read(clients::list).expect("listed").len(), 3);
+    }
+
+    #[test]
+    fn a_read_that_takes_too_long_is_broken_off_and_the_next_one_is_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut store = Store::open(folder.path(), DatabaseSettings::default(), Clock::machine()).expect("a database");
+        store.longest_read = Duration::ZERO;
+        let endless = "WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n";
+        let broken_off =
+            store.read(|connection| Ok(connection.query_row(endless, [], |row| row.get::<_, i64>(0))?)).map(drop);
+        assert!(matches!(broken_off, Err(StoreError::ReadTooLong)), "{broken_off:?}");
+        assert_eq!(store.read(clients::list).expect("a short read").len(), 0);
+    }
+
+    /// A database whose WAL may be small, with reads that overlap without end, and so many bytes written.
+    fn largest_wal(writes: usize) -> (u64, Store, tempfile::TempDir) {
+        const READING: usize = 3;
+        let folder = tempfile::tempdir().expect("a folder");
+        let settings = DatabaseSettings { wal_limit: 1 << 20, ..DatabaseSettings::default() };
+        let store = Store::open(folder.path(), settings, Clock::machine()).expect("a database");
+        let is_over = std::sync::atomic::AtomicBool::new(false);
+        let mut largest = 0;
+        std::thread::scope(|scope| {
+            for _ in 0..READING {
+                scope.spawn(|| {
+                    while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                        let read = store.read(|connection| {
+                            let clients = clients::list(connection)?.len();
+                            // As long as a page of rows takes, so that there is never a moment without a reader.
+                            std::thread::sleep(Duration::from_millis(3));
+                            Ok(clients)
+                        });
+                        read.expect("a read");
+                    }
+                });
+            }
+            for write in 0..writes {
+                let name = format!("{write}-{}", "x".repeat(50_000));
+                let mut hash = [0; 32];
+                hash[..8].copy_from_slice(&write.to_be_bytes());
+                assert!(store.write(move |tx| clients::add(tx, &name, hash, None)).expect("written"));
+                largest = largest.max(sizes::of(folder.path()).wal_bytes.expect("a WAL"));
+            }
+            is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        (largest, store, folder)
+    }
+
+    #[test]
+    fn the_wal_stays_in_its_bounds_under_reads_without_end() {
+        let (largest, store, _folder) = largest_wal(200);
+        assert!(largest < 3 << 20, "the WAL had {largest} bytes, and should have about 1 MiB");
+        assert!(store.wal().last_checkpoint.is_some() && store.wal().held_since.is_none(), "{:?}", store.wal());
+    }
+
+    #[test]
+    fn a_reader_that_cannot_be_held_back_is_told_and_the_wal_is_cut_when_it_goes() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let settings = DatabaseSettings { wal_limit: 1 << 20, ..DatabaseSettings::default() };
+        let store = Store::open(folder.path(), settings, Clock::machine()).expect("a database");
+        // Another process's, as far as this one knows.
+        let other = Connection::open(folder.path().join(FILE_NAME)).expect("a connection");
+        other.execute_batch("BEGIN; SELECT count(*) FROM clients").expect("a snapshot");
+        for write in 0..40_u8 {
+            let name = format!("{write}-{}", "x".repeat(50_000));
+            assert!(store.write(move |tx| clients::add(tx, &name, [write; 32], None)).expect("written"));
+        }
+        let held = store.wal();
+        assert!(held.held_since.is_some() && held.bytes() > 1 << 20, "{held:?}");
+        assert!(matches!(held.last_checkpoint, Some((CheckpointOutcome::Held, _))), "{held:?}");
+        other.execute_batch("COMMIT").expect("it ends");
+        // Without a single write.
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while store.wal().held_since.is_some() {
+            assert!(Instant::now() < deadline, "{:?}", store.wal());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!((store.wal().frames, sizes::of(folder.path()).wal_bytes), (0, Some(0)));
     }
 }

@@ -30,6 +30,31 @@ pub struct Unfinished {
     pub granted: u32,
 }
 
+/// What unfinished batches have still to write.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Owed {
+    /// Bytes of their files that are not rows yet.
+    pub row_bytes: u64,
+    /// Rows that are not in the work table yet.
+    pub unextracted: u64,
+    /// Rows that are not finished.
+    pub unfinished: u64,
+}
+
+/// Everything that was promised to accepted batches.
+pub fn owed(connection: &Connection) -> Result<Owed> {
+    let mut statement = connection.prepare_cached(
+        "SELECT coalesce(sum(file_bytes / total * (total - extracted)), 0), coalesce(sum(total - extracted), 0),
+                coalesce(sum(pending + processing), 0)
+         FROM batches INDEXED BY batches_unfinished
+         WHERE status IN ('pending', 'processing', 'queued') AND cancelled_at IS NULL",
+    )?;
+    let number = |row: &rusqlite::Row<'_>, at| row.get::<_, i64>(at).map(|number| number.max(0) as u64);
+    Ok(statement.query_row([], |row| {
+        Ok(Owed { row_bytes: number(row, 0)?, unextracted: number(row, 1)?, unfinished: number(row, 2)? })
+    })?)
+}
+
 /// The unfinished batches, by client and age.
 pub fn look(connection: &Connection) -> Result<Vec<Unfinished>> {
     let mut statement = connection.prepare_cached(

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, params};
 
-use super::{Tx, error::Result, grants, uploads, uploads::Upload};
+use super::{Tx, error::Result, grants, home, uploads, uploads::Upload};
 use crate::model::{BatchId, ClaimOwner};
 
 /// A start of the machine that never was: a line of a rate limit that was set under it waits a whole second, so that no
@@ -32,12 +32,13 @@ pub fn owners(connection: &Connection) -> Result<Vec<ClaimOwner>> {
 }
 
 /// Pauses dispatch with this reason, ends what belonged to the old installation (processes, sessions, uploads under
-/// way), and makes the line of every rate limit wait.
+/// way, its home), and makes the line of every rate limit wait.
 ///
 /// The stored files of uploads under way are not in the backup. In a bucket that the old installation uses too, one may
 /// have become the file of a batch there, so none is deleted.
 pub fn settle_in(tx: &Tx<'_>, by: &str, reason: &str, dependencies: &[String]) -> Result<()> {
     grants::pause(tx, by, Some(reason))?;
+    home::leave(tx)?;
     tx.connection.execute("DELETE FROM processes", [])?;
     tx.connection.execute("DELETE FROM sessions", [])?;
     let mut statement = tx.connection.prepare("SELECT batch, id FROM uploads")?;

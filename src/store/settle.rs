@@ -6,11 +6,13 @@ use rusqlite::{OptionalExtension, named_params, params};
 
 use super::{
     Held, Tx,
+    batches::Batch,
     error::Result,
     failures::{self, Kind},
 };
 use crate::model::{
-    BatchEvent, BatchStatus, ClaimOwner, FailureCode, RowEvent, RowId, RowStatus, Timestamp, workflow::FailureLimit,
+    BatchEvent, BatchStatus, ClaimOwner, Counts, FailureCode, RowEvent, RowId, RowStatus, Timestamp,
+    workflow::FailureLimit,
 };
 
 /// A failure of a row, to be stored.
@@ -250,7 +252,20 @@ pub(super) fn end_batch_if_done(tx: &Tx<'_>, batch: i64) -> Result<()> {
             ":completed": BatchStatus::Queued.on(BatchEvent::Complete)?,
             ":cancelled": BatchStatus::Queued.on(BatchEvent::Cancel)?,
         })?;
-    if ended == 1 { super::deliveries::announce(tx, batch) } else { Ok(()) }
+    if ended == 0 {
+        return Ok(());
+    }
+    let Batch { id, status, counts, .. } = super::batches::by_key(tx.connection, batch)?;
+    tx.after_commit(move || {
+        let Counts { completed, failed, cancelled, .. } = counts;
+        match status {
+            BatchStatus::Cancelled => {
+                tracing::info!(event = "batch.cancelled", batch = %id, completed, failed, cancelled, "batch cancelled");
+            }
+            _ => tracing::info!(event = "batch.completed", batch = %id, completed, failed, "batch completed"),
+        }
+    });
+    super::deliveries::announce(tx, batch)
 }
 
 /// Pauses the batch of a row that has just failed at `step`, if too many have ([`FailureLimit`]). Says why, where it did.
@@ -278,7 +293,7 @@ pub fn pause_if_failing(
         "{failed} of its last {ended} rows failed, the last one with `{}`{status} at {step}: mend the cause, then resume",
         last.code.as_str()
     );
-    super::batches::pause(tx, batch, Some(&reason))?;
+    super::batches::pause_itself(tx, batch, &reason)?;
     Ok(Some(reason))
 }
 

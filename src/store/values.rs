@@ -7,10 +7,13 @@ use rusqlite::{
     types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef},
 };
 
-use super::error::{Result, StoreError};
+use super::{
+    alerts::AlertState,
+    error::{Result, StoreError},
+};
 use crate::{
     downstream::GateReason,
-    model::{BatchId, BatchStatus, ClaimOwner, FailureCode, RowId, RowStatus, Timestamp},
+    model::{AlertKind, AskedBy, BatchId, BatchStatus, ClaimOwner, FailureCode, RowId, RowStatus, Timestamp},
 };
 
 macro_rules! stored_as_integer {
@@ -39,7 +42,7 @@ macro_rules! stored_as_text {
 }
 
 stored_as_integer!(Timestamp, RowId, ClaimOwner);
-stored_as_text!(BatchId, BatchStatus, RowStatus, FailureCode, GateReason);
+stored_as_text!(BatchId, BatchStatus, RowStatus, FailureCode, GateReason, AskedBy, AlertKind, AlertState);
 
 impl ToSql for BatchId {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
@@ -60,6 +63,24 @@ impl ToSql for RowStatus {
 }
 
 impl ToSql for FailureCode {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.as_str().into())
+    }
+}
+
+impl ToSql for AlertKind {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.as_str().into())
+    }
+}
+
+impl ToSql for AlertState {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.as_str().into())
+    }
+}
+
+impl ToSql for AskedBy {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         Ok(self.as_str().into())
     }

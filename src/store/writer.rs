@@ -5,9 +5,10 @@
 //! hears "ok" only when the transaction is on disk.
 
 use std::{
+    cell::RefCell,
     sync::{
         Arc,
-        mpsc::{Receiver, SyncSender, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -15,7 +16,11 @@ use std::{
 
 use rusqlite::Connection;
 
-use super::error::{Result, StoreError};
+use super::{
+    checkpoint::Checkpointer,
+    error::{Result, StoreError},
+    meter::{Meter, Transaction},
+};
 use crate::{clock::Clock, crash_point::crash_point, model::Timestamp};
 
 /// Operations that may wait; whoever brings one more waits for a place.
@@ -34,6 +39,23 @@ pub struct Tx<'a> {
     pub connection: &'a Connection,
     /// The one point in time of everything in this transaction.
     pub now: Timestamp,
+    /// What the operation that runs wants done once it is on disk.
+    after_commit: RefCell<Vec<AfterCommit>>,
+}
+
+/// Something that must not happen before the commit, nor without it: telling the log, ringing a bell.
+type AfterCommit = Box<dyn FnOnce() + Send>;
+
+impl<'a> Tx<'a> {
+    fn new(connection: &'a Connection, now: Timestamp) -> Self {
+        Self { connection, now, after_commit: RefCell::default() }
+    }
+
+    /// Has something done after the commit, by whoever asked for the operation and on their thread; never if the
+    /// operation fails.
+    pub fn after_commit(&self, then: impl FnOnce() + Send + 'static) {
+        self.after_commit.borrow_mut().push(Box::new(then));
+    }
 }
 
 /// What became of a transaction, for all that were in it.
@@ -52,9 +74,12 @@ trait Operation: Send {
 struct Asked<F, T> {
     is_between: bool,
     work: Option<F>,
-    result: Option<Result<T>>,
-    reply: SyncSender<Result<T>>,
+    result: Option<Result<Done<T>>>,
+    reply: SyncSender<Result<Done<T>>>,
 }
+
+/// What an operation gave, and what is to be done once it is on disk.
+type Done<T> = (T, Vec<AfterCommit>);
 
 impl<F, T> Operation for Asked<F, T>
 where
@@ -67,6 +92,8 @@ where
 
     fn run(&mut self, tx: &Tx<'_>) -> bool {
         let result = self.work.take().map(|work| work(tx));
+        let then = tx.after_commit.take();
+        let result = result.map(|result| result.map(|value| (value, then)));
         let keep = matches!(result, Some(Ok(_)));
         self.result = result;
         keep
@@ -88,16 +115,23 @@ where
 pub(super) struct Writer {
     queue: Option<SyncSender<Box<dyn Operation>>>,
     thread: Option<JoinHandle<()>>,
+    meter: Arc<dyn Meter>,
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection, clock: Clock) -> Result<Self> {
+    pub(super) fn start(
+        connection: Connection,
+        clock: Clock,
+        checkpointer: Checkpointer,
+        meter: Arc<dyn Meter>,
+    ) -> Result<Self> {
         let (queue, operations) = sync_channel(QUEUE);
+        let metered = meter.clone();
         let thread = std::thread::Builder::new()
             .name("writer".into())
-            .spawn(move || write_until_closed(&connection, &clock, &operations))
+            .spawn(move || write_until_closed(&connection, &clock, &operations, checkpointer, &*metered))
             .map_err(|source| StoreError::File { path: "writer thread".into(), source })?;
-        Ok(Self { queue: Some(queue), thread: Some(thread) })
+        Ok(Self { queue: Some(queue), thread: Some(thread), meter })
     }
 
     /// Runs `work` in a write transaction and waits for its commit.
@@ -126,8 +160,13 @@ impl Writer {
         let (reply, answer) = sync_channel(1);
         let operation = Box::new(Asked { is_between, work: Some(work), result: None, reply });
         let queue = self.queue.as_ref().ok_or(StoreError::Closed)?;
-        queue.send(operation).map_err(|_| StoreError::Closed)?;
-        answer.recv().map_err(|_| StoreError::Closed)?
+        self.meter.asked();
+        let sent = queue.send(operation).map_err(|_| StoreError::Closed);
+        let answered = sent.and_then(|()| answer.recv().map_err(|_| StoreError::Closed));
+        self.meter.answered();
+        let (value, then) = answered??;
+        then.into_iter().for_each(|then| then());
+        Ok(value)
     }
 }
 
@@ -141,10 +180,25 @@ impl Drop for Writer {
     }
 }
 
-fn write_until_closed(connection: &Connection, clock: &Clock, operations: &Receiver<Box<dyn Operation>>) {
+fn write_until_closed(
+    connection: &Connection,
+    clock: &Clock,
+    operations: &Receiver<Box<dyn Operation>>,
+    mut checkpointer: Checkpointer,
+    meter: &dyn Meter,
+) {
     let (mut committed_at, mut had_company) = (Instant::now(), false);
     let mut between = None;
-    while let Some(first) = between.take().or_else(|| operations.recv().ok()) {
+    loop {
+        let next = between.take().map_or_else(|| next_of(operations, checkpointer.next_look()), Ok);
+        let first = match next {
+            Ok(first) => first,
+            Err(RecvTimeoutError::Timeout) => {
+                checkpointer.look(connection, clock.now());
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
         if first.is_between() {
             run_between(connection, clock, first);
             continue;
@@ -153,34 +207,60 @@ fn write_until_closed(connection: &Connection, clock: &Clock, operations: &Recei
             std::thread::sleep(PACE.saturating_sub(committed_at.elapsed()));
         }
         let mut group = vec![first];
-        let committed = write_group(connection, clock, operations, &mut group, &mut between).map_err(Arc::new);
+        let begun = Instant::now();
+        let written = write_group(connection, clock, operations, &mut group, &mut between).map_err(Arc::new);
+        let (size, commit_took) = (group.len(), written.as_ref().ok().copied());
+        meter.ended(Transaction { operations: size, took: begun.elapsed(), commit_took });
+        let committed = written.map(drop);
         if let Err(error) = &committed {
-            tracing::error!(operations = group.len(), %error, "a group of writes was rolled back");
+            tracing::error!(
+                event = "store.rolled_back",
+                operations = group.len(),
+                %error,
+                "a group of writes was rolled back"
+            );
         }
         (committed_at, had_company) = (Instant::now(), group.len() > 1);
         for operation in group {
             operation.answer(&committed);
         }
+        // Nobody waits for this but who comes next.
+        if committed.is_err() {
+            checkpointer.make_room(connection);
+        }
+        checkpointer.look(connection, clock.now());
+    }
+}
+
+/// What is to be done next, waited for no longer than `longest`.
+fn next_of(
+    operations: &Receiver<Box<dyn Operation>>,
+    longest: Option<Duration>,
+) -> std::result::Result<Box<dyn Operation>, RecvTimeoutError> {
+    match longest {
+        None => operations.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        Some(longest) => operations.recv_timeout(longest),
     }
 }
 
 /// What it does needs no commit.
 fn run_between(connection: &Connection, clock: &Clock, mut operation: Box<dyn Operation>) {
-    operation.run(&Tx { connection, now: clock.now() });
+    operation.run(&Tx::new(connection, clock.now()));
     operation.answer(&Ok(()));
 }
 
-/// Where an operation turns up that is to be run between transactions, the group ends, and it is handed back.
+/// Where an operation turns up that is to be run between transactions, the group ends, and it is handed back. Returns how
+/// long the commit took.
 fn write_group(
     connection: &Connection,
     clock: &Clock,
     operations: &Receiver<Box<dyn Operation>>,
     group: &mut Vec<Box<dyn Operation>>,
     between: &mut Option<Box<dyn Operation>>,
-) -> Result<()> {
+) -> Result<Duration> {
     let begun = Instant::now();
     run(connection, "BEGIN IMMEDIATE")?;
-    let tx = Tx { connection, now: clock.now() };
+    let tx = Tx::new(connection, clock.now());
     let mut next = 0;
     let written = loop {
         let Some(operation) = group.get_mut(next) else { break Ok(()) };
@@ -196,10 +276,12 @@ fn write_group(
         }
     };
     crash_point("writer.written");
+    let commits_at = Instant::now();
     match written.and_then(|()| run(connection, "COMMIT")) {
         Ok(()) => {
+            let took = commits_at.elapsed();
             crash_point("writer.committed");
-            Ok(())
+            Ok(took)
         }
         Err(error) => {
             if !connection.is_autocommit() {

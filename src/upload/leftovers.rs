@@ -21,11 +21,20 @@ pub(super) fn discard(appliance: &Appliance, upload: Upload) -> Result<(), Uploa
     Ok(())
 }
 
+pub(super) fn not_cleared(upload: Upload, error: &UploadError) {
+    tracing::warn!(
+        event = "upload.not_cleared",
+        upload = %upload.id,
+        %error,
+        "a refused upload could not be cleared away yet"
+    );
+}
+
 /// Clears away what uploads of dead servers left behind. For a server that has just started.
 pub fn sweep(appliance: &Appliance) -> Result<(), UploadError> {
     let abandoned = appliance.store.read(|connection| uploads::abandoned(connection, appliance.owner))?;
     for upload in abandoned {
-        tracing::warn!(upload = %upload.id, "an upload that broke off is cleared away");
+        tracing::warn!(event = "upload.abandoned", upload = %upload.id, "an upload that broke off is cleared away");
         discard(appliance, upload)?;
     }
     // What was only half written has no name yet that could be deleted.
@@ -53,14 +62,18 @@ pub fn clear_away(appliance: &Appliance) {
     while !appliance.closing.wait(CLEAR_AWAY_EVERY) {
         while let Some(upload) = appliance.given_up.take() {
             if let Err(error) = discard(appliance, upload) {
-                tracing::warn!(upload = %upload.id, %error, "a refused upload could not be cleared away yet");
+                not_cleared(upload, &error);
                 appliance.given_up.add(upload);
                 break;
             }
-            tracing::info!(upload = %upload.id, "a refused upload is cleared away");
+            tracing::info!(event = "upload.cleared", upload = %upload.id, "a refused upload is cleared away");
         }
         if let Err(error) = once::forget_expired(appliance) {
-            tracing::warn!(%error, "expired keys of uploads could not be forgotten yet");
+            tracing::warn!(
+                event = "upload_keys.not_forgotten",
+                %error,
+                "expired keys of uploads could not be forgotten yet"
+            );
         }
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod error_file;
 mod leftovers;
+mod measured;
 pub mod once;
 mod skipping;
 
@@ -14,14 +15,21 @@ use std::io::Read;
 use serde_json::{Map, Value};
 
 pub use self::leftovers::{GivenUp, clear_away, sweep};
-use self::{error_file::ErrorFile, leftovers::discard, once::HeldKey, skipping::Skipping};
+use self::{
+    error_file::ErrorFile,
+    leftovers::discard,
+    measured::{Measured, promise},
+    once::HeldKey,
+    skipping::Skipping,
+};
 use crate::{
     appliance::Appliance,
     crash_point::crash_point,
     crypto::{DataKey, Place, Purpose, SealingWriter},
     intake::{Accepted, Finding, Options, Refused, Rules, pass},
-    model::{BatchId, Workflow, workflow::OnInvalidRow},
+    model::{BatchId, Timestamp, Workflow, workflow::OnInvalidRow},
     objects::ObjectError,
+    room::{FileSoFar, NoRoom, Place as Room},
     store::{
         StoreError,
         batches::{self, Batch, NewBatch},
@@ -47,6 +55,9 @@ pub enum UploadError {
     /// It could not be noted.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// What it needs would reach into what is kept back of the disk.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
     /// The same client uploaded the same file not long ago, as this batch.
     #[error("the same file was uploaded before")]
     Duplicate(BatchId),
@@ -65,6 +76,8 @@ pub enum UploadError {
 pub struct Taking<'a> {
     /// It is gzip.
     pub gzip: bool,
+    /// How many bytes were announced; 0 where none were.
+    pub announced: u64,
     /// Where every finding is written aside, for a caller who wants all of them.
     pub errors: Option<&'a mut ErrorFile>,
 }
@@ -81,6 +94,9 @@ pub struct Received<'a> {
 struct Noted<'a> {
     appliance: &'a Appliance,
     upload: Upload,
+    room: Room<'a>,
+    /// When its first byte was awaited.
+    begun: Timestamp,
     kept: bool,
 }
 
@@ -108,10 +124,12 @@ pub fn receive<'a>(
     body: impl Read,
     taking: Taking<'_>,
 ) -> Result<Received<'a>, UploadError> {
-    let (id, owner) = (BatchId::random(), appliance.owner);
+    let (id, owner, begun) = (BatchId::random(), appliance.owner, appliance.clock.now());
+    let mut room = appliance.room.place();
+    promise(appliance, &mut room, FileSoFar { announced: taking.announced, ..FileSoFar::default() })?;
     let upload = appliance.store.write(move |tx| uploads::begin(tx, id, owner))?;
     let key = DataKey::generate();
-    let noted = Noted { appliance, upload, kept: false };
+    let mut noted = Noted { appliance, upload, room, begun, kept: false };
     let accepted = noted.store(workflow, &key, body, taking);
     // Where it is refused, dropping what was noted clears it away.
     Ok(Received { accepted: accepted?, workflow, key, noted })
@@ -124,7 +142,7 @@ pub fn validate(
     body: impl Read,
     taking: Taking<'_>,
 ) -> Result<Accepted, UploadError> {
-    let (spool_dir, Taking { gzip, mut errors }) = (appliance.spool_dir(), taking);
+    let (spool_dir, Taking { gzip, mut errors, .. }) = (appliance.spool_dir(), taking);
     let options = Options { gzip, spool_dir: &spool_dir };
     let mut listener = |finding: &Finding| errors.as_mut().map_or(Ok(()), |errors| errors.add(finding));
     Ok(pass::run(body, rules(appliance, workflow)?, options, std::io::sink(), &mut listener)?)
@@ -152,7 +170,7 @@ fn object_name(id: BatchId) -> String {
 
 impl Noted<'_> {
     fn store(
-        &self,
+        &mut self,
         workflow: &Workflow,
         key: &DataKey,
         body: impl Read,
@@ -163,14 +181,21 @@ impl Noted<'_> {
         let mut sealing =
             SealingWriter::new(object, key, Place::batch(Purpose::File, id)).map_err(ObjectError::from)?;
         let mut skipping = Skipping::new(self.appliance, self.upload);
-        let (spool_dir, Taking { gzip, mut errors }) = (self.appliance.spool_dir(), taking);
+        let (spool_dir, Taking { gzip, announced, mut errors }) = (self.appliance.spool_dir(), taking);
         let options = Options { gzip, spool_dir: &spool_dir };
         let skips = workflow.on_invalid_row == OnInvalidRow::Skip;
         let mut listener = |finding: &Finding| {
             errors.as_mut().map_or(Ok(()), |errors| errors.add(finding))?;
             if skips { skipping.skip(finding) } else { Ok(()) }
         };
-        let accepted = pass::run(body, rules(self.appliance, workflow)?, options, &mut sealing, &mut listener)?;
+        let rules = rules(self.appliance, workflow)?;
+        let mut refused = None;
+        let tee = Measured::new(&mut sealing, self.appliance, &mut self.room, announced, &mut refused);
+        let accepted = pass::run(body, rules, options, tee, &mut listener);
+        let accepted = accepted.map_err(|error| refused.take().unwrap_or_else(|| error.into()))?;
+        // Now it is known what its rows need, whatever was announced.
+        let file = FileSoFar { announced: 0, bytes: accepted.bytes, lines: accepted.rows };
+        promise(self.appliance, &mut self.room, file)?;
         skipping.flush()?;
         sealing.finish().map_err(ObjectError::from)?.finish()?;
         Ok(accepted)
@@ -219,7 +244,7 @@ impl Received<'_> {
             rows: saturated(accepted.rows),
             skipped: saturated(accepted.skipped),
         };
-        let (rows, skipped, window) = (new.rows, new.skipped, workflow.duplicate_window);
+        let (rows, skipped, bytes, window) = (new.rows, new.skipped, new.file_bytes, workflow.duplicate_window);
         // Dropped after the commit: until then nobody else may use the key.
         let held = meta.key;
         let once = held.as_ref().map(|held| held.key.clone());
@@ -251,7 +276,11 @@ impl Received<'_> {
         })?;
         crash_point("upload.committed");
         noted.kept = true;
-        tracing::info!(batch = %id, rows, skipped, "batch accepted");
+        appliance.metrics.uploads.accepted(&workflow.name, rows, skipped, bytes);
+        tracing::info!(event = "batch.accepted", batch = %id, rows, skipped, "batch accepted");
+        if let Some(traces) = &appliance.traces {
+            traces.upload(id, &workflow.name, noted.begun, rows);
+        }
         appliance.extract_bell.ring();
         Ok((id, answer))
     }
@@ -262,7 +291,7 @@ impl Drop for Noted<'_> {
         if !self.kept
             && let Err(error) = discard(self.appliance, self.upload)
         {
-            tracing::warn!(upload = %self.upload.id, %error, "a refused upload could not be cleared away yet");
+            leftovers::not_cleared(self.upload, &error);
             self.appliance.given_up.add(self.upload);
         }
     }

@@ -64,7 +64,8 @@ impl Worker<'_> {
             Ok(()) => (Ending::Completed, Ended::Completed),
             Err(Stop::TakenOver) => return None,
             Err(Stop::Store(error)) => {
-                tracing::warn!(batch = %self.batch.id, row = self.claimed.row.number(), %error, "nothing was sent");
+                let (batch, row) = (&self.batch.id, self.claimed.row.number());
+                tracing::warn!(event = "row.nothing_sent", %batch, row, %error, "nothing was sent");
                 let at = self.appliance.clock.now().after(backoff::FIRST_WAIT);
                 (Ending::Released { next_attempt_at: at, failure: self.last_failure() }, Ended::Released(at))
             }
@@ -84,6 +85,7 @@ impl Worker<'_> {
             Settle { row, owner, standing, ending, spent },
             ended,
             self.claim_expires_at,
+            self.appliance.metrics.rows.of(&self.workflow.name),
         ))
     }
 
@@ -105,16 +107,28 @@ pub(super) fn of_unopened(appliance: &Appliance, claimed: &ClaimedRow, why: Unop
     let (ending, ended) = match why {
         Unopened::Batch(OpenBatchError::Store(error)) => return Err(error),
         Unopened::NoWorkflow => {
-            tracing::error!(%batch, row = number, "a row's workflow is not configured any more");
+            let workflow = &workflow;
+            tracing::error!(
+                event = "row.without_workflow",
+                %batch,
+                row = number,
+                workflow,
+                "a row's workflow is not configured any more"
+            );
             let at = appliance.clock.now().after(backoff::LONGEST_WAIT);
             (Ending::Released { next_attempt_at: at, failure: None }, Ended::Released(at))
         }
         Unopened::Batch(error) => {
-            tracing::error!(%batch, row = number, %error, "a row cannot be opened");
+            tracing::error!(event = "row.undecryptable", %batch, row = number, %error, "a row cannot be opened");
             (undecryptable(), Ended::Failed(FailureCode::Undecryptable))
         }
         Unopened::Row => {
-            tracing::error!(%batch, row = number, "a row cannot be opened: it is damaged, or its batch's key is another");
+            tracing::error!(
+                event = "row.undecryptable",
+                %batch,
+                row = number,
+                "a row cannot be opened: it is damaged, or its batch's key is another"
+            );
             (undecryptable(), Ended::Failed(FailureCode::Undecryptable))
         }
     };
@@ -126,8 +140,9 @@ pub(super) fn of_unopened(appliance: &Appliance, claimed: &ClaimedRow, why: Unop
         sent_at: claimed.sent_at,
     };
     let settle = Settle { row: claimed.row, owner: claimed.owner, standing, ending, spent: false };
+    let tally = appliance.metrics.rows.of(&workflow);
     let workflow = appliance.config.workflows.get(&workflow);
-    Ok(Settling::new(batch, workflow, settle, ended, claimed.claim_expires_at))
+    Ok(Settling::new(batch, workflow, settle, ended, claimed.claim_expires_at, tally))
 }
 
 /// Nothing can be sealed for a row whose key does not open: the code alone says what is wrong.

@@ -16,5 +16,6 @@ pub mod progress;
 pub mod row_work;
 mod settler;
 mod settling;
+mod traced;
 mod turns;
 pub mod worker;

@@ -18,6 +18,7 @@ use crate::{
         claims::ClaimedRow,
         settle::{self, Standing},
     },
+    telemetry::traces::RowTrace,
 };
 
 /// A request that is ready to leave.
@@ -48,6 +49,7 @@ pub(super) struct Noting {
     progress: Progress,
     standing: Standing,
     spent: bool,
+    trace: Option<RowTrace>,
     patience: Patience,
 }
 
@@ -63,15 +65,27 @@ impl Worker<'_> {
             standing: Standing { progress: Some(self.sealed_progress()), ..self.standing.clone() },
             claim_expires_at: now.after(self.appliance.config.workers.claim_ttl),
         };
-        let Self { claimed, batch, origin, cells, progress, standing, spent, patience, .. } = self;
-        Noting { note: Arc::new(note), leaving, claimed, batch, origin, cells, progress, standing, spent, patience }
+        let Self { claimed, batch, origin, cells, progress, standing, spent, trace, patience, .. } = self;
+        Noting {
+            note: Arc::new(note),
+            leaving,
+            claimed,
+            batch,
+            origin,
+            cells,
+            progress,
+            standing,
+            spent,
+            trace,
+            patience,
+        }
     }
 }
 
 impl Noting {
     /// The row again as it was laid aside, and its request; nothing where its workflow has gone.
     pub(super) fn take_up(self, appliance: &Appliance) -> Option<(Worker<'_>, Leaving)> {
-        let Self { note, leaving, claimed, batch, origin, cells, progress, standing, spent, patience } = self;
+        let Self { note, leaving, claimed, batch, origin, cells, progress, standing, spent, trace, patience } = self;
         let workflow = appliance.config.workflows.get(&batch.workflow)?;
         let worker = Worker {
             appliance,
@@ -85,6 +99,7 @@ impl Noting {
             progress,
             standing,
             spent,
+            trace,
             patience,
         };
         Some((worker, leaving))

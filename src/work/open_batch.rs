@@ -49,8 +49,8 @@ pub enum OpenBatchError {
     /// Its data key or details do not open.
     #[error("the batch cannot be opened: {0}")]
     Sealed(#[from] OpenError),
-    /// They open, and are not what we wrote.
-    #[error("the batch's details are not understood: {0}")]
+    /// They open, and are not what we wrote. The cause is left out: it quotes them.
+    #[error("the batch's details are not understood")]
     Details(#[from] serde_json::Error),
     /// The database could not be asked.
     #[error(transparent)]

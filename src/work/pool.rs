@@ -174,7 +174,8 @@ impl Hand {
                 }
                 Ok(Walked::TakenOver) => false,
                 Err(error) => {
-                    tracing::error!(row = row.number(), %error, "a claim could not be ended; it expires");
+                    let row = row.number();
+                    tracing::error!(event = "row.unsettled", row, %error, "a claim could not be ended; it expires");
                     false
                 }
             };

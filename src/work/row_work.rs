@@ -116,8 +116,10 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn end(self, stopped: Result<(), Stop>) -> Walked {
-        match self.ending(stopped) {
+    fn end(mut self, stopped: Result<(), Stop>) -> Walked {
+        let settling = self.ending(stopped);
+        self.trace_end(settling.as_ref());
+        match settling {
             Some(settling) => Walked::Ended(settling),
             None => {
                 settling::taken_over(self.appliance, self.batch.id, self.claimed.row.number());
@@ -212,9 +214,21 @@ impl<'a> Worker<'a> {
             Reached::Unanswered => sent_before.or(Some(left_at)),
             Reached::Answered => None,
         };
+        self.trace_request(step, duration, http_status(&outcome), failure_of(&outcome));
         if reached != Reached::NotSent {
             self.progress.note_request(self.standing.step as usize, left_at, duration, http_status(&outcome));
         }
+        tracing::debug!(
+            event = "call.ended",
+            batch = %self.batch.id,
+            row = self.claimed.row.number(),
+            step = step.name,
+            dependency = step.dependency,
+            http_status = http_status(&outcome),
+            code = failure_of(&outcome).map(|failure| failure.code.as_str()),
+            duration_ms = duration.as_millis() as u64,
+            "call ended"
+        );
         Ok((outcome, was_probe))
     }
 
@@ -320,5 +334,12 @@ fn http_status(outcome: &Outcome) -> Option<u16> {
     match outcome {
         Outcome::Success { http_status, .. } => Some(*http_status),
         Outcome::Transient { failure, .. } | Outcome::Permanent(failure) => failure.http_status,
+    }
+}
+
+fn failure_of(outcome: &Outcome) -> Option<&StepFailure> {
+    match outcome {
+        Outcome::Success { .. } => None,
+        Outcome::Transient { failure, .. } | Outcome::Permanent(failure) => Some(failure),
     }
 }

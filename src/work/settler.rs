@@ -75,6 +75,7 @@ fn settle_until_closed(appliance: &Appliance, queue: &Receiver<Arc<Settling>>, s
         let left = write(appliance, group);
         settled(size - left.len());
         if !left.is_empty() {
+            settling::refused(left.len());
             again_at = Instant::now() + SETTLE_AGAIN;
             refused.extend(left);
         }

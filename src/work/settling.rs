@@ -16,8 +16,9 @@ use crate::{
     model::{BatchId, RowId, Timestamp, Workflow, workflow::FailureLimit},
     store::{
         Held, StoreError,
-        settle::{self, Ending, Settle},
+        settle::{self, Ending, Failure, Settle},
     },
+    telemetry::metrics::Tally,
 };
 
 /// A settle that the database refuses is tried again after this pause.
@@ -31,6 +32,7 @@ pub(super) struct Settling {
     limit: FailureLimit,
     /// The name of the step that the row is at.
     step: String,
+    tally: Arc<Tally>,
     claim_expires_at: Timestamp,
 }
 
@@ -41,11 +43,12 @@ impl Settling {
         settle: Settle,
         ended: Ended,
         claim_expires_at: Timestamp,
+        tally: Arc<Tally>,
     ) -> Self {
         let step = workflow.and_then(|workflow| workflow.steps.get(settle.standing.step as usize));
         let limit = workflow.map_or(FailureLimit::DEFAULT, |workflow| workflow.failure_limit);
         let step = step.map(|step| step.name.clone()).unwrap_or_default();
-        Self { batch, settle, ended, limit, step, claim_expires_at }
+        Self { batch, settle, ended, limit, step, tally, claim_expires_at }
     }
 
     /// Writes it, however long that takes.
@@ -55,7 +58,10 @@ impl Settling {
             match write(appliance, &alone) {
                 Ok(mut ended) => return ended.pop().ok_or(StoreError::Closed),
                 Err(error) if !alone[0].is_worth_another_try(appliance, &error) => return Err(error),
-                Err(_) => std::thread::sleep(SETTLE_AGAIN),
+                Err(_) => {
+                    refused(1);
+                    std::thread::sleep(SETTLE_AGAIN);
+                }
             }
         }
     }
@@ -66,16 +72,46 @@ impl Settling {
         let has_lapsed = appliance.clock.now() >= self.claim_expires_at;
         let is_hopeless = has_lapsed && (!error.is_passing() || appliance.closing.is_closed());
         if is_hopeless || matches!(error, StoreError::Closed) {
-            tracing::error!(%batch, row, %error, "a claim could not be ended; it expires");
+            tracing::error!(event = "row.unsettled", %batch, row, %error, "a claim could not be ended; it expires");
             return false;
         }
-        tracing::warn!(%batch, row, %error, "a settle was refused; trying again");
+        tracing::debug!(event = "row.settle_refused", %batch, row, %error, "the settle was refused");
         true
+    }
+
+    /// How the claim ended, now that this is on disk.
+    fn told(&self) -> Ended {
+        let (batch, row, step) = (&self.batch, self.row().number(), &self.step);
+        match &self.settle.ending {
+            Ending::Completed => tracing::debug!(event = "row.completed", %batch, row, "row completed"),
+            Ending::Failed(Failure { code, http_status, .. }) => {
+                let code = code.as_str();
+                tracing::debug!(event = "row.failed", %batch, row, step, code, http_status, "row failed");
+            }
+            Ending::Released { next_attempt_at, .. } => {
+                tracing::debug!(event = "row.released", %batch, row, step, %next_attempt_at, "row will be tried again");
+            }
+        }
+        self.ended.clone()
+    }
+
+    /// How the claim ends.
+    pub(super) fn ended(&self) -> &Ended {
+        &self.ended
     }
 
     /// Whether the row went through its last step.
     pub(super) fn is_completed(&self) -> bool {
         self.ended == Ended::Completed
+    }
+
+    fn count(&self) {
+        match &self.ended {
+            Ended::Completed => self.tally.completed(),
+            Ended::Failed(code) => self.tally.failed(self.settle.standing.step, *code),
+            Ended::Released(_) => self.tally.released(),
+            Ended::TakenOver => {}
+        }
     }
 
     /// Whose claim it ends.
@@ -101,19 +137,28 @@ pub(super) fn write(appliance: &Appliance, group: &[Arc<Settling>]) -> Result<Ve
         }
         Ok((held, paused))
     })?;
+    appliance.metrics.rows.paused_batches.inc_by(paused.len() as u64);
     for (batch, reason) in paused {
-        tracing::warn!(%batch, reason, "a batch has paused itself");
+        tracing::warn!(event = "batch.paused_itself", %batch, reason, "a batch has paused itself");
     }
     let ended = |(settling, held): (&Arc<Settling>, Held)| match held {
-        Held::Yes => settling.ended.clone(),
+        Held::Yes => {
+            settling.count();
+            settling.told()
+        }
         Held::No => taken_over(appliance, settling.batch, settling.row().number()),
     };
     Ok(group.iter().zip(held).map(ended).collect())
 }
 
+/// Once a round, however many they are: the database has said the same of each of them.
+pub(super) fn refused(rows: usize) {
+    tracing::warn!(event = "settles.refused", rows, "a settle was refused; trying again until it is taken");
+}
+
 /// What the fence kept out is counted: it means that claims expire while somebody still works on them.
 pub(super) fn taken_over(appliance: &Appliance, batch: BatchId, row: u32) -> Ended {
     appliance.late_settles.fetch_add(1, Ordering::Relaxed);
-    tracing::warn!(%batch, row, "the claim was taken over; nothing was changed");
+    tracing::warn!(event = "row.settled_late", %batch, row, "the claim was taken over; nothing was changed");
     Ended::TakenOver
 }

@@ -12,6 +12,7 @@ use crate::{
     crypto::Purpose,
     model::{Timestamp, Workflow, record::Record},
     store::{claims::ClaimedRow, settle::Standing},
+    telemetry::traces::RowTrace,
 };
 
 /// How long a row may hold its thread while it waits for a permit.
@@ -40,6 +41,8 @@ pub(super) struct Worker<'a> {
     pub(super) spent: bool,
     pub(super) claim_expires_at: Timestamp,
     pub(super) patience: Patience,
+    /// Where its way is told, if anywhere.
+    pub(super) trace: Option<RowTrace>,
 }
 
 impl<'a> Worker<'a> {
@@ -62,7 +65,9 @@ impl<'a> Worker<'a> {
                 serde_json::from_slice(&opened).map_err(|_| Unopened::Row)?
             }
         };
+        let trace = appliance.traces.as_ref().and_then(|traces| traces.row(batch.id, number));
         Ok(Self {
+            trace,
             origin: Origin::of(batch.client, batch.id, number, &record.origin),
             cells: record.cells,
             progress,

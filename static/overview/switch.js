@@ -10,7 +10,7 @@ import { ago, plural, time } from "../format.js";
 
 /** @param {Overview} overview @param {() => void} changed */
 export function dispatchSwitch({ dispatch, clients }, changed) {
-  const { paused, last_run: last } = dispatch;
+  const { paused, last_run: last, missing_since: missing, taken_over: takenOver } = dispatch;
   const pending = clients.reduce((sum, client) => sum + client.pending, 0);
   const processing = clients.reduce((sum, client) => sum + client.processing, 0);
   return el("section", { class: `card switch ${paused ? "off" : "on"}`, "aria-label": "Dispatch" },
@@ -19,6 +19,7 @@ export function dispatchSwitch({ dispatch, clients }, changed) {
       el("p", { class: "soft" }, paused
         ? ["by ", el("strong", {}, paused.by), " since ", time(paused.at), paused.reason ? `: ${paused.reason}` : ", without a reason"]
         : ["Last run ", last ? [ago(last.at), `, ${plural(last.rows, "row")}`] : "never"]),
+      missing && el("p", { class: "bad-text" }, "No dispatch call came since ", time(missing), takenOver ? ": the built-in clock makes the runs" : ""),
       el("p", { class: "soft" }, `${plural(pending, "row")} waiting, ${plural(processing, "row")} under way`)),
     el("div", { class: "actions" },
       !paused && el("button", { type: "button", "data-key": "run", onclick: () => run(pending, changed) }, "Run now"),

@@ -7,6 +7,7 @@ import { batchItem } from "../batch_list.js";
 import { el, show } from "../dom.js";
 import { ago, count, time } from "../format.js";
 import { poll } from "../live.js";
+import { alertNotes } from "../overview/alerts.js";
 import { clientsTable } from "../overview/clients.js";
 import { dependencyCards } from "../overview/dependencies.js";
 import { storageFacts } from "../overview/storage.js";
@@ -43,6 +44,7 @@ export function view({ root, signal }) {
     show(root,
       title("Overview"),
       dispatchSwitch(overview, changed),
+      overview.alerts.length > 0 && section("Alerts", alertNotes(overview.alerts)),
       section("Dependencies", dependencyCards(overview.dependencies, changed)),
       section("Batches", [
         overview.batches.length === 0 && el("p", { class: "empty" }, "No batch has been uploaded yet."),

@@ -80,8 +80,9 @@ fn every_refusal_is_a_problem_with_a_code_and_an_id() {
         assert_eq!(told.headers["x-content-type-options"], "nosniff", "{told:?}");
         assert!(told.headers["content-security-policy"].contains("frame-ancestors 'none'"), "{told:?}");
     }
+    let refused = call(&app, "GET", "/v2/batches", &[], "");
     let log = app.log();
-    for told in [&fine, &nowhere] {
+    for told in [&refused, &nowhere] {
         assert!(log.contains(&told.headers["x-request-id"]), "its id stands in the log: {told:?}");
     }
 }

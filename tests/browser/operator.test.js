@@ -12,7 +12,10 @@ describe("somebody on call", () => {
   /** @type {import("playwright-core").Browser} */ let browser;
   before(async () => {
     downstream = await Downstream.start();
-    app = await App.start({ downstream: downstream.port, workers: 'claim_ttl = "1s"\nauto_rescue = false' });
+    app = await App.start({
+      downstream: downstream.port, workers: 'claim_ttl = "1s"\nauto_rescue = false',
+      more: '[alerts]\ncheck_every = "200ms"\ngate_closed_for = "1s"\ndisk_free_below = "0B"',
+    });
     browser = await launch();
   });
   after(async () => {
@@ -82,8 +85,12 @@ describe("somebody on call", () => {
     await card.getByText("gate closed").waitFor();
     await card.getByText(/503.*next try/).waitFor();
     await page.getByRole("listitem").filter({ hasText: id }).getByText(/waits: .*addresses/).waitFor();
+    const alert = page.getByRole("region", { name: "Alerts" }).getByRole("listitem");
+    await alert.getByText("the gate of addresses is closed for more than 1s").waitFor();
+    await alert.getByText("dripfeed doctor").waitFor();
     downstream.awayFor = null;
     await card.getByText("open", { exact: true }).waitFor();
+    await alert.waitFor({ state: "detached" });
     await app.batch(id, (batch) => batch.status === "completed" && batch.counts.completed === 3);
   }));
 

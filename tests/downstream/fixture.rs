@@ -150,8 +150,15 @@ impl Fixture {
     pub fn new(dependency: Dependency, ledger: Arc<MemoryLedger>, clock: Clock) -> Self {
         let dependencies = BTreeMap::from([(dependency.name.clone(), dependency)]);
         let workflows = BTreeMap::from([("invite".to_owned(), workflow())]);
-        let downstream =
-            Downstream::new(&dependencies, &workflows, ledger.clone(), clock.clone(), Arc::new(|| ())).expect("valid");
+        let downstream = Downstream::new(
+            &dependencies,
+            &workflows,
+            ledger.clone(),
+            clock.clone(),
+            Arc::new(|| ()),
+            |_| Arc::new(()),
+        )
+        .expect("valid");
         Self { downstream, ledger, clock }
     }
 

@@ -2,6 +2,7 @@
 
 import sys
 
+import litestream
 import planted
 from manifests import read
 from rules import RULES
@@ -28,13 +29,17 @@ def main(folder):
     found = list(drift(all_manifests))
     passed += not found
     faults += found
-    found = list(planted.missed(all_manifests["k8s/overlays/minio"]))
-    passed += len(planted.PLANTED) - len(found)
+    found = list(litestream.check(all_manifests))
+    passed += not found
+    faults += found
+    found = list(planted.missed(all_manifests))
+    faults_planted = len(planted.PLANTED) + len(planted.PLANTED_WATCHING) + len(planted.UNANSWERED)
+    passed += faults_planted - len(found)
     faults += [f"planted: {fault}" for fault in found]
     for fault in faults:
         print(f"FAULT {fault}")
     objects = sum(len(it.objects) for it in all_manifests.values())
-    print(f"manifests: {len(all_manifests)} kustomizations, {objects} objects, {len(planted.PLANTED)} planted faults")
+    print(f"manifests: {len(all_manifests)} kustomizations, {objects} objects, {faults_planted} planted faults")
     print(f"manifests: {passed} passed, {len(faults)} failed")
     return 1 if faults else 0
 

@@ -101,7 +101,8 @@ def included():
 def faults(text, ignored_text):
     """A sentence for each fault."""
     dockerfile, ignored = Dockerfile(text), Ignored(ignored_text)
-    cargo = tomllib.loads((REPOSITORY / "Cargo.toml").read_text())["package"]
+    manifest = tomllib.loads((REPOSITORY / "Cargo.toml").read_text())
+    cargo = manifest["package"]
     build, image = dockerfile.stages[0], dockerfile.stages[-1]
     expect = {
         "only instructions that are known": all(
@@ -125,6 +126,10 @@ def faults(text, ignored_text):
         "temporary files go to the volume": "TMPDIR=/data" in image.all("ENV"),
         "the binary is linked statically": any("+crt-static" in it for it in build.all("ENV")),
         "nothing is fetched but by cargo": not FETCHES.search(" ".join(build.all("RUN"))),
+        # Cargo goes through the folders for those without a path, and fails where they are not copied.
+        "benches and tests have a path": all(
+            "path" in target for kind in ("bench", "test", "example") for target in manifest.get(kind, [])
+        ),
         "builds are locked": all("--locked" in it for it in build.all("RUN") if "cargo build" in it),
     }
     yield from (f"expected: {what}" for what, holds in expect.items() if not holds)

@@ -3,9 +3,11 @@
 import contextlib
 import functools
 import http.server
+import itertools
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -17,7 +19,9 @@ import tomllib
 import urllib.error
 import urllib.request
 
+import watching
 from dockerfile import Dockerfile, listed
+from expressions import Scrape
 from manifests import REPOSITORY, read
 from rules import wanted
 
@@ -131,7 +135,7 @@ def served(place, manifests, instead=None):
     env = variables(server, toml, place.secrets) | {"DRIPFEED_CONFIG": place.write("dripfeed.toml", text)}
     container = server.spec["containers"][0]
     with tempfile.TemporaryFile("w+") as log:
-        process = place.start(container["args"], env, stderr=log)
+        process = place.start(container["args"], env, stdout=log, stderr=subprocess.STDOUT)
         try:
             for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
                 url = f"http://127.0.0.1:{port}{container[probe]['httpGet']['path']}"
@@ -148,6 +152,44 @@ def served(place, manifests, instead=None):
         finally:
             process.kill()
             process.wait()
+
+
+def the_metrics_are_read(place, manifests):
+    """Prometheus, with what its monitor has, gets every metric that alerts and dashboards ask for, and no other."""
+    with served(place, manifests) as (port, _):
+        endpoint = manifests.all("ServiceMonitor")[0]["spec"]["endpoints"][0]
+        credentials = endpoint["authorization"]["credentials"]
+        token, base = place.secrets(credentials["name"], credentials["key"]), f"http://127.0.0.1:{port}"
+        # The second scrape tells of the first one, as a request.
+        texts = [fetched(base + endpoint["path"], token) for _ in range(2)]
+        faults = list(watching.shown(manifests, Scrape(texts[1])))
+        expect(not faults, "; ".join(faults))
+        operator = place.secrets("dripfeed-operator", "token")
+        paths = json.loads(fetched(f"{base}/openapi.json", operator))["paths"]
+        for rule in watching.alerts(manifests):
+            told_things_are_there(place, rule, paths)
+
+
+def told_things_are_there(place, rule, paths):
+    """What an alert tells somebody to run or to call can be run and called."""
+    told = rule["annotations"]["description"]
+    for command in re.findall(r"`dripfeed ([^`]+)`", told):
+        words = command.split()
+        options = [word for word in words if word.startswith("--")]
+        words = list(itertools.takewhile(lambda word: not word.startswith("--"), words))
+        asked = place.run([*words, "--help"], {})
+        expect(asked.returncode == 0, f"{rule['alert']}: `dripfeed {command}` is no command")
+        for option in options:
+            expect(option in asked.stdout, f"{rule['alert']}: `dripfeed {command}` has no {option}")
+    for method, path in re.findall(r"`(GET|POST|PATCH) ([^`?]+)", told):
+        path = path.replace("/ID", "/{id}").replace("/NAME", "/{name}")
+        expect(method.lower() in paths.get(path, {}), f"{rule['alert']}: there is no {method} {path}")
+
+
+def fetched(url, token):
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
+    with urllib.request.urlopen(request, timeout=DEADLINE) as answer:
+        return answer.read().decode()
 
 
 class Bucket:
@@ -231,6 +273,7 @@ def main(rendered, binary):
     checks = [(configurations_are_valid, it) for it in all_manifests.values()]
     checks += [(commands_are_there, base), (the_tick_works, base)]
     checks += [(the_bucket_is_made, all_manifests["k8s/overlays/minio"])]
+    checks += [(the_metrics_are_read, all_manifests["k8s/examples/monitoring"])]
     found = []
     for check, manifests in checks:
         with tempfile.TemporaryDirectory(prefix="dripfeed-manifests-") as folder:

@@ -2,6 +2,8 @@
 
 import copy
 
+import watching
+from expressions import Scrape
 from manifests import literal
 from rules import RULES
 
@@ -25,6 +27,11 @@ def replace(manifests, pod, old, new):
 
 def configure(old, new):
     return lambda it: replace(it, it.server[1], old, new)
+
+
+def drop(container, name):
+    """Takes a variable away."""
+    container["env"].remove(next(it for it in container["env"] if it["name"] == name))
 
 
 def policy(manifests, name):
@@ -66,7 +73,7 @@ PLANTED = [
     ("the_server_is_configured", "loopback", configure("0.0.0.0:8080", "127.0.0.1:8080")),
     ("the_server_is_configured", "data in the container", configure('data_dir = "/data"', 'data_dir = "/var/data"')),
     ("the_server_is_configured", "a variable from nowhere", configure("${INVITES_TOKEN}", "${INVITE_TOKEN}")),
-    ("the_server_is_configured", "keys on the volume", lambda it: server(it)["env"].remove(next(v for v in server(it)["env"] if v["name"] == "DRIPFEED_KEYS"))),
+    ("the_server_is_configured", "keys on the volume", lambda it: drop(server(it), "DRIPFEED_KEYS")),
     ("the_cronjob_is_the_clock", "two clocks", configure("[dispatch]", '[dispatch]\nevery = "60s"')),
     ("the_cronjob_is_the_clock", "ticks too early", configure('min_interval = "30s"', 'min_interval = "45s"')),
     ("the_cronjob_is_the_clock", "ticks beside each other", lambda it: it.cronjob[0]["spec"].update(concurrencyPolicy="Allow")),
@@ -84,13 +91,90 @@ PLANTED = [
 ]
 
 
-def missed(manifests):
+def monitor(manifests):
+    return manifests.all("ServiceMonitor")[0]["spec"]
+
+
+def alert(manifests, name):
+    return next(rule for rule in watching.alerts(manifests) if rule["alert"] == name)
+
+
+def redraw(old, new):
+    """Changes the dashboard, where it says `old`."""
+
+    def change(manifests):
+        config = manifests.named("ConfigMap", "dripfeed-dashboard")
+        for name, text in config["data"].items():
+            assert old in text, old
+            config["data"][name] = text.replace(old, new, 1)
+
+    return change
+
+
+# The same, in what the component `monitoring` is put on.
+PLANTED_WATCHING = [
+    ("every_object_has_its_schema", "a field of another name", lambda it: monitor(it)["endpoints"][0].update(schemes="http")),
+    ("every_object_has_its_schema", "a time without a unit", lambda it: alert(it, "DripfeedDown").update({"for": "3"})),
+    ("every_object_has_its_schema", "a severity that nobody routes", lambda it: alert(it, "DripfeedDown")["labels"].update(severity="bad")),
+    ("everything_is_in_the_namespace", "a monitor elsewhere", lambda it: it.all("ServiceMonitor")[0]["metadata"].update(namespace="default")),
+    ("secrets_are_explained", "a token that nobody told of", lambda it: monitor(it)["endpoints"][0]["authorization"]["credentials"].update(name="dripfeed-other")),
+    ("prometheus_reads_the_metrics", "another token", lambda it: monitor(it)["endpoints"][0]["authorization"]["credentials"].update(name="dripfeed-operator")),
+    ("prometheus_reads_the_metrics", "a server without the token", lambda it: drop(server(it), "DRIPFEED_METRICS_TOKEN")),
+    ("prometheus_reads_the_metrics", "a token and no monitor", lambda it: it.objects.remove(it.all("ServiceMonitor")[0])),
+    ("prometheus_reads_the_metrics", "no Service", lambda it: monitor(it)["selector"]["matchLabels"].update({"app.kubernetes.io/name": "dripfed"})),
+    ("prometheus_reads_the_metrics", "another port", lambda it: monitor(it)["endpoints"][0].update(port="metrics")),
+    ("prometheus_reads_the_metrics", "another path", lambda it: monitor(it)["endpoints"][0].update(path="/metric")),
+    ("prometheus_reads_the_metrics", "a slow scrape", lambda it: monitor(it)["endpoints"][0].update(scrapeTimeout="40s")),
+    ("prometheus_reads_the_metrics", "no way in", lambda it: it.objects.remove(it.named("NetworkPolicy", "server-from-prometheus"))),
+    ("prometheus_reads_the_metrics", "a whole namespace let in", lambda it: policy(it, "server-from-prometheus")["ingress"][0]["from"][0].pop("podSelector")),
+    ("alerts_say_what_to_do", "no expression", lambda it: alert(it, "DripfeedGateClosed").update(expr="dripfeed_gate_open = 0")),
+    ("alerts_say_what_to_do", "a rate of no range", lambda it: alert(it, "DripfeedLateSettles").update(expr="rate(dripfeed_late_settles_total) > 0")),
+    ("alerts_say_what_to_do", "nothing to do", lambda it: alert(it, "DripfeedDown")["annotations"].update(description="It is down.")),
+    ("alerts_say_what_to_do", "one name twice", lambda it: alert(it, "DripfeedDown").update(alert="DripfeedDiskLow")),
+    ("alerts_say_what_to_do", "nobody looks at the gates", lambda it: alert(it, "DripfeedGateClosed").update(expr="up == 0")),
+    ("dashboards_are_sound", "no label", lambda it: it.named("ConfigMap", "dripfeed-dashboard")["metadata"].pop("labels")),
+    ("dashboards_are_sound", "a broken expression", redraw("sum by (status) (", "sum by status (")),
+    ("dashboards_are_sound", "every instance at once", redraw('dripfeed_gate_open{instance=~\\"$instance\\"}', "dripfeed_gate_open")),
+    ("dashboards_are_sound", "panels over each other", redraw('"x": 8', '"x": 7')),
+    ("dashboards_are_sound", "a variable that is none", redraw('=~\\"$instance', '=~\\"$node')),
+]
+
+
+# A scrape, an expression that it answers, and some that it does not.
+SCRAPE = Scrape(
+    "# TYPE a_total counter\na_total{x=\"1\",y=\"2\"} 1\na_total{x=\"3\",y=\"2\"} 1\n"
+    "# TYPE b_seconds histogram\nb_seconds_bucket{le=\"+Inf\"} 1\nb_seconds_sum 1\nb_seconds_count 1\n"
+)
+ANSWERED = 'sum by (x, namespace) (rate(a_total{x="1",y!="2",instance=~"$instance"}[$__rate_interval])) > 0'
+UNANSWERED = [
+    ("rate(a_total", "rate(c_total"), ('x="1"', 'z="1"'), ('x="1"', 'x="2"'), ("by (x", "by (z"), ("a_total", "a"),
+    ("> 0", "> b_seconds"), ("> 0", "> on (z) b_seconds_count"),
+]
+
+
+def unanswered():
+    """What is wrong with the comparison of expressions with a scrape."""
+    if faults := list(SCRAPE.faults(ANSWERED, ["y"])):
+        yield f"in a good expression: {faults}"
+    if not list(SCRAPE.faults(ANSWERED, ["le"])):
+        yield "not found: a legend of a label that is not there"
+    for old, new in UNANSWERED:
+        if not list(SCRAPE.faults(ANSWERED.replace(old, new))):
+            yield f"not found: {new} for {old}"
+    if SCRAPE.family("b_seconds_bucket") != "b_seconds" or SCRAPE.family("c_total"):
+        yield "families are not found"
+
+
+def missed(all_manifests):
     """The planted faults that no rule, or the wrong one, found."""
     rules = {rule.__name__: rule for rule in RULES}
-    for rule in rules.keys() - {name for name, _, _ in PLANTED}:
+    everywhere = {"k8s/overlays/minio": PLANTED, "k8s/examples/monitoring": PLANTED_WATCHING}
+    yield from unanswered()
+    for rule in rules.keys() - {name for planted in everywhere.values() for name, _, _ in planted}:
         yield f"{rule}: nothing is planted for it"
-    for name, what, plant in PLANTED:
-        broken = copy.deepcopy(manifests)
-        plant(broken)
-        if not list(rules[name](broken)):
-            yield f"{name} did not find: {what}"
+    for manifests, planted in everywhere.items():
+        for name, what, plant in planted:
+            broken = copy.deepcopy(all_manifests[manifests])
+            plant(broken)
+            if not list(rules[name](broken)):
+                yield f"{name} did not find: {what}"

@@ -2,6 +2,7 @@
 
 import kubernetes_validate
 
+import watching
 from manifests import DISPATCH, REPOSITORY, SERVER, VARIABLE, seconds
 
 # The oldest Kubernetes that k8s/README.md names, and the newest that the validator knows.
@@ -15,6 +16,10 @@ SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL")
 
 def every_object_has_its_schema(manifests):
     for it in manifests.objects:
+        if it["kind"] in watching.SCHEMAS:
+            if fault := watching.fault_of_schema(it):
+                yield f"{it['kind']}/{it['metadata'].get('name')}: {fault}"
+            continue
         for version in KUBERNETES:
             try:
                 kubernetes_validate.validate(it, version, strict=True)
@@ -144,6 +149,7 @@ def no_secret_is_written_down(manifests):
 def secrets_are_explained(manifests):
     readme = (REPOSITORY / "k8s/README.md").read_text()
     taken = {reference for pod in manifests.pods() for reference in pod.secrets()}
+    taken |= set(watching.secrets_of_monitors(manifests))
     for ingress in manifests.all("Ingress"):
         taken |= {(tls["secretName"], None) for tls in ingress["spec"]["tls"]}
     for secret, key in sorted(taken, key=str):
@@ -371,4 +377,5 @@ RULES = [
     the_network_is_closed,
     the_dispatch_policy_reaches_the_server,
     the_bucket_is_reached,
+    *watching.RULES,
 ]

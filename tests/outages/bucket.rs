@@ -8,9 +8,9 @@ use tempfile::TempDir;
 use crate::{
     assert_each_row_once, batches, database, row_numbers,
     support::{
-        app::{App, Setup, files, people},
+        app::{App, Setup, people},
         proxy::{Line, Proxy},
-        s3::{BUCKET, S3Server},
+        s3::{BUCKET, S3Server, stored_files},
     },
     until_no_upload_is_left, wide_people,
 };
@@ -62,8 +62,7 @@ impl World {
 
     /// How many stored files can be seen in the bucket.
     fn stored(&self) -> usize {
-        let names = files(self.bucket.path());
-        names.iter().filter(|name| name.file_name().is_some_and(|it| it.to_string_lossy().starts_with("bat_"))).count()
+        stored_files(self.bucket.path()).len()
     }
 
     /// Where the bucket keeps the stored file of a batch.

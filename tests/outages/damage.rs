@@ -59,7 +59,7 @@ fn a_damaged_row_fails_alone_and_the_log_says_which() {
 
     let log = app.log();
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let named = lines.filter(|line| line["fields"]["batch"] == *id && line["fields"]["row"] == DAMAGED);
+    let named = lines.filter(|line| line["batch"] == *id && line["row"] == DAMAGED);
     let told: Vec<_> = named.filter(|line| line["level"] == "ERROR").collect();
     assert_eq!(told.len(), 1, "{log}");
     for private in PRIVATE.split(',').chain(["@mail.example"]) {

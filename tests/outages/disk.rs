@@ -11,8 +11,13 @@ use std::{
 use dripfeed::simulator::SimulatorOptions;
 
 use crate::{
-    assert_each_row_once, batches, database, row_numbers,
-    support::app::{App, Setup, files, people},
+    assert_each_row_once, batches,
+    bucket::World,
+    database, row_numbers,
+    support::{
+        app::{App, Setup, files, people},
+        proxy::Line,
+    },
     until_no_upload_is_left, wide_people,
 };
 
@@ -107,26 +112,120 @@ fn an_upload_that_finds_no_room_is_refused_and_leaves_nothing() {
     });
 }
 
+fn assert_refused_for_the_reserve(app: &App, body: &str) {
+    let (status, problem) = app.upload(&app.key, body);
+    assert_eq!((status, &problem["code"]), (507, &"disk_full".into()), "{problem}");
+    let detail = problem["detail"].as_str().expect("a sentence");
+    for told in ["free on the disk", "are kept back (storage.reserve)", "needed", "Nothing was kept", "dripfeed purge"]
+    {
+        assert!(detail.contains(told), "{told} in {detail}");
+    }
+}
+
 #[test]
-fn an_extraction_that_finds_no_room_goes_on_when_there_is_some() {
+fn the_reserve_refuses_uploads_and_is_there_for_the_rows_under_way() {
+    const ROWS: usize = 1_000;
+    with_small_disk("disk::the_reserve_refuses_uploads_and_is_there_for_the_rows_under_way", |disk| {
+        let app = disk.app(Setup {
+            storage: "reserve = \"16MiB\"".into(),
+            dependency: "rate_per_second = 1000\nburst = 50\ntimeout = \"5s\"".into(),
+            ..Setup::default()
+        });
+        let id = app.accepted(people(ROWS));
+        app.until("some rows are done", || (app.batch(&id)["counts"]["completed"].as_u64() >= Some(10)).then_some(()));
+        disk.fill(8 * MEGABYTE);
+        assert_refused_for_the_reserve(&app, &people(3));
+        let doctor = String::from_utf8(app.command(&["doctor"]).stdout).expect("text");
+        let line = doctor.lines().find(|line| line.contains("storage.reserve")).expect("a line on the disk");
+        assert!(line.starts_with("fail") && line.contains("uploads are refused"), "{line}");
+        assert!(app.batch(&id)["counts"]["completed"].as_u64() < Some(ROWS as u64), "it is still under way");
+
+        assert_eq!(app.until_status(&id, "completed")["counts"]["completed"], ROWS);
+        assert_each_row_once(&app, ROWS as u64);
+        assert_refused_for_the_reserve(&app, &people(3));
+        disk.free();
+        let id = app.accepted(people(3));
+        assert_eq!(app.until_status(&id, "completed")["counts"]["completed"], 3);
+        until_no_upload_is_left(&app);
+    });
+}
+
+#[test]
+fn an_upload_that_grows_into_the_reserve_is_refused_on_its_way() {
+    with_small_disk("disk::an_upload_that_grows_into_the_reserve_is_refused_on_its_way", |disk| {
+        let app = disk.app(Setup { storage: "reserve = \"16MiB\"".into(), ..Setup::default() });
+        // Packed, nobody can tell how large it is.
+        let body = wide_people(20_000);
+        assert!(body.len() > 30 * MEGABYTE);
+        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packer.write_all(body.as_bytes()).expect("packed");
+        let packed = packer.finish().expect("packed");
+        let headers = [("Content-Type", "text/csv"), ("Content-Encoding", "gzip")];
+        let (status, problem) = app.upload_as(&app.key, "/v2/client/users/batch/invite", &headers, &packed);
+        assert_eq!((status, &problem["code"]), (507, &"disk_full".into()), "{problem}");
+        until_no_upload_is_left(&app);
+        assert_eq!(files(&app.data_dir().join("objects")), Vec::<PathBuf>::new());
+        // What was promised to it is there for others.
+        let id = app.accepted(people(3));
+        app.until_status(&id, "completed");
+    });
+}
+
+#[test]
+fn an_extraction_waits_for_room_and_goes_on_when_there_is_some() {
     const ROWS: usize = 2_000;
-    with_small_disk("disk::an_extraction_that_finds_no_room_goes_on_when_there_is_some", |disk| {
-        let app = disk.app(Setup::default());
-        let body = wide_people(ROWS);
-        // The stored file fits, its rows do not.
-        disk.fill(body.len() + MEGABYTE);
-        let id = app.accepted(&body);
-        let waiting =
-            app.until("extraction waits for room", || Some(app.batch(&id)).filter(|it| it["error"].is_object()));
-        assert_eq!((&waiting["status"], &waiting["error"]["code"]), (&"pending".into(), &"disk_full".into()));
-        let message = waiting["error"]["message"].as_str().expect("a sentence");
-        assert!(message.contains("free some space") && message.contains("tried again"), "{message}");
+    with_small_disk("disk::an_extraction_waits_for_room_and_goes_on_when_there_is_some", |disk| {
+        let world = World::start(Setup { within: Some(disk.0.clone()), ..Setup::default() });
+        let app = &world.app;
+        world.line.set(Line::UpUntil(b"GET "));
+        let id = app.accepted(wide_people(ROWS));
+        world.assert_extraction_waits(&id);
+        // The file could be read again, its rows would not fit.
+        disk.fill(4 * MEGABYTE);
+        world.line.set(Line::Up);
+        let waiting = app.until("it waits for room", || {
+            Some(app.batch(&id)).filter(|batch| batch["waiting_for"].as_str().is_some_and(|it| it.contains("room")))
+        });
+        assert_eq!((&waiting["status"], &waiting["estimate"]), (&"pending".into(), &serde_json::Value::Null));
+        let told = waiting["waiting_for"].as_str().expect("a sentence");
+        assert!(told.contains("kept back (storage.reserve)") && told.contains("dripfeed purge"), "{told}");
+        app.until("the log says so", || app.log().contains("extraction waits for room").then_some(()));
+        assert_refused_for_the_reserve(app, &people(2));
 
         disk.free();
         let done = app.until_status(&id, "completed");
         assert_eq!((&done["counts"]["completed"], &done["error"]), (&ROWS.into(), &serde_json::Value::Null));
+        assert_eq!(row_numbers(app, &id), (1..=ROWS as u64).collect::<Vec<_>>());
+        assert_each_row_once(app, ROWS as u64);
+    });
+}
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn an_extraction_that_runs_out_of_room_stops_where_it_is_and_goes_on_from_there() {
+    const ROWS: usize = 25_000;
+    with_small_disk("disk::an_extraction_that_runs_out_of_room_stops_where_it_is_and_goes_on_from_there", |disk| {
+        let mut app =
+            App::prepared(Setup { dispatch: String::new(), within: Some(disk.0.clone()), ..Setup::default() });
+        // Long enough for the disk to be filled behind the first rows.
+        app.launch(&[("FAILPOINTS", "extract.between_chunks=1*sleep(5000)")]);
+        assert!(app.listens());
+        let id = app.accepted(people(ROWS));
+        let extracted = || -> i64 {
+            database(&app).query_row("SELECT extracted FROM batches", [], |row| row.get(0)).expect("a batch")
+        };
+        app.until("the first rows are there", || (extracted() > 0).then_some(()));
+        disk.fill(MEGABYTE);
+        let stopped = app.until("it stops", || Some(app.batch(&id)).filter(|batch| batch["error"].is_object()));
+        assert_eq!((&stopped["status"], &stopped["error"]["code"]), (&"pending".into(), &"disk_full".into()));
+        let message = stopped["error"]["message"].as_str().expect("a sentence");
+        assert!(message.contains("no room for its rows") && message.contains("tried again"), "{message}");
+        assert!((1..ROWS as i64).contains(&extracted()), "it is in the middle: {}", extracted());
+
+        disk.free();
+        let queued = app.until_status(&id, "queued");
+        assert_eq!((&queued["counts"]["pending"], &queued["error"]), (&ROWS.into(), &serde_json::Value::Null));
         assert_eq!(row_numbers(&app, &id), (1..=ROWS as u64).collect::<Vec<_>>());
-        assert_each_row_once(&app, ROWS as u64);
     });
 }
 
@@ -163,5 +262,35 @@ fn outcomes_that_find_no_room_are_kept_until_there_is_some() {
         disk.free();
         assert_eq!(app.until_status(&id, "completed")["counts"]["completed"], ROWS);
         assert_each_row_once(&app, ROWS as u64);
+    });
+}
+
+#[test]
+fn a_backup_that_would_find_no_room_is_not_begun_and_is_taken_when_there_is_some() {
+    with_small_disk("disk::a_backup_that_would_find_no_room_is_not_begun_and_is_taken_when_there_is_some", |disk| {
+        let shelf = disk.0.join("shelf");
+        let backup = format!("[backup]\nevery = \"1s\"\nto = \"{}\"", shelf.display());
+        let mut app = disk.app(Setup { more: backup, ..Setup::default() });
+        let backups = |app: &App, condition: &str| -> i64 {
+            let sql = format!("SELECT count(*) FROM backups WHERE {condition}");
+            database(app).query_row(&sql, [], |row| row.get(0)).expect("counted")
+        };
+        app.until("one is taken", || (backups(&app, "finished_at IS NOT NULL") > 0).then_some(()));
+        app.terminate();
+        disk.fill(2 * MEGABYTE);
+        app.serve();
+        app.until("it is told what is needed, where", || {
+            let log = app.log();
+            let told = log.lines().find(|line| line.contains("backup.failed"))?;
+            assert!(told.contains("a backup needs") && told.contains("make room there"), "{told}");
+            Some(())
+        });
+        assert_eq!(backups(&app, "finished_at IS NULL"), 0, "it was not even begun");
+        // Work goes on meanwhile.
+        let id = app.accepted(people(3));
+        app.until_status(&id, "completed");
+        let before = backups(&app, "finished_at IS NOT NULL");
+        disk.free();
+        app.until("it is taken", || (backups(&app, "finished_at IS NOT NULL") > before).then_some(()));
     });
 }

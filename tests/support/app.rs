@@ -28,6 +28,8 @@ pub struct Setup {
     pub more: String,
     /// More of `[server]`.
     pub server: String,
+    /// More of `[storage]`.
+    pub storage: String,
     /// More of `[access]`.
     pub access: String,
     /// `[dispatch]`.
@@ -48,6 +50,7 @@ impl Default for Setup {
         Self {
             more: String::new(),
             server: String::new(),
+            storage: String::new(),
             access: String::new(),
             dispatch: "every = \"1s\"\nmin_interval = \"0s\"".into(),
             workers: "threads = 8".into(),
@@ -71,8 +74,12 @@ pub struct App {
 struct Running {
     child: Child,
     address: String,
-    log: Arc<Mutex<String>>,
+    log: Said,
+    complaints: Said,
 }
+
+/// What a process has said on one of its outputs until now.
+type Said = Arc<Mutex<String>>;
 
 impl App {
     pub fn start(setup: Setup) -> Self {
@@ -88,7 +95,7 @@ impl App {
         let simulator = Simulator::start(setup.simulator).expect("a simulator");
         std::fs::write(folder.path().join("keys"), KEY_LINE).expect("a key file");
         let at = folder.path().display();
-        let Setup { more, server, access, dispatch, workers, dependency, .. } = setup;
+        let Setup { more, server, storage, access, dispatch, workers, dependency, .. } = setup;
         let downstream = setup.downstream.unwrap_or_else(|| simulator.address());
         let config = format!(
             r#"
@@ -97,6 +104,7 @@ listen = "127.0.0.1:0"
 {server}
 [storage]
 data_dir = "{at}/data"
+{storage}
 [encryption]
 key_file = "{at}/keys"
 [access]
@@ -168,23 +176,17 @@ base_url = "http://{downstream}"
     /// Starts the server with this in its environment, and waits for nothing.
     pub fn launch(&mut self, environment: &[(&str, &str)]) {
         let mut command = self.binary(&["serve"]);
-        command.envs(environment.iter().copied()).stderr(Stdio::piped());
+        command.envs(environment.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary");
-        let stderr = child.stderr.take().expect("piped");
-        let log = Arc::new(Mutex::new(String::new()));
-        let kept = log.clone();
-        std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                kept.lock().expect("log").push_str(&(line + "\n"));
-            }
-        });
-        self.server = Some(Running { child, address: String::new(), log });
+        let log = hear(child.stdout.take().expect("piped"));
+        let complaints = hear(child.stderr.take().expect("piped"));
+        self.server = Some(Running { child, address: String::new(), log, complaints });
     }
 
     /// Waits until the launched server listens; `false` if it ended before.
     pub fn listens(&mut self) -> bool {
-        let Running { child, address, log } = self.server.as_mut().expect("a launched server");
-        let text = || log.lock().expect("log").clone();
+        let Running { child, address, log, complaints } = self.server.as_mut().expect("a launched server");
+        let text = || text(log) + &text(complaints);
         let look = || match address_in(&text()) {
             None => child.try_wait().expect("a child").map(|_| None),
             found => Some(found),
@@ -213,7 +215,20 @@ base_url = "http://{downstream}"
 
     /// Everything that the server has logged.
     pub fn log(&self) -> String {
-        self.server().log.lock().expect("log").clone()
+        text(&self.server().log)
+    }
+
+    /// Everything that the server has said on standard error.
+    pub fn complaints(&self) -> String {
+        text(&self.server().complaints)
+    }
+
+    /// The lines that the server has logged.
+    pub fn events(&self) -> Vec<Value> {
+        let log = self.log();
+        // The last line may be under way.
+        let whole = log.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        whole.map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("a line is no JSON: {line}"))).collect()
     }
 
     /// Ends the server at once, as a power cut would end the process.
@@ -248,6 +263,10 @@ base_url = "http://{downstream}"
 
     pub fn post(&self, key: &str, path: &str) -> (u16, Value) {
         answer(agent().post(self.url(path)).header("Authorization", format!("Bearer {key}")).send_empty())
+    }
+
+    pub fn delete(&self, key: &str, path: &str) -> (u16, Value) {
+        answer(agent().delete(self.url(path)).header("Authorization", format!("Bearer {key}")).call())
     }
 
     pub fn post_json(&self, key: &str, path: &str, body: &Value) -> (u16, Value) {
@@ -349,10 +368,26 @@ fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>, log: impl Fn() -> S
     }
 }
 
+/// Keeps what comes out of a process, as it comes.
+fn hear(output: impl Read + Send + 'static) -> Said {
+    let said = Said::default();
+    let kept = said.clone();
+    std::thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            kept.lock().expect("not poisoned").push_str(&(line + "\n"));
+        }
+    });
+    said
+}
+
+fn text(said: &Said) -> String {
+    said.lock().expect("not poisoned").clone()
+}
+
 fn address_in(log: &str) -> Option<String> {
-    let line = log.lines().find(|line| line.contains("\"serving\""))?;
+    let line = log.lines().find(|line| line.contains("\"server.started\""))?;
     let line: Value = serde_json::from_str(line).ok()?;
-    line["fields"]["address"].as_str().map(str::to_owned)
+    line["address"].as_str().map(str::to_owned)
 }
 
 pub fn agent() -> ureq::Agent {

@@ -18,6 +18,8 @@ pub struct Received {
     /// By lower-case name.
     pub headers: BTreeMap<String, String>,
     pub body: String,
+    /// The same as it came.
+    pub bytes: Vec<u8>,
 }
 
 impl Received {
@@ -151,8 +153,8 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Rec
         headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
     }
     let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body)?;
-    let body = String::from_utf8_lossy(&body).into_owned();
-    Ok(Some(Received { line: line.trim_end().to_owned(), headers, body }))
+    let mut bytes = vec![0; length];
+    reader.read_exact(&mut bytes)?;
+    let body = String::from_utf8_lossy(&bytes).into_owned();
+    Ok(Some(Received { line: line.trim_end().to_owned(), headers, body, bytes }))
 }

@@ -19,6 +19,7 @@ use crate::{
     clock::Clock,
     closing::Closing,
     simulator::{Simulator, SimulatorOptions, Stats},
+    telemetry::log::{self, Output},
 };
 
 /// Run the whole thing on this machine, with nothing set up.
@@ -51,7 +52,7 @@ impl Demo {
             ..SimulatorOptions::default()
         })?;
         let (config, operator_token) = settings::config(&data_dir, simulator.address(), pace)?;
-        super::serve::init_log(&config);
+        log::init(&config.log, Output::Stderr);
         let server = Server::start(config, Clock::machine())?;
         let address = server.address()?;
         let key = client::add(&server.appliance().store, CLIENT, None)?;

@@ -12,7 +12,7 @@ use crate::{
     cli::{healthcheck, serve},
     config::{self, Config},
     model::Dependency,
-    objects::{ObjectError, Objects},
+    objects::{Keeping, ObjectError, Objects},
 };
 
 /// A connection that takes longer than this is none.
@@ -44,9 +44,9 @@ pub(super) fn files(config: &Config) -> Finding {
         Ok(runtime) => runtime,
         Err(error) => return Finding::fail("files", error.to_string(), "the machine has no room for a thread"),
     };
-    let tried = open_objects(config, runtime.handle()).and_then(|objects| probe(&objects).map(|()| objects));
+    let tried = open_objects(config, runtime.handle()).and_then(|objects| try_out(&objects));
     let finding = match tried {
-        Ok(objects) => Finding::ok("files", format!("{objects} takes, gives and deletes")),
+        Ok(finding) => finding,
         Err(error) => {
             let advice = match &error {
                 ObjectError::NotFound { .. } => "make the bucket, or correct `bucket` under [objects]",
@@ -62,8 +62,25 @@ pub(super) fn files(config: &Config) -> Finding {
     finding
 }
 
-fn probe(objects: &Objects) -> Result<(), ObjectError> {
+fn try_out(objects: &Objects) -> Result<Finding, ObjectError> {
     objects.must_be_there()?;
+    let Keeping { versions, retention } = objects.keeping();
+    if let Some(retention) = retention {
+        // What would be put there to try it out would stay.
+        let says = format!("{objects} keeps what is stored for {retention} (object lock): nothing was tried out");
+        let advice = "a deleted batch's file stays there as long, sealed, its key gone; better a bucket without a lock";
+        return Ok(Finding::warn("files", says, advice));
+    }
+    probe(objects)?;
+    if versions {
+        let says = format!("{objects} takes, gives and deletes, and keeps versions");
+        let advice = "a deletion removes all of them, one by one; nothing here needs them: better a bucket without";
+        return Ok(Finding::warn("files", says, advice));
+    }
+    Ok(Finding::ok("files", format!("{objects} takes, gives and deletes")))
+}
+
+fn probe(objects: &Objects) -> Result<(), ObjectError> {
     let mut writer = objects.create(PROBE)?;
     writer.write_all(PROBE_BYTES)?;
     writer.finish()?;
@@ -74,6 +91,23 @@ fn probe(objects: &Objects) -> Result<(), ObjectError> {
         return Ok(());
     }
     Err(ObjectError::Unavailable { store: objects.to_string(), cause: "it gives other bytes than it took".to_owned() })
+}
+
+/// Who is told of what goes wrong. Nothing is sent: `dripfeed alerts test` does that.
+pub(super) fn hooks(config: &Config) -> Vec<Finding> {
+    let hooks = &config.alerts.hooks;
+    if hooks.is_empty() {
+        return vec![Finding::ok("hooks", "none: nobody is told of alerts but the log and the overview")];
+    }
+    let examine = |hook: &config::Hook| match connect(hook.url.expose()) {
+        Ok(()) => Finding::ok("hooks", format!("{} takes connections", hook.name)),
+        // The error may quote the host, which is no secret; the path is one, and stands in no error.
+        Err(error) => {
+            let advice = format!("see alerts.hooks.{}.url, then `dripfeed alerts test {}`", hook.name, hook.name);
+            Finding::fail("hooks", format!("{}: {error}", hook.name), advice)
+        }
+    };
+    hooks.values().map(examine).collect()
 }
 
 /// Whether it can be connected to. No request is made: that would cost a permit, and mean something.

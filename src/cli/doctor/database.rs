@@ -6,17 +6,19 @@ use super::{finding::Finding, local};
 use crate::{
     config::Config,
     crypto::KeyRing,
+    dispatch::clock::MISSING_RUNS,
     keys::{self, KeysError},
-    model::Timestamp,
+    model::{AskedBy, Timestamp},
     store::{self, StoreError, backups::database_files, inspection::Inspection, integrity::Depth},
 };
 
-/// Runs that may be missing before that is told, as for the alarm.
-const MISSING_RUNS: u32 = 3;
 /// Announcements that were given up are told for so long.
 const GIVEN_UP_TOLD: Duration = Duration::from_secs(24 * 3600);
-/// A backup that is older than this is too old for most people.
+/// Where none are scheduled, a backup that is older than this is too old for most people.
 const BACKUP_OLD: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Alerts that are counted.
+const ALERTS: u32 = 1_000;
 
 const DAMAGED: &str = "stop dripfeed, keep a copy of the data folder, and `dripfeed restore` a backup into a new one";
 
@@ -74,7 +76,7 @@ fn tell(
     ring: Option<&KeyRing>,
     now: Timestamp,
 ) -> store::Result<Vec<Finding>> {
-    let mut found = vec![local::wal(store::sizes::of(&config.storage.data_dir))];
+    let mut found = vec![local::wal(store::sizes::of(&config.storage.data_dir), config.database.wal_limit)];
     if let Some(ring) = ring {
         found.push(keys_fit(keys::fit(inspection.proofs()?, ring), ring));
     }
@@ -96,7 +98,8 @@ fn tell(
         );
         Finding::warn("webhooks", says, "`dripfeed client deliveries NAME` says what the receiver answers")
     });
-    found.push(backup(inspection, now)?);
+    found.push(backup(inspection, config, now)?);
+    found.push(alerts(inspection)?);
     Ok(found)
 }
 
@@ -120,22 +123,43 @@ fn dispatch(inspection: &Inspection, config: &Config, now: Timestamp) -> store::
         None => "see that the CronJob runs `dispatch`, and what it says; or set dispatch.every",
     };
     Ok(match state.last_run {
-        Some(at) if now.since(at) <= every * MISSING_RUNS || !state.has_work => {
+        Some((at, AskedBy::TakeOver)) if config.dispatch.every.is_none() && now.since(at) <= every * MISSING_RUNS => {
+            let says = format!("last run {at}, made by the built-in clock because calls are missing");
+            Finding::warn("dispatch", says, advice)
+        }
+        Some((at, _)) if now.since(at) <= every * MISSING_RUNS || !state.has_work => {
             Finding::ok("dispatch", format!("last run {at}"))
         }
         None if !state.has_work => Finding::ok("dispatch", "no run yet, and no work"),
-        Some(at) => Finding::warn("dispatch", format!("the last run was {at}, and work waits"), advice),
+        Some((at, _)) => Finding::warn("dispatch", format!("the last run was {at}, and work waits"), advice),
         None => Finding::warn("dispatch", "there was no run yet, and work waits", advice),
     })
 }
 
-fn backup(inspection: &Inspection, now: Timestamp) -> store::Result<Finding> {
-    let advice = "`dripfeed backup TO` takes one while the server runs; let a timer do it";
+fn backup(inspection: &Inspection, config: &Config, now: Timestamp) -> store::Result<Finding> {
+    let (advice, old) = match config.backup.every {
+        Some(every) => ("the server takes them: see that it runs, and what its log says in `backup.failed`", every * 2),
+        None => {
+            ("set backup.every, or let a timer run `dripfeed backup TO`, which takes one beside the server", BACKUP_OLD)
+        }
+    };
     Ok(match inspection.last_backup()? {
         None => Finding::warn("backup", "there is none", advice),
-        Some(last) if now.since(last.at) > BACKUP_OLD => {
+        Some(last) if now.since(last.at) > old => {
             Finding::warn("backup", format!("the last one is of {}, in {}", last.at, last.place), advice)
         }
         Some(last) => Finding::ok("backup", format!("of {}, in {}", last.at, last.place)),
+    })
+}
+
+/// The newest of what the server tells of by itself.
+fn alerts(inspection: &Inspection) -> store::Result<Finding> {
+    let alerts = inspection.alerts(ALERTS)?;
+    Ok(match alerts.first() {
+        None => Finding::ok("alerts", "none fires"),
+        Some(newest) => {
+            let says = format!("{} told and not over, the newest: {}", alerts.len(), newest.summary);
+            Finding::warn("alerts", says, "`dripfeed alerts list` says what to run")
+        }
     })
 }

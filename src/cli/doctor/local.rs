@@ -1,17 +1,25 @@
 //! Tokens, keys, the data folder and its disk.
 
-use std::{fs, io::ErrorKind, os::unix::fs::PermissionsExt};
+use std::{
+    fs,
+    io::ErrorKind,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+};
 
 use super::finding::Finding;
-use crate::{config::Config, crypto::KeyRing, keys, store::sizes::Sizes};
+use crate::{
+    config::{BackupTo, Config, tell_size},
+    crypto::KeyRing,
+    keys,
+    room::reserve,
+    store::sizes::Sizes,
+};
 
-/// With less room than this nothing can be relied on: an upload alone may need as much.
-const DISK_FAIL_BYTES: u64 = 512 * 1024 * 1024;
 /// Less than this, or than a twentieth of the disk, is soon gone.
 const DISK_WARN_BYTES: u64 = 5 * 1024 * 1024 * 1024;
 const DISK_WARN_SHARE: u64 = 20;
-/// A WAL that has grown beyond this is held by a reader, or by a process that hangs.
-const WAL_WARN_BYTES: u64 = 512 * 1024 * 1024;
+/// A WAL that has grown beyond so many times its limit is held by a reader, or by a process that hangs.
+const WAL_WARN_TIMES: u64 = 4;
 /// Others than the owner may do nothing with a key file.
 const OTHERS: u32 = 0o077;
 
@@ -51,6 +59,24 @@ pub(super) fn key_file(config: &Config) -> Vec<Finding> {
     found
 }
 
+/// What lies where a disk that is lost takes it along.
+pub(super) fn backup_folder(config: &Config) -> Vec<Finding> {
+    let Some(BackupTo::Folder(folder)) = &config.backup.to else { return Vec::new() };
+    let mut found = Vec::new();
+    let device = |path: &std::path::Path| fs::metadata(path).map(|it| it.dev()).ok();
+    let (there, data) = (device(folder), device(&config.storage.data_dir));
+    if there.is_some() && there == data {
+        let says = format!("{} is on the disk of the data folder: whoever loses that loses both", folder.display());
+        found.push(Finding::warn("backups", says, "set backup.to to a folder on another disk, or to the bucket"));
+    }
+    let inside = |path: &std::path::Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    if !config.encryption.is_from_environment() && inside(&config.encryption.key_file).starts_with(inside(folder)) {
+        let says = "lies in the folder of the backups: whoever copies the one has both";
+        found.push(Finding::warn("key file", says, "move it elsewhere, and set encryption.key_file"));
+    }
+    found
+}
+
 pub(super) fn data_folder(config: &Config) -> Finding {
     let folder = &config.storage.data_dir;
     match tempfile::NamedTempFile::new_in(folder) {
@@ -74,14 +100,17 @@ pub(super) fn data_folder(config: &Config) -> Finding {
     }
 }
 
-pub(super) fn disk(sizes: Sizes) -> Finding {
+pub(super) fn disk(sizes: Sizes, configured_reserve: Option<u64>) -> Finding {
     let (Some(free), Some(total)) = (sizes.disk_free_bytes, sizes.disk_total_bytes) else {
         return Finding::warn("disk", "its size cannot be told", "check that storage.data_dir is there");
     };
-    let says = format!("{} of {} free", told(free), told(total));
+    let reserve = reserve(configured_reserve, total);
+    let says =
+        format!("{} of {} free, {} kept back (storage.reserve)", tell_size(free), tell_size(total), tell_size(reserve));
     let advice =
         "free some space, or move storage.data_dir to a larger disk; `dripfeed purge` lets finished batches go";
-    if free < DISK_FAIL_BYTES {
+    if free < reserve {
+        let says = format!("{says}: uploads are refused, and extraction waits");
         return Finding::fail("disk", says, advice);
     }
     if free < DISK_WARN_BYTES || free < total / DISK_WARN_SHARE {
@@ -90,23 +119,17 @@ pub(super) fn disk(sizes: Sizes) -> Finding {
     Finding::ok("disk", says)
 }
 
-pub(super) fn wal(sizes: Sizes) -> Finding {
+pub(super) fn wal(sizes: Sizes, limit: u64) -> Finding {
     let bytes = sizes.wal_bytes.unwrap_or(0);
-    if bytes <= WAL_WARN_BYTES {
-        return Finding::ok("WAL", told(bytes));
+    if bytes <= limit.saturating_mul(WAL_WARN_TIMES) {
+        return Finding::ok("WAL", tell_size(bytes));
     }
-    let says = format!("{}: it is not put back into the database", told(bytes));
+    let says = format!("{}, and database.wal_limit is {}: it cannot be cut", tell_size(bytes), tell_size(limit));
     Finding::warn(
         "WAL",
         says,
         "a backup that is being taken, or a process that hangs, holds it; it shrinks when that ends",
     )
-}
-
-fn told(bytes: u64) -> String {
-    const UNITS: [(&str, u64); 3] = [("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1_000)];
-    let unit = UNITS.into_iter().find(|(_, size)| bytes >= *size);
-    unit.map_or_else(|| format!("{bytes} B"), |(name, size)| format!("{:.1} {name}", bytes as f64 / size as f64))
 }
 
 #[cfg(test)]
@@ -117,16 +140,21 @@ mod tests {
     fn a_disk_that_is_nearly_full_warns_and_a_full_one_fails() {
         let of = |free, total| Sizes {
             database_bytes: None,
-            wal_bytes: Some(DISK_FAIL_BYTES * 4),
+            wal_bytes: Some(300_000_000),
             disk_free_bytes: Some(free),
             disk_total_bytes: Some(total),
         };
         let gigabyte = 1_000_000_000;
-        assert_eq!(disk(of(100 * gigabyte, 500 * gigabyte)).level, Level::Ok);
-        assert_eq!(disk(of(20 * gigabyte, 500 * gigabyte)).level, Level::Warn, "a twentieth of a large disk");
-        assert_eq!(disk(of(2 * gigabyte, 10 * gigabyte)).level, Level::Warn);
-        let full = disk(of(gigabyte / 10, 10 * gigabyte));
-        assert_eq!((full.level, full.says.as_str()), (Level::Fail, "100.0 MB of 10.0 GB free"));
-        assert_eq!(wal(of(0, 0)).level, Level::Warn);
+        assert_eq!(disk(of(100 * gigabyte, 500 * gigabyte), None).level, Level::Ok);
+        assert_eq!(disk(of(20 * gigabyte, 500 * gigabyte), None).level, Level::Warn, "a twentieth of a large disk");
+        assert_eq!(disk(of(2 * gigabyte, 10 * gigabyte), None).level, Level::Warn);
+        let full = disk(of(gigabyte / 10, 10 * gigabyte), None);
+        let says = "100.0 MB of 10.0 GB free, 500.0 MB kept back (storage.reserve): uploads are refused, and extraction \
+                    waits";
+        assert_eq!((full.level, full.says.as_str()), (Level::Fail, says));
+        assert_eq!(disk(of(gigabyte, 100 * gigabyte), None).level, Level::Fail, "1 GiB of a large disk is kept back");
+        assert_eq!(disk(of(gigabyte, 100 * gigabyte), Some(gigabyte)).level, Level::Warn);
+        assert_eq!(wal(of(0, 0), 64_000_000).level, Level::Warn);
+        assert_eq!(wal(of(0, 0), 100_000_000).level, Level::Ok);
     }
 }

@@ -62,16 +62,20 @@ impl Doctor {
         let depth = if self.full { Depth::Full } else { Depth::Quick };
         let now = Clock::machine().now();
         let mut found = vec![Finding::ok("configuration", "no faults")];
+        let idle = config.dispatch.idle.iter();
+        found.extend(idle.map(|says| Finding::warn("configuration", says, "change one of the two, or leave it out")));
         found.extend(local::tokens(config));
         found.extend(local::key_file(config));
+        found.extend(local::backup_folder(config));
         let ring = local::ring(config);
         found.extend(ring.as_ref().err().cloned());
         found.push(local::data_folder(config));
-        found.push(local::disk(crate::store::sizes::of(&config.storage.data_dir)));
+        found.push(local::disk(crate::store::sizes::of(&config.storage.data_dir), config.storage.reserve));
         found.extend(database::examine(config, ring.ok().as_ref(), depth, now));
         found.push(around::server(config));
         found.push(around::files(config));
         found.extend(config.dependencies.values().map(around::dependency));
+        found.extend(around::hooks(config));
         found
     }
 }

@@ -72,7 +72,7 @@ fn document<'a>(workflows: impl Iterator<Item = &'a Workflow>) -> Value {
             "securitySchemes": {
                 "key": {
                     "type": "http", "scheme": "bearer",
-                    "description": "A client's key, an operator's token, or the dispatch token.",
+                    "description": "A client's key, an operator's token, the dispatch token, or the metrics token.",
                 },
                 "session": {
                     "type": "apiKey", "in": "cookie", "name": super::session::COOKIE,

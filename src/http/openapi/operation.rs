@@ -18,6 +18,8 @@ pub(super) enum By {
     Operator,
     /// An operator, or whoever holds the dispatch token.
     Dispatcher,
+    /// An operator, or whoever holds the metrics token.
+    Watcher,
 }
 
 impl By {
@@ -28,6 +30,7 @@ impl By {
             Self::ClientOrOperator => "For the client that owns it, and for operators.",
             Self::Operator => "For operators.",
             Self::Dispatcher => "For operators, and for the dispatch token.",
+            Self::Watcher => "For operators, and for the metrics token.",
         }
     }
 }

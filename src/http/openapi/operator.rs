@@ -1,4 +1,4 @@
-//! The operator's calls, under `/ops/v1`.
+//! The operator's calls, under `/ops/v1`, and the metrics.
 
 use super::operation::{By, Operation};
 use crate::{
@@ -56,7 +56,7 @@ fn of_dispatch() -> Vec<Operation> {
         get("dispatch/runs", "dispatch.runs", "Dispatch runs, newest first").query::<Paging>().gives::<RunList>(
             200,
             "A page",
-            r#"{"runs": [{"run": 7, "at": "2026-11-24T09:00:00.000Z", "rows": 500,
+            r#"{"runs": [{"run": 7, "at": "2026-11-24T09:00:00.000Z", "asked_by": "call", "rows": 500,
                           "granted": [{"client": "acme", "rows": 500}]}], "next": null}"#,
         ),
         change("post", "dispatch/pause", "dispatch.pause", "Stop all claims; what is under way finishes")
@@ -148,6 +148,11 @@ fn around() -> Vec<Operation> {
         change("post", "stuck/reconcile", "stuck.reconcile", "Free them; without `apply` nothing is changed")
             .takes::<Reconcile>(false)
             .gives::<StuckView>(200, "What was stuck", STUCK),
+        Operation::new("get", "/metrics", "metrics.read", By::Watcher, "What Prometheus reads").gives_other(
+            200,
+            "Every metric, in Prometheus's text format 0.0.4",
+            Some("text/plain"),
+        ),
         get("audit", "audit.list", "Who did what, when, from where and why")
             .query::<audit::Query>()
             .gives::<AuditList>(

@@ -127,6 +127,10 @@ impl Refusal {
 
 /// Why an upload failed, for the caller: with all errors of the file where they were written aside.
 pub(super) fn refusal(error: UploadError, errors: Option<ErrorFile>) -> Refusal {
+    if let UploadError::Refused(Refused::Invalid(report)) = &error {
+        let code = report.findings.first().map(|finding| finding.code.as_str());
+        tracing::info!(event = "upload.refused", errors = report.count, code, "a file was refused");
+    }
     let problem = match (error, errors) {
         (UploadError::Refused(Refused::Invalid(_)), Some(errors)) => match errors.read() {
             Ok(lines) => return Refusal::Errors(Box::new(lines)),
@@ -140,6 +144,7 @@ pub(super) fn refusal(error: UploadError, errors: Option<ErrorFile>) -> Refusal 
         (UploadError::Refused(Refused::Read(_)), _) => bad("The upload broke off; nothing of it was kept."),
         (UploadError::Refused(Refused::Tee(error) | Refused::Spool(error)), _) => not_stored(&error.into()),
         (UploadError::Objects(error), _) => not_stored(&error),
+        (UploadError::NoRoom(short), _) => no_room(&short.to_string()),
         (UploadError::Workflow, _) => Problem::not_found("workflow"),
         (UploadError::Store(error), _) => error.into(),
         (UploadError::Duplicate(earlier), _) => {
@@ -151,11 +156,23 @@ pub(super) fn refusal(error: UploadError, errors: Option<ErrorFile>) -> Refusal 
         ),
         (UploadError::KeyInUse, _) => key_in_use(),
         (UploadError::Remembered(error), _) => {
-            tracing::error!(%error, "the first answer to an upload cannot be read");
+            tracing::error!(event = "upload.answer_unreadable", %error, "the first answer to an upload cannot be read");
             Problem::internal()
         }
     };
     problem.into()
+}
+
+/// What an upload came to, in a word to count it by.
+pub(super) fn outcome(answered: &Answer) -> &'static str {
+    match answered {
+        Err(problem) => problem.code(),
+        Ok(response) if response.headers().contains_key(REPLAYED_HEADER) => "replayed",
+        Ok(response) if response.status() == StatusCode::ACCEPTED => "accepted",
+        Ok(response) if response.status() == StatusCode::OK => "validated",
+        // The file of all errors.
+        Ok(_) => ProblemCode::InvalidFile.as_str(),
+    }
 }
 
 pub(super) fn key_in_use() -> Problem {
@@ -182,8 +199,19 @@ fn invalid_file(report: &Report) -> Problem {
     Problem::new(ProblemCode::InvalidFile, detail).with("errors", &report.findings).with("error_count", count)
 }
 
+fn no_room(short: &str) -> Problem {
+    tracing::warn!(event = "upload.without_room", short, "an upload was refused for want of room");
+    Problem::new(
+        ProblemCode::DiskFull,
+        format!(
+            "There is no room for this file: {short}. Nothing was kept. The operator has to make room, with \
+             `dripfeed purge` or a larger volume."
+        ),
+    )
+}
+
 pub(super) fn not_stored(error: &ObjectError) -> Problem {
-    tracing::error!(%error, "an upload could not be stored");
+    tracing::error!(event = "upload.not_stored", %error, "an upload could not be stored");
     if matches!(error, ObjectError::Full { .. }) {
         return Problem::disk_full();
     }

@@ -34,6 +34,7 @@ pub(super) struct Checking {
     pub workflow: String,
     pub client: Client,
     pub gzip: bool,
+    pub announced: u64,
     pub validate_only: bool,
     pub allow_duplicate: bool,
     pub key: Option<HeldKey>,
@@ -54,7 +55,7 @@ impl Checking {
         if let Some(first) = first.flatten() {
             return self.again(workflow, first, body, told);
         }
-        let taking = Taking { gzip: self.gzip, errors: errors.as_mut() };
+        let taking = Taking { gzip: self.gzip, announced: self.announced, errors: errors.as_mut() };
         let received = match upload::receive(&appliance, workflow, body, taking) {
             Ok(received) => received,
             Err(error) => return Err(refusal(error, errors)),
@@ -85,7 +86,7 @@ impl Checking {
         body: BodyReader,
         mut errors: Option<ErrorFile>,
     ) -> Result<Outcome, Refusal> {
-        let taking = Taking { gzip: self.gzip, errors: errors.as_mut() };
+        let taking = Taking { gzip: self.gzip, announced: self.announced, errors: errors.as_mut() };
         let accepted = match upload::validate(&self.appliance, workflow, body, taking) {
             Ok(accepted) => accepted,
             Err(error) => return Err(refusal(error, errors)),

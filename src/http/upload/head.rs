@@ -37,6 +37,8 @@ pub(in crate::http) struct Options {
 pub(super) struct Head {
     pub options: Options,
     pub gzip: bool,
+    /// `Content-Length`; 0 where it is left out. What the body is held against is how many bytes come.
+    pub announced: u64,
     pub body: BodyKind,
     /// The context, where it comes in a header.
     pub context: Option<Map<String, Value>>,
@@ -54,6 +56,7 @@ impl Head {
         Ok(Self {
             options: request.query()?,
             gzip: is_gzip(headers)?,
+            announced: announced(headers),
             body: BodyKind::of(headers)?,
             context: headers.get(CONTEXT_HEADER).map(|value| parse_context(value.as_bytes())).transpose()?,
             request: request_context(headers),
@@ -93,6 +96,11 @@ fn is_gzip(headers: &HeaderMap) -> Result<bool, Problem> {
         Some(b"gzip" | b"x-gzip") => Ok(true),
         Some(_) => Err(Problem::new(ProblemCode::UnsupportedMediaType, "`Content-Encoding` is gzip, or left out.")),
     }
+}
+
+fn announced(headers: &HeaderMap) -> u64 {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    length.and_then(|length| length.parse().ok()).unwrap_or(0)
 }
 
 pub(super) fn bad(detail: &str) -> Problem {

@@ -152,7 +152,9 @@ async fn small(part: &mut Part<'_>) -> Result<Vec<u8>, Stopped> {
 
 async fn joined(checking: JoinHandle<Result<Outcome, Refusal>>) -> Result<Outcome, Refusal> {
     checking.await.unwrap_or_else(|error| {
-        tracing::error!(%error, "an upload ended abnormally");
+        // Not the error itself: it quotes what a panic said.
+        let panicked = error.is_panic();
+        tracing::error!(event = "upload.ended_abnormally", panicked, "an upload ended abnormally");
         Err(Problem::internal().into())
     })
 }

@@ -39,8 +39,15 @@ pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
     path.and(warp::post())
         .and(request(&context))
         .and(warp::body::stream())
-        .and_then(|workflow, request, stream| answer("upload", receive(workflow, request, limited(stream))))
+        .and_then(|workflow, request, stream| answer("upload", counted(workflow, request, limited(stream))))
         .boxed()
+}
+
+async fn counted(workflow: String, request: Request, body: Body) -> Answer {
+    let appliance = request.context.appliance.clone();
+    let answered = receive(workflow.clone(), request, body).await;
+    appliance.metrics.uploads.answered(&workflow, answers::outcome(&answered));
+    answered
 }
 
 async fn receive(workflow: String, request: Request, mut body: Body) -> Answer {
@@ -61,6 +68,7 @@ async fn receive(workflow: String, request: Request, mut body: Body) -> Answer {
         workflow,
         client,
         gzip: head.gzip,
+        announced: head.announced,
         validate_only: head.options.validate_only,
         allow_duplicate: head.options.allow_duplicate,
         errors_as_csv: head.errors_as_csv,

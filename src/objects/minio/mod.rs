@@ -3,10 +3,18 @@
 //! The client is async and its callers here are not: each call runs on the runtime that the bucket was given, and its
 //! caller waits for it, no longer than a named limit, because the client has no time limit of its own.
 
+mod list;
 mod read;
+mod versions;
 mod write;
 
-use std::{fmt, future::Future, io::Read, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    io::Read,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use minio::s3::{
     MinioClient, MinioClientBuilder,
@@ -21,6 +29,7 @@ use tokio::runtime::Handle;
 use super::{ObjectError, name::ObjectName};
 
 use read::BucketReader;
+pub use versions::Keeping;
 pub(super) use write::BucketWriter;
 
 /// No answer for so long means that the store is not available.
@@ -61,6 +70,8 @@ pub(super) struct Bucket {
     name: BucketName,
     runtime: Handle,
     endpoint: String,
+    /// Whether a deletion was answered with a marker: then the versions have to be deleted, too.
+    has_versions: Arc<AtomicBool>,
 }
 
 impl Bucket {
@@ -79,7 +90,7 @@ impl Bucket {
             .build()
             .map_err(|error| refused(&error))?;
         let name = BucketName::new(&settings.bucket).map_err(|error| refused(&error))?;
-        Ok(Self { client, name, runtime, endpoint: settings.endpoint.clone() })
+        Ok(Self { client, name, runtime, endpoint: settings.endpoint.clone(), has_versions: Arc::default() })
     }
 
     pub(super) fn check(&self) -> Result<(), ObjectError> {
@@ -108,17 +119,6 @@ impl Bucket {
             answer.into_boxed_stream()
         })?;
         Ok(BucketReader::new(self.clone(), stream))
-    }
-
-    pub(super) fn delete(&self, name: &ObjectName) -> Result<(), ObjectError> {
-        let deleted = self.wait(async {
-            self.client.delete_object(&self.name, name.as_str())?.build().send().await?;
-            Ok(())
-        });
-        match deleted {
-            Err(ObjectError::NotFound { .. }) => Ok(()),
-            other => other,
-        }
     }
 
     /// Waits for one exchange with the store.

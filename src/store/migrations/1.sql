@@ -81,6 +81,7 @@ CREATE TABLE batches (
     status               TEXT NOT NULL CHECK (status = 'queued' OR status IN ('pending', 'processing', 'completed', 'failed', 'cancelled')),
     paused_at            INTEGER,
     paused_reason        TEXT,
+    paused_itself        INTEGER NOT NULL DEFAULT 0 CHECK (paused_itself IN (0, 1)),  -- because too many of its rows failed
     cancelled_at         INTEGER,                              -- asked for; the status follows when nothing is in flight
     object               TEXT NOT NULL,                        -- the stored file
     file_bytes           INTEGER NOT NULL,
@@ -115,6 +116,7 @@ CREATE TABLE batches (
     CHECK (status <> 'completed' OR (pending = 0 AND processing = 0)),
     CHECK (status <> 'cancelled' OR (cancelled_at IS NOT NULL AND pending = 0 AND processing = 0)),
     CHECK (status <> 'failed' OR error_code IS NOT NULL),
+    CHECK (paused_itself = 0 OR paused_at IS NOT NULL),
     CHECK (CASE WHEN status = 'queued' OR status = 'processing' OR status = 'pending'
            THEN finished_at IS NULL ELSE finished_at IS NOT NULL END)
 ) STRICT;
@@ -125,6 +127,8 @@ CREATE INDEX batches_by_client ON batches (client, batch);
 CREATE INDEX batches_by_file ON batches (client, file_sha256);
 -- What retention looks through.
 CREATE INDEX batches_finished ON batches (finished_at) WHERE finished_at IS NOT NULL;
+-- The few that could not be extracted.
+CREATE INDEX batches_failed ON batches (finished_at) WHERE status = 'failed';
 -- What dispatch, extraction and rescue look through: never the finished ones.
 CREATE INDEX batches_unfinished ON batches (client, batch) WHERE status IN ('pending', 'processing', 'queued');
 
@@ -191,6 +195,9 @@ CREATE TABLE failures (
     PRIMARY KEY (batch, step, code, http_status)
 ) STRICT, WITHOUT ROWID;
 
+-- The few that no key opens.
+CREATE INDEX failures_undecryptable ON failures (batch) WHERE code = 'undecryptable';
+
 -- Retries that somebody asked for and that are not carried out to the end: rows go back to `pending` piece by piece,
 -- and their batch cannot complete before.
 CREATE TABLE retries (
@@ -249,8 +256,45 @@ CREATE TABLE backups (
     backup       INTEGER PRIMARY KEY AUTOINCREMENT,
     at           INTEGER NOT NULL,
     place        TEXT NOT NULL,
+    name         TEXT,                                         -- of a scheduled one; NULL: somebody asked for it
     finished_at  INTEGER                                       -- whole and verified; NULL: under way, or broke off
 ) STRICT;
+
+-- Which data folder this database lives in: the same number stands in a file there. A copy that comes to lie in another
+-- folder by other ways than `restore` is known by it. NULL: the next server makes it its own.
+CREATE TABLE home (
+    only    INTEGER PRIMARY KEY CHECK (only = 1),
+    number  INTEGER
+) STRICT;
+INSERT INTO home (only) VALUES (1);
+
+-- What an operator is told without asking: an entry from when something is first seen to be wrong until it is over, and
+-- for a while after that.
+CREATE TABLE alerts (
+    alert        INTEGER PRIMARY KEY AUTOINCREMENT,
+    id           TEXT NOT NULL UNIQUE,                         -- the same in every message about it
+    kind         TEXT NOT NULL,
+    subject      TEXT NOT NULL,                                -- the id of a batch or the name of a dependency; '': neither
+    state        TEXT NOT NULL CHECK (state IN ('pending', 'gathered', 'firing', 'resolved')),
+    summary      TEXT NOT NULL,                                -- ids, names and counts; nothing of a row
+    since        INTEGER NOT NULL,
+    fired_at     INTEGER,
+    resolved_at  INTEGER,
+    CHECK ((state IN ('firing', 'resolved')) = (fired_at IS NOT NULL)),
+    CHECK ((state = 'resolved') = (resolved_at IS NOT NULL))
+) STRICT;
+CREATE UNIQUE INDEX alerts_standing ON alerts (kind, subject) WHERE state <> 'resolved';
+CREATE INDEX alerts_fired ON alerts (fired_at) WHERE fired_at IS NOT NULL;
+CREATE INDEX alerts_resolved ON alerts (resolved_at) WHERE state = 'resolved';
+
+-- What each hook has taken of them; nothing, where there is no entry.
+CREATE TABLE alerts_told (
+    hook   TEXT NOT NULL,                                      -- its name in the configuration
+    alert  INTEGER NOT NULL REFERENCES alerts (alert),
+    state  TEXT NOT NULL CHECK (state IN ('firing', 'resolved')),
+    PRIMARY KEY (hook, alert)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX alerts_told_by_alert ON alerts_told (alert);
 
 -- Records that `on_invalid_row = "skip"` left out.
 CREATE TABLE skipped (
@@ -266,10 +310,11 @@ CREATE TABLE skipped (
 
 -- Dispatch runs, and what each granted.
 CREATE TABLE runs (
-    run      INTEGER PRIMARY KEY,
-    at       INTEGER NOT NULL,
-    rows     INTEGER NOT NULL,
-    granted  TEXT NOT NULL                                     -- JSON: [{"client", "rows"}]
+    run       INTEGER PRIMARY KEY,
+    at        INTEGER NOT NULL,
+    asked_by  TEXT NOT NULL DEFAULT 'call' CHECK (asked_by IN ('call', 'clock', 'take_over')),
+    rows      INTEGER NOT NULL,
+    granted   TEXT NOT NULL                                    -- JSON: [{"client", "rows"}]
 ) STRICT;
 
 -- What each client may still claim of the last run.

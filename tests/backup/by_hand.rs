@@ -1,61 +1,19 @@
-//! Backups: taken under load, restored elsewhere, interrupted, damaged, and refused where they would do harm.
+//! Backups that somebody asks for: taken under load, restored elsewhere, interrupted, damaged, and refused where they
+//! would do harm.
 
-mod support;
+use std::fs;
 
-use std::{fs, path::PathBuf, process::Output};
+use rusqlite::Connection;
+use serde_json::json;
 
-use rusqlite::{Connection, OpenFlags};
-use serde_json::{Value, json};
-use support::{
-    app::{App, DISPATCH, OPERATOR, Setup, files, people},
-    s3::{BUCKET, S3Server},
+use crate::{
+    integrity, move_to, parsed, place, said, slow,
+    support::{
+        app::{App, DISPATCH, OPERATOR, files, people},
+        s3::{BUCKET, S3Server},
+    },
+    text, two_batches,
 };
-
-/// A server that works only when it is told to, row by row for as long as a test needs.
-fn slow() -> Setup {
-    Setup {
-        dispatch: "every = \"1s\"\nmin_interval = \"0s\"\nrows_per_client_per_run = 100000".into(),
-        dependency: "rate_per_second = 400\nburst = 10\nconcurrency = 16\ntimeout = \"5s\"".into(),
-        ..Setup::default()
-    }
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-fn parsed(output: &Output) -> Value {
-    assert!(output.status.success(), "{}", said(output));
-    serde_json::from_slice(&output.stdout).expect("JSON")
-}
-
-/// Where backups go, beside the data folder.
-fn place(app: &App, name: &str) -> PathBuf {
-    app.folder.path().join(name)
-}
-
-fn text(path: &std::path::Path) -> String {
-    path.display().to_string()
-}
-
-/// From here on, everything is about another data folder.
-fn move_to(app: &App, folder: &str) -> PathBuf {
-    let path = app.folder.path().join("dripfeed.toml");
-    let config = fs::read_to_string(&path).expect("the configuration");
-    let new = app.folder.path().join(folder);
-    let lines = config.lines().map(|line| match line.starts_with("data_dir") {
-        true => format!("data_dir = \"{}\"", new.display()),
-        false => line.to_owned(),
-    });
-    let changed: Vec<String> = lines.collect();
-    fs::write(path, changed.join("\n")).expect("written");
-    new
-}
-
-fn integrity(database: &std::path::Path) -> String {
-    let connection = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY).expect("a database");
-    connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect("a verdict")
-}
 
 #[test]
 fn taken_under_load_and_restored_elsewhere_it_goes_on_where_it_was_and_calls_nobody_twice() {
@@ -114,19 +72,6 @@ fn taken_under_load_and_restored_elsewhere_it_goes_on_where_it_was_and_calls_nob
         .and_then(|it| it.query_row("SELECT count(*) FROM audit WHERE action = 'backup.restore'", [], |row| row.get(0)))
         .expect("the audit");
     assert_eq!(entries, 1);
-}
-
-/// A finished batch, an unfinished one, and the server that has them.
-fn two_batches(more: &str) -> (App, [String; 2]) {
-    let setup = Setup { dispatch: "min_interval = \"0s\"".into(), more: more.to_owned(), ..Setup::default() };
-    let app = App::start(setup);
-    let finished = app.accepted(people(3));
-    app.until_status(&finished, "queued");
-    app.post(DISPATCH, "/ops/v1/dispatch");
-    app.until_status(&finished, "completed");
-    let waiting = app.accepted(people(4));
-    app.until_status(&waiting, "queued");
-    (app, [finished, waiting])
 }
 
 #[test]

@@ -1,6 +1,10 @@
-//! Objects are there whole or not at all: in a folder, and in a bucket behind a real S3 server.
+//! Objects are there whole or not at all: in a folder, and in a bucket behind a real S3 server; with
+//! `tests/run --with-minio` behind MinIO itself.
 
+#[path = "../support/mod.rs"]
 mod support;
+
+mod minio;
 
 use std::{
     fs,
@@ -11,7 +15,7 @@ use std::{
 };
 
 use dripfeed::objects::{MinioSettings, ObjectError, Objects};
-use support::s3::{BUCKET, S3Server};
+use support::s3::{BUCKET, S3Server, is_minio};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -67,10 +71,14 @@ impl Fixture {
         Ok(bytes)
     }
 
-    /// Every file of the store, hidden ones and unfinished ones too.
+    /// Every file of the store, hidden ones and unfinished ones too; of what MinIO keeps for itself only the unfinished.
     fn files(&self) -> Vec<PathBuf> {
         let mut files = Vec::new();
         collect_files(self.root.path(), &mut files);
+        if self.server.is_some() && is_minio() {
+            let folders = [self.root.path().join(BUCKET), self.root.path().join(".minio.sys/multipart")];
+            files.retain(|file| folders.iter().any(|folder| file.starts_with(folder)));
+        }
         files.sort();
         files
     }
@@ -102,7 +110,8 @@ fn bytes(length: usize) -> Vec<u8> {
 }
 
 fn is_first_part(path: &Path) -> bool {
-    path.to_string_lossy().ends_with(".part-1")
+    let path = path.to_string_lossy();
+    path.ends_with(".part-1") || path.ends_with("/part.1")
 }
 
 #[test]
@@ -179,6 +188,30 @@ fn deleting_twice_is_fine_and_what_is_gone_is_not_found() {
             let error = fixture.get().expect_err("gone");
             assert!(matches!(error, ObjectError::NotFound { .. }) && !error.is_transient(), "{error}");
         }
+    }
+}
+
+#[test]
+fn names_are_listed_by_how_they_begin_however_many_there_are() {
+    for fixture in Fixture::both() {
+        let put = |name: &str| {
+            let mut writer = fixture.objects.create(name).expect("a name");
+            writer.write_all(b"x").expect("taken");
+            writer.finish().expect("stored");
+        };
+        // More than a store tells in one answer.
+        let mut names: Vec<String> = (0..1_100).map(|number| format!("kept/{number:04}/part")).collect();
+        names.iter().for_each(|name| put(name));
+        put("kept.but/not/so");
+        put("other");
+        assert_eq!(fixture.objects.names("kept/").expect("listed"), names);
+        assert_eq!(fixture.objects.names("kept/0017/").expect("listed"), [names.swap_remove(17)]);
+        assert_eq!(fixture.objects.names("nothing/").expect("listed"), Vec::<String>::new());
+        assert_eq!(fixture.objects.names("").expect("listed").len(), 1_102);
+        // What is being written is none yet.
+        let writer = fixture.objects.create("kept/unfinished").expect("a name");
+        assert_eq!(fixture.objects.names("kept/u").expect("listed"), Vec::<String>::new());
+        drop(writer);
     }
 }
 
