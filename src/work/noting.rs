@@ -49,8 +49,8 @@ pub(super) struct Noting {
     progress: Progress,
     standing: Standing,
     spent: bool,
-    patience: Patience,
     trace: Option<RowTrace>,
+    patience: Patience,
 }
 
 impl Worker<'_> {
@@ -65,7 +65,7 @@ impl Worker<'_> {
             standing: Standing { progress: Some(self.sealed_progress()), ..self.standing.clone() },
             claim_expires_at: now.after(self.appliance.config.workers.claim_ttl),
         };
-        let Self { claimed, batch, origin, cells, progress, standing, spent, patience, trace, .. } = self;
+        let Self { claimed, batch, origin, cells, progress, standing, spent, trace, patience, .. } = self;
         Noting {
             note: Arc::new(note),
             leaving,
@@ -76,8 +76,8 @@ impl Worker<'_> {
             progress,
             standing,
             spent,
-            patience,
             trace,
+            patience,
         }
     }
 }
@@ -85,7 +85,7 @@ impl Worker<'_> {
 impl Noting {
     /// The row again as it was laid aside, and its request; nothing where its workflow has gone.
     pub(super) fn take_up(self, appliance: &Appliance) -> Option<(Worker<'_>, Leaving)> {
-        let Self { note, leaving, claimed, batch, origin, cells, progress, standing, spent, patience, trace } = self;
+        let Self { note, leaving, claimed, batch, origin, cells, progress, standing, spent, trace, patience } = self;
         let workflow = appliance.config.workflows.get(&batch.workflow)?;
         let worker = Worker {
             appliance,
@@ -99,8 +99,8 @@ impl Noting {
             progress,
             standing,
             spent,
-            patience,
             trace,
+            patience,
         };
         Some((worker, leaving))
     }

@@ -170,7 +170,7 @@ impl Hand {
                 Ok(Walked::Ended(settling)) => {
                     drop(reservation);
                     self.rows.completed.fetch_add(usize::from(settling.is_completed()), Ordering::AcqRel);
-                    self.settles.send(Arc::new(settling)).is_ok()
+                    self.settles.send(Arc::from(settling)).is_ok()
                 }
                 Ok(Walked::TakenOver) => false,
                 Err(error) => {

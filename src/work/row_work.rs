@@ -45,11 +45,17 @@ const LONGEST_WAIT_BETWEEN_RENEWALS: Duration = Duration::from_secs(5);
 /// How far a row came.
 pub(super) enum Walked {
     /// To the end of its claim, which is still to be written.
-    Ended(Settling),
+    Ended(Box<Settling>),
     /// To a request that has to be noted before it leaves: with [`go_on`] it goes on.
     Noting(Box<Noting>),
     /// The claim was taken over: it is somebody else's.
     TakenOver,
+}
+
+impl Walked {
+    fn ended(settling: Settling) -> Self {
+        Self::Ended(Box::new(settling))
+    }
 }
 
 /// Works a claimed row until its claim has ended.
@@ -82,7 +88,7 @@ pub(super) fn begin(
     let claimed = Arc::new(claimed);
     match Worker::open(appliance, &claimed, patience) {
         Ok(worker) => Ok(worker.walk(None, reservation)),
-        Err(unopened) => ending::of_unopened(appliance, &claimed, unopened).map(Walked::Ended),
+        Err(unopened) => ending::of_unopened(appliance, &claimed, unopened).map(Walked::ended),
     }
 }
 
@@ -95,7 +101,7 @@ pub(super) fn go_on(
 ) -> Result<Walked, StoreError> {
     let claimed = noting.claimed.clone();
     let Some((mut worker, leaving)) = noting.take_up(appliance) else {
-        return ending::of_unopened(appliance, &claimed, Unopened::NoWorkflow).map(Walked::Ended);
+        return ending::of_unopened(appliance, &claimed, Unopened::NoWorkflow).map(Walked::ended);
     };
     match held.map_err(Stop::from).and_then(still_held) {
         Ok(()) => Ok(worker.walk(Some(leaving), reservation)),
@@ -120,7 +126,7 @@ impl<'a> Worker<'a> {
         let settling = self.ending(stopped);
         self.trace_end(settling.as_ref());
         match settling {
-            Some(settling) => Walked::Ended(settling),
+            Some(settling) => Walked::ended(settling),
             None => {
                 settling::taken_over(self.appliance, self.batch.id, self.claimed.row.number());
                 Walked::TakenOver
