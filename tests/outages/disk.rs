@@ -286,11 +286,10 @@ fn a_backup_that_would_find_no_room_is_not_begun_and_is_taken_when_there_is_some
             Some(())
         });
         assert_eq!(backups(&app, "finished_at IS NULL"), 0, "it was not even begun");
-        // Work goes on meanwhile.
-        let id = app.accepted(people(3));
-        app.until_status(&id, "completed");
         let before = backups(&app, "finished_at IS NOT NULL");
         disk.free();
         app.until("it is taken", || (backups(&app, "finished_at IS NOT NULL") > before).then_some(()));
+        let id = app.accepted(people(3));
+        app.until_status(&id, "completed");
     });
 }
