@@ -9,6 +9,7 @@ import pathlib
 import re
 import shlex
 import shutil
+import stat
 import subprocess
 import sys
 
@@ -84,6 +85,12 @@ class Container(Place):
     def __init__(self, stage, root):
         super().__init__(root, "dripfeed")
         self.env, self.user, self.data = settings(stage), stage.last("USER"), stage.last("VOLUME")
+        # What every engine gives a container. A static binary takes its random numbers from there: that the system has a
+        # call for them is something that it cannot look up.
+        (root / "dev").mkdir()
+        for name, minor in [("null", 3), ("random", 8), ("urandom", 9)]:
+            os.mknod(root / "dev" / name, 0o666 | stat.S_IFCHR, os.makedev(1, minor))
+            os.chmod(root / "dev" / name, 0o666)
         (root / "etc/hosts").write_text("127.0.0.1 localhost\n127.0.0.1 dripfeed\n")
 
     def write(self, name, text):
