@@ -16,6 +16,8 @@ use serde::{Deserialize, Serialize};
 use support::app::{App, OPERATOR, Setup};
 
 const FIXTURE: &str = "tests/fixtures/v1";
+/// By this the database knows that it lies where it was, and was not put there from elsewhere.
+const HOME: &str = "home";
 const VERSION_1: &str = include_str!("../src/store/migrations/1.sql");
 const STALE: &str = "tests/fixtures/v1 is of another version 1 than src/store/migrations/1.sql. Before 0.1.0 is released, make \
                      it anew and commit it: cargo test --features failpoints --test upgrade -- --ignored. After the \
@@ -66,6 +68,7 @@ fn app(setup: Setup) -> (App, About) {
     let packed = File::open(fixture("dripfeed.db.gz")).unwrap_or_else(|error| panic!("{error}: {STALE}"));
     let mut database = File::create(app.data_dir().join("dripfeed.db")).expect("a file");
     std::io::copy(&mut flate2::read::GzDecoder::new(packed), &mut database).expect("unpacked");
+    fs::copy(fixture(HOME), app.data_dir().join(HOME)).unwrap_or_else(|error| panic!("{error}: {STALE}"));
     for entry in fs::read_dir(fixture("objects")).expect("stored files") {
         let path = entry.expect("an entry").path();
         fs::copy(&path, app.data_dir().join("objects").join(path.file_name().expect("a name"))).expect("copied");
@@ -188,6 +191,7 @@ fn make_the_fixture_of_version_1() {
     let mut packer = flate2::write::GzEncoder::new(packed, flate2::Compression::best());
     std::io::copy(&mut plain, &mut packer).expect("packed");
     packer.finish().expect("packed");
+    fs::copy(app.data_dir().join(HOME), folder.join(HOME)).expect("copied");
     for path in support::app::files(&app.data_dir().join("objects")) {
         fs::copy(&path, folder.join("objects").join(path.file_name().expect("a name"))).expect("copied");
     }
