@@ -83,6 +83,12 @@ impl Worker<'_> {
 }
 
 impl Noting {
+    /// Whether the request is one that is never sent again: those that may be have a key. From its note until its outcome is
+    /// on disk a death leaves a row of which nobody knows what became of it.
+    pub(super) fn is_once_only(&self) -> bool {
+        self.leaving.key.is_none()
+    }
+
     /// The row again as it was laid aside, and its request; nothing where its workflow has gone.
     pub(super) fn take_up(self, appliance: &Appliance) -> Option<(Worker<'_>, Leaving)> {
         let Self { note, leaving, claimed, batch, origin, cells, progress, standing, spent, trace, patience } = self;

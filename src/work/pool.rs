@@ -15,6 +15,7 @@ use std::{
 };
 
 use super::{
+    ending::Ended,
     noter::{Noter, ToNote},
     row_work::{self, Walked},
     settler::Settler,
@@ -22,7 +23,13 @@ use super::{
     turns::{Noted, Turn, Turns},
     worker::Patience,
 };
-use crate::{appliance::Appliance, bell::Bell, downstream::Reservation, store::claims::ClaimedRow};
+use crate::{
+    appliance::Appliance,
+    bell::Bell,
+    downstream::Reservation,
+    model::RowId,
+    store::{StoreError, claims::ClaimedRow},
+};
 
 /// The most rows under way for each thread: the one that it works, and others that wait for a thread, a note or a
 /// settle. It bounds what a pause or a crash finds under way.
@@ -149,7 +156,7 @@ impl Pool {
 impl Hand {
     fn work_until_closed(self) {
         while let Some(turn) = self.turns.next() {
-            let (row, walked, reservation) = match turn {
+            let (row, walked, mut reservation) = match turn {
                 Turn::Begin(Job { claimed, mut reservation }) => {
                     self.rows.waiting.fetch_sub(1, Ordering::AcqRel);
                     let row = claimed.row;
@@ -161,6 +168,17 @@ impl Hand {
                 }
             };
             let goes_on = match walked {
+                // Of requests that are never sent again a death finds no more between note and outcome than there are
+                // threads: each leaves with its worker, who stays with the row.
+                Ok(Walked::Noting(noting)) if noting.is_once_only() => {
+                    let noted = Walked::Noting(noting);
+                    let ended = row_work::to_its_end(&self.appliance, noted, &mut reservation);
+                    self.rows.completed.fetch_add(usize::from(matches!(ended, Ok(Ended::Completed))), Ordering::AcqRel);
+                    if let Err(error) = ended {
+                        not_ended(row, &error);
+                    }
+                    false
+                }
                 // Handing over only fails when the noter or the settler is gone, by a panic that was told: the claim
                 // then expires.
                 Ok(Walked::Noting(noting)) => {
@@ -174,8 +192,7 @@ impl Hand {
                 }
                 Ok(Walked::TakenOver) => false,
                 Err(error) => {
-                    let row = row.number();
-                    tracing::error!(event = "row.unsettled", row, %error, "a claim could not be ended; it expires");
+                    not_ended(row, &error);
                     false
                 }
             };
@@ -185,4 +202,9 @@ impl Hand {
             }
         }
     }
+}
+
+fn not_ended(row: RowId, error: &StoreError) {
+    let row = row.number();
+    tracing::error!(event = "row.unsettled", row, %error, "a claim could not be ended; it expires");
 }

@@ -65,7 +65,16 @@ pub fn work(
     reservation: &mut Reservation,
     patience: Patience,
 ) -> Result<Ended, StoreError> {
-    let mut walked = begin(appliance, claimed, reservation, patience)?;
+    let begun = begin(appliance, claimed, reservation, patience)?;
+    to_its_end(appliance, begun, reservation)
+}
+
+/// The rest of a row's way, with its notes and its settle written here and now.
+pub(super) fn to_its_end(
+    appliance: &Appliance,
+    mut walked: Walked,
+    reservation: &mut Reservation,
+) -> Result<Ended, StoreError> {
     loop {
         walked = match walked {
             Walked::Ended(settling) => return settling.write_until_taken(appliance),
