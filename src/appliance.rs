@@ -14,6 +14,7 @@ use crate::{
     crypto::{KeyRing, MacKey},
     dispatch::clock::DispatchWatch,
     downstream::Downstream,
+    heartbeat::Heartbeats,
     intake::{Rules, check::CompileError},
     keys::{self, KeysError},
     model::{ClaimOwner, Workflow},
@@ -58,6 +59,8 @@ pub struct Appliance {
     pub chores_bell: Bell,
     /// How the calls are that ask a server for dispatch runs.
     pub dispatch_watch: DispatchWatch,
+    /// The threads that have to be alive.
+    pub hearts: Heartbeats,
     /// The end of this process.
     pub closing: Closing,
     /// Where the ways of rows are told, if anywhere.
@@ -129,7 +132,8 @@ impl Appliance {
         let ring = keys::read_ring(&config)?;
         let metrics = Metrics::new(&config, clock.now())?;
         let (data_dir, writes) = (&config.storage.data_dir, metrics.writes.clone());
-        let store = Store::open_metered(data_dir, config.database, clock.clone(), writes)?;
+        let hearts = Heartbeats::default();
+        let store = Store::open_watched(data_dir, config.database, clock.clone(), writes, &hearts)?;
         let identity = keys::unlock(&store, &ring)?;
         let objects = open_objects(&config, runtime)?;
         let compiled = config.workflows.iter().map(|(name, workflow)| Ok((name.clone(), Rules::compile(workflow)?)));
@@ -164,6 +168,7 @@ impl Appliance {
             extract_bell: Bell::default(),
             chores_bell: Bell::default(),
             dispatch_watch: DispatchWatch::default(),
+            hearts,
             closing: Closing::default(),
             metrics,
             late_settles: AtomicU64::new(0),

@@ -9,13 +9,25 @@ compile_error!("a release has no points at which it dies on demand: build it wit
 
 /// The process ends here, as by a power cut, if a test asked for it.
 #[cfg(feature = "failpoints")]
-pub fn crash_point(name: &'static str) {
+pub fn crash_point(name: &str) {
     fail::fail_point!(name, |_| die());
 }
 
 /// Nothing: only a build for tests can die on demand.
 #[cfg(not(feature = "failpoints"))]
-pub fn crash_point(_name: &'static str) {}
+pub fn crash_point(_name: &str) {}
+
+/// Whether a test asked for something to be otherwise than it is.
+#[cfg(feature = "failpoints")]
+pub fn is_asked_for(name: &str) -> bool {
+    fail::eval(name, |_| ()).is_some()
+}
+
+/// Never: only a build for tests can be told.
+#[cfg(not(feature = "failpoints"))]
+pub fn is_asked_for(_name: &str) -> bool {
+    false
+}
 
 /// SIGKILL, so that nothing is flushed, dropped or said on the way.
 #[cfg(feature = "failpoints")]

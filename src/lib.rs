@@ -37,6 +37,7 @@
 //! | [`model`] | the nouns and their rules; no I/O |
 //! | [`clock`], [`bell`], [`closing`] | what time it is; how threads wake each other; how they end |
 //! | [`crash_point`] | where a test can let the process die |
+//! | [`panics`], [`heartbeat`] | a thread that panics ends the process; one that hangs is seen |
 //! | [`template`] | strict templates |
 //! | [`config`] | the configuration, and the only reader of the environment |
 //! | [`crypto`], [`keys`] | sealing: knows bytes, not rows; whether the keys fit the database |
@@ -93,11 +94,13 @@ pub mod crypto;
 pub mod dispatch;
 pub mod downstream;
 pub mod extract;
+pub mod heartbeat;
 pub mod http;
 pub mod intake;
 pub mod keys;
 pub mod model;
 pub mod objects;
+pub mod panics;
 pub mod results;
 pub mod retention;
 pub mod room;

@@ -29,6 +29,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(10 * 60);
 /// The wait after a failure: doubled with each one that follows, and never longer than `backup.every`.
 const FIRST_WAIT: Duration = Duration::from_secs(30);
 const LONGEST_WAIT: Duration = Duration::from_secs(30 * 60);
+/// No backup takes longer, however large and wherever it goes: behind that the thread hangs.
+const LONGEST_BACKUP: Duration = Duration::from_secs(24 * 60 * 60);
 /// How much the thread stands behind those that dispatch, as nice(1) says it: hashing and checking a large database take
 /// a processor for seconds.
 const NICE: i32 = 10;
@@ -50,6 +52,7 @@ pub fn watch(appliance: &Appliance, runtime: &tokio::runtime::Handle) {
     };
     let mark = ScheduledName::mark_of(&appliance.identity);
     let mut schedule = Schedule { appliance, runtime, shelf, mark, every, swept: None };
+    appliance.hearts.register("backup", LONGEST_BACKUP).settle_in();
     let mut failures = 0;
     loop {
         failures = if schedule.look() { 0 } else { failures + 1 };

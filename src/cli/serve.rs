@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    error::Error,
     fs::File,
     net::SocketAddr,
     path::Path,
@@ -25,7 +26,7 @@ use crate::{
     clock::Clock,
     config::{Config, show_duration},
     dispatch::{clock as dispatch_clock, feeder, rescue, run::Dispatcher},
-    extract,
+    extract, heartbeat,
     http::{self, Context, listen},
     keys, retention,
     store::{
@@ -42,7 +43,8 @@ use crate::{
 
 /// Async threads: they only pass bytes on, whatever blocks has threads of its own.
 const ASYNC_THREADS: usize = 2;
-/// Threads for what blocks in handlers: the database, and the checking of uploads.
+/// Threads for what blocks in handlers, the database above all; each upload has one more for its checking. Less than half
+/// of them wait for the writer ([`crate::store::as_guest`]).
 const BLOCKING_THREADS: usize = 32;
 /// Held as long as a server runs on a data folder.
 const LOCK_FILE: &str = "serve.lock";
@@ -70,9 +72,10 @@ impl Server {
     pub fn start(config: Config, clock: Clock) -> Result<Self, CliError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(ASYNC_THREADS)
-            .max_blocking_threads(BLOCKING_THREADS)
+            .max_blocking_threads(BLOCKING_THREADS + config.uploads.at_once)
             .enable_all()
             .build()?;
+        start_sealers()?;
         let lock = lock(&config.storage.data_dir)?;
         let appliance = Appliance::open(config, clock, ProcessKind::Server, runtime.handle())?;
         let listen = appliance.config.server.listen;
@@ -124,7 +127,8 @@ impl Server {
         self.spawn("retention", |appliance| retention::watch(appliance))?;
         self.spawn("clear-away", |appliance| upload::clear_away(appliance))?;
         let runtime = self.runtime.handle().clone();
-        self.spawn("backup", move |appliance| schedule::watch(appliance, &runtime))?;
+        // It has a heart only where there is a schedule.
+        self.spawn_heartless("backup", move |appliance| schedule::watch(appliance, &runtime))?;
         if self.appliance.config.workers.auto_rescue {
             self.spawn("rescue", |appliance| rescue::watch(appliance))?;
         }
@@ -152,7 +156,16 @@ impl Server {
         self.spawn("dispatch-watch", move |appliance| dispatch_clock::watch(appliance, &dispatcher))
     }
 
+    /// Starts a thread that the server cannot do without.
     fn spawn(&self, name: &str, work: impl FnOnce(&Arc<Appliance>) + Send + 'static) -> Result<(), CliError> {
+        let heart = self.appliance.hearts.register(name, heartbeat::LONGEST);
+        self.spawn_heartless(name, move |appliance| {
+            heart.settle_in();
+            work(appliance);
+        })
+    }
+
+    fn spawn_heartless(&self, name: &str, work: impl FnOnce(&Arc<Appliance>) + Send + 'static) -> Result<(), CliError> {
         let appliance = self.appliance.clone();
         Ok(self.threads.spawn(name, move || work(&appliance))?)
     }
@@ -212,7 +225,7 @@ impl Threads {
     fn spawn(&self, name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
         let alive = self.alive.clone();
         Builder::new().name(name.to_owned()).spawn(move || {
-            // A panic of the work is told by the panic hook, and ends the thread all the same.
+            // A panic of the work ends the process.
             let _alive = alive;
             work();
         })?;
@@ -250,6 +263,18 @@ fn clear_away(appliance: &Appliance) -> Result<(), CliError> {
         tracing::warn!(event = "uploads.not_swept", %error, "what broken uploads left is not cleared away yet");
     }
     Ok(())
+}
+
+/// Starts rayon's threads now, so that one that cannot be had is an error, and not a panic in the middle of an extraction.
+fn start_sealers() -> Result<(), CliError> {
+    let built = rayon::ThreadPoolBuilder::new().thread_name(|number| format!("seal-{number}")).build_global();
+    match built {
+        Err(error) if error.source().is_some() => {
+            Err(CliError::Failed(format!("the threads that seal cannot be started: {error}")))
+        }
+        // The pool was there already: a process can have several servers, as tests and the demo do.
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// Makes this process the only one that serves, or replaces, what is in the data folder.

@@ -17,6 +17,7 @@ use super::run::Dispatcher;
 use crate::{
     appliance::Appliance,
     clock::Clock,
+    heartbeat,
     model::{AskedBy, Timestamp},
     store::{StoreError, grants},
 };
@@ -34,6 +35,7 @@ pub fn tick(appliance: &Appliance, dispatcher: &Dispatcher, every: Duration) {
         if let Err(error) = dispatcher.run(appliance, AskedBy::Clock) {
             tracing::error!(event = "dispatch.failed", %error, "the dispatch run failed; the next one comes by itself");
         }
+        heartbeat::rest(every);
         if appliance.closing.wait(every) {
             return;
         }
@@ -146,6 +148,7 @@ pub fn watch(appliance: &Appliance, dispatcher: &Dispatcher) {
     let look_every = (every / LOOKS_PER_CALL).clamp(SHORTEST_LOOK, LONGEST_LOOK);
     let mut next_run_ns = None;
     while !appliance.closing.wait(look_every) {
+        heartbeat::beat();
         if let Some(since) = watch.look(&appliance.clock, every) {
             let (expected_every, take_over) = (crate::config::show_duration(every), settings.take_over);
             tracing::warn!(event = "calls.missing", %since, expected_every, take_over, "dispatch calls are missing");

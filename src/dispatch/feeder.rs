@@ -12,6 +12,7 @@ use crate::{
     appliance::Appliance,
     crash_point::crash_point,
     downstream::{Downstream, Reservation},
+    heartbeat,
     model::workflow::Repeat,
     store::{
         StoreError,
@@ -36,6 +37,7 @@ pub fn feed(appliance: &Arc<Appliance>, pool: &Pool) {
     let mut last_client = 0;
     let mut flow = Flow::new();
     while !appliance.closing.is_closed() {
+        heartbeat::beat();
         let room = room(pool, flow.ahead(pool.completed()));
         let claimed = if room == 0 { Ok(0) } else { claim(appliance, pool, room, &mut last_client) };
         match claimed {

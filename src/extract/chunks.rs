@@ -15,6 +15,7 @@ use std::{
 use super::Obstacle;
 use crate::{
     appliance::Appliance,
+    crash_point::crash_point,
     crypto::{Purpose, SEALED_OVERHEAD},
     intake::Rows,
     model::record::Record,
@@ -108,6 +109,7 @@ fn parse(
     done: u32,
     queue: &SyncSender<Receiver<Sealed>>,
 ) -> Result<(), Obstacle> {
+    crash_point("extract.parsing");
     let mut records = Rows::open(file, &open.details.header)?;
     let mut number = 0;
     let mut plain = Plain::starting_at(done + 1);
@@ -141,6 +143,7 @@ fn hand_over(plain: Plain, open: &Arc<OpenBatch>, queue: &SyncSender<Receiver<Se
     let (place, chunk) = sync_channel(1);
     let open = open.clone();
     rayon::spawn(move || {
+        crash_point("extract.sealing");
         // Nobody takes it any more when the extraction was stopped.
         let _ = place.send(Ok(plain.seal(&open)));
     });

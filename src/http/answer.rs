@@ -20,7 +20,7 @@ use super::{
     problem::{Problem, ProblemCode},
     request::Known,
 };
-use crate::telemetry::metrics::Requests;
+use crate::{crash_point::crash_point, panics, store::as_guest, telemetry::metrics::Requests};
 
 /// Stands beside an answer till it is counted. None stands beside the answer to somebody who only asks whether a path
 /// knows a method.
@@ -68,7 +68,8 @@ pub async fn answer(route: &'static str, handler: impl Future<Output = Answer>) 
     // Whatever is logged meanwhile, on whichever thread, is logged under the request's id.
     let span = tracing::error_span!("request", request_id, client = field::Empty, operator = field::Empty);
     let headers = Headers::default();
-    let answered = BESIDE.scope(headers.clone(), handler.instrument(span.clone())).await;
+    let handled = panics::caught(BESIDE.scope(headers.clone(), handler.instrument(span.clone()))).await;
+    let answered = handled.unwrap_or_else(|_| Err(Problem::internal()));
     let code = answered.as_ref().err().map(Problem::code);
     let mut response = answered.unwrap_or_else(|problem| problem.into_response(&request_id));
     response.headers_mut().extend(std::mem::take(&mut *lock(&headers)));
@@ -114,7 +115,11 @@ pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, Problem> {
     let (span, headers) = (Span::current(), BESIDE.try_with(Clone::clone).unwrap_or_default());
-    let there = move || BESIDE.sync_scope(headers, || span.in_scope(work));
+    let handle = || {
+        crash_point("request.handling");
+        as_guest(work)
+    };
+    let there = move || panics::contained(|| BESIDE.sync_scope(headers, || span.in_scope(handle)));
     tokio::task::spawn_blocking(there).await.unwrap_or_else(|error| {
         // Not the error itself: it quotes what a panic said.
         let panicked = error.is_panic();

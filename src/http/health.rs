@@ -1,5 +1,7 @@
 //! `/livez` and `/readyz`: is the process alive, and can it serve.
 
+use std::time::Instant;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
@@ -18,13 +20,28 @@ pub(super) struct Health {
 }
 
 pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
-    let livez = warp::path!("livez").and(warp::get()).and_then(|| answer("/livez", async { alive() }));
+    let livez = warp::path!("livez")
+        .and(warp::get())
+        .and(with(context.clone()))
+        .and_then(|context| answer("/livez", async move { alive(&context) }));
     let readyz =
         warp::path!("readyz").and(warp::get()).and(with(context)).and_then(|context| answer("/readyz", ready(context)));
     livez.or(readyz).unify().boxed()
 }
 
-fn alive() -> Answer {
+/// Fails for what a restart mends: a thread that gives no sign of life any more. It waits for nothing itself.
+fn alive(context: &Context) -> Answer {
+    let stalled = context.appliance.hearts.stalled(Instant::now());
+    if !stalled.is_empty() {
+        let threads = stalled.join(", ");
+        tracing::error!(
+            event = "server.stalled",
+            threads,
+            "threads give no sign of life: the process has to be started anew"
+        );
+        let detail = format!("stalled: these threads give no sign of life: {threads}.");
+        return Err(Problem::new(ProblemCode::Unavailable, detail));
+    }
     json(StatusCode::OK, &Health { status: "ok" })
 }
 

@@ -27,6 +27,7 @@ use super::{
     request::{Peer, Probe},
     stall::Impatient,
 };
+use crate::panics;
 
 /// Connections that may be open at once; more have to wait to be accepted.
 const CONNECTIONS: usize = 1_024;
@@ -116,8 +117,8 @@ pub async fn serve(
         let connection = builder.serve_connection(TokioIo::new(Impatient::new(stream, STALL_TIMEOUT)), service);
         let connection = graceful.watch(connection.into_owned());
         tokio::spawn(async move {
-            // A connection that breaks is the caller's business.
-            let _ = connection.await;
+            // A connection that breaks is the caller's business, and so is one that our faults or hyper's break.
+            let _ = panics::caught(connection).await;
             drop(place);
         });
     }

@@ -232,6 +232,7 @@ impl From<StoreError> for Problem {
         match error.cause() {
             StoreError::DiskFull => Self::disk_full(),
             StoreError::Busy
+            | StoreError::Crowded
             | StoreError::ReadTooLong
             | StoreError::NoReader(_)
             | StoreError::Closed

@@ -10,6 +10,9 @@ pub enum StoreError {
     /// Another process held the database for longer than we wait. Nothing was changed; try again.
     #[error("the database is locked by another process, which did not let go within `database.busy_timeout`")]
     Busy,
+    /// As many writes as may wait for the database do so, and none of them moves. Nothing was changed; try again.
+    #[error("too many writes wait for the database, which another process has locked or whose disk is too slow")]
+    Crowded,
     /// No room left. Nothing of the operation was kept.
     #[error("the disk is full: free some space on the volume of the data folder")]
     DiskFull,
@@ -98,7 +101,10 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the same operation may succeed later, without anything of it having been kept.
     pub fn is_passing(&self) -> bool {
-        matches!(self.cause(), Self::Busy | Self::DiskFull | Self::ReadTooLong | Self::NoReader(_) | Self::RolledBack)
+        matches!(
+            self.cause(),
+            Self::Busy | Self::Crowded | Self::DiskFull | Self::ReadTooLong | Self::NoReader(_) | Self::RolledBack
+        )
     }
 
     /// What went wrong, whichever operation of the group it befell.

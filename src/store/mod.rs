@@ -23,6 +23,7 @@ pub mod failures;
 mod gate;
 pub mod glance;
 pub mod grants;
+mod guests;
 pub mod home;
 pub mod inspection;
 pub mod integrity;
@@ -57,11 +58,15 @@ use std::{
 pub use checkpoint::{CheckpointOutcome, WalState};
 pub use connection::{DatabaseSettings, Durability};
 pub use error::{Result, StoreError};
+pub use guests::as_guest;
 pub use meter::{Meter, Transaction};
 use rusqlite::Connection;
 pub use writer::Tx;
 
-use crate::clock::Clock;
+use crate::{
+    clock::Clock,
+    heartbeat::{self, Heartbeats},
+};
 
 /// The database's file in the data folder.
 pub const FILE_NAME: &str = "dripfeed.db";
@@ -96,15 +101,16 @@ pub struct Store {
 impl Store {
     /// Opens the database in `data_dir`, creating or upgrading it. Several processes may have it open at once.
     pub fn open(data_dir: &Path, settings: DatabaseSettings, clock: Clock) -> Result<Self> {
-        Self::open_metered(data_dir, settings, clock, Arc::new(()))
+        Self::open_watched(data_dir, settings, clock, Arc::new(()), &Heartbeats::default())
     }
 
-    /// Opens it as [`Store::open`] does, and has its writes counted.
-    pub fn open_metered(
+    /// Opens it as [`Store::open`] does, and has its writes counted and its writer's heart among the others.
+    pub fn open_watched(
         data_dir: &Path,
         settings: DatabaseSettings,
         clock: Clock,
         meter: Arc<dyn Meter>,
+        hearts: &Heartbeats,
     ) -> Result<Self> {
         let file_error = |source| StoreError::File { path: data_dir.display().to_string(), source };
         std::fs::create_dir_all(data_dir).map_err(file_error)?;
@@ -120,7 +126,14 @@ impl Store {
             .connection_timeout(READER_WAIT)
             .build(connection::Readers { path, busy_timeout: settings.busy_timeout })?;
         Ok(Self {
-            writer: Arc::new(writer::Writer::start(connection, clock, checkpointer, meter)?),
+            writer: Arc::new(writer::Writer::start(
+                connection,
+                clock,
+                checkpointer,
+                settings.busy_timeout,
+                meter,
+                hearts,
+            )?),
             readers,
             wal,
             busy_timeout: settings.busy_timeout,
@@ -137,6 +150,7 @@ impl Store {
         connection.progress_handler(LOOK_EVERY, Some(move || Instant::now() > until))?;
         let value = in_snapshot(&mut connection, work);
         connection.progress_handler(0, None::<fn() -> bool>)?;
+        heartbeat::beat();
         value
     }
 

@@ -6,6 +6,7 @@
 
 use std::{
     cell::RefCell,
+    collections::VecDeque,
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
@@ -19,9 +20,15 @@ use rusqlite::Connection;
 use super::{
     checkpoint::Checkpointer,
     error::{Result, StoreError},
+    guests::Places,
     meter::{Meter, Transaction},
 };
-use crate::{clock::Clock, crash_point::crash_point, model::Timestamp};
+use crate::{
+    clock::Clock,
+    crash_point::crash_point,
+    heartbeat::{self, Heartbeats},
+    model::Timestamp,
+};
 
 /// Operations that may wait; whoever brings one more waits for a place.
 const QUEUE: usize = 1_024;
@@ -32,6 +39,12 @@ const GROUP_TIME: Duration = Duration::from_millis(20);
 /// While operations come in company, a transaction begins so long after the last one at the earliest: what comes in
 /// meanwhile shares its sync to disk, which costs more than what it syncs.
 const PACE: Duration = Duration::from_micros(500);
+
+/// How long the writer sleeps when nobody asks it for anything: each time it wakes is a sign of life.
+const LONGEST_SLEEP: Duration = Duration::from_secs(10);
+/// Where another process has locked the database, those whose time is up are answered together, and for this share of it
+/// at least the writer waits for the next ones.
+const SHARE_OF_WAIT: u32 = 10;
 
 /// A write transaction, as an operation sees it.
 pub struct Tx<'a> {
@@ -65,6 +78,8 @@ type Committed = std::result::Result<(), Arc<StoreError>>;
 trait Operation: Send {
     /// Whether it is run between transactions and not in one.
     fn is_between(&self) -> bool;
+    /// When it was asked for.
+    fn asked_at(&self) -> Instant;
     /// Runs it; whether to keep what it did.
     fn run(&mut self, tx: &Tx<'_>) -> bool;
     /// Tells whoever asked, once it is certain what became of it.
@@ -73,6 +88,7 @@ trait Operation: Send {
 
 struct Asked<F, T> {
     is_between: bool,
+    asked_at: Instant,
     work: Option<F>,
     result: Option<Result<Done<T>>>,
     reply: SyncSender<Result<Done<T>>>,
@@ -88,6 +104,10 @@ where
 {
     fn is_between(&self) -> bool {
         self.is_between
+    }
+
+    fn asked_at(&self) -> Instant {
+        self.asked_at
     }
 
     fn run(&mut self, tx: &Tx<'_>) -> bool {
@@ -116,6 +136,7 @@ pub(super) struct Writer {
     queue: Option<SyncSender<Box<dyn Operation>>>,
     thread: Option<JoinHandle<()>>,
     meter: Arc<dyn Meter>,
+    guests: Places,
 }
 
 impl Writer {
@@ -123,15 +144,23 @@ impl Writer {
         connection: Connection,
         clock: Clock,
         checkpointer: Checkpointer,
+        busy_timeout: Duration,
         meter: Arc<dyn Meter>,
+        hearts: &Heartbeats,
     ) -> Result<Self> {
         let (queue, operations) = sync_channel(QUEUE);
         let metered = meter.clone();
+        // A database that somebody has locked stops no heart: it beats after each wait for it.
+        let heart = hearts.register("writer", busy_timeout.saturating_add(heartbeat::LONGEST));
         let thread = std::thread::Builder::new()
             .name("writer".into())
-            .spawn(move || write_until_closed(&connection, &clock, &operations, checkpointer, &*metered))
+            .spawn(move || {
+                heart.settle_in();
+                let queue = Queue { operations, waiting: VecDeque::new(), busy_timeout };
+                write_until_closed(&connection, &clock, queue, checkpointer, &*metered);
+            })
             .map_err(|source| StoreError::File { path: "writer thread".into(), source })?;
-        Ok(Self { queue: Some(queue), thread: Some(thread), meter })
+        Ok(Self { queue: Some(queue), thread: Some(thread), meter, guests: Places::default() })
     }
 
     /// Runs `work` in a write transaction and waits for its commit.
@@ -157,13 +186,15 @@ impl Writer {
         F: FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,
         T: Send + 'static,
     {
-        let (reply, answer) = sync_channel(1);
-        let operation = Box::new(Asked { is_between, work: Some(work), result: None, reply });
         let queue = self.queue.as_ref().ok_or(StoreError::Closed)?;
+        let _place = self.guests.take()?;
+        let (reply, answer) = sync_channel(1);
+        let operation = Box::new(Asked { is_between, asked_at: Instant::now(), work: Some(work), result: None, reply });
         self.meter.asked();
         let sent = queue.send(operation).map_err(|_| StoreError::Closed);
         let answered = sent.and_then(|()| answer.recv().map_err(|_| StoreError::Closed));
         self.meter.answered();
+        heartbeat::beat();
         let (value, then) = answered??;
         then.into_iter().for_each(|then| then());
         Ok(value)
@@ -180,18 +211,59 @@ impl Drop for Writer {
     }
 }
 
+/// What is asked of the writer, in its order.
+struct Queue {
+    operations: Receiver<Box<dyn Operation>>,
+    /// Taken from there, and not begun with.
+    waiting: VecDeque<Box<dyn Operation>>,
+    /// How long an operation waits for a database that another process has locked.
+    busy_timeout: Duration,
+}
+
+impl Queue {
+    /// What is to be done next, waited for no longer than `longest`.
+    fn next(&mut self, longest: Option<Duration>) -> std::result::Result<Box<dyn Operation>, RecvTimeoutError> {
+        let longest = longest.map_or(LONGEST_SLEEP, |longest| longest.min(LONGEST_SLEEP));
+        self.waiting.pop_front().map_or_else(|| self.operations.recv_timeout(longest), Ok)
+    }
+
+    /// What is to be done next, if it is there and goes into a transaction.
+    fn next_of_group(&mut self) -> Option<Box<dyn Operation>> {
+        let next = self.waiting.pop_front().or_else(|| self.operations.try_recv().ok())?;
+        if next.is_between() {
+            self.waiting.push_front(next);
+            return None;
+        }
+        Some(next)
+    }
+
+    /// How long this one, the first in line, still waits for the database.
+    fn patience(&self, first: &dyn Operation) -> Duration {
+        let left = self.busy_timeout.saturating_sub(first.asked_at().elapsed());
+        left.max(self.busy_timeout / SHARE_OF_WAIT)
+    }
+
+    /// Those whose time is up. They waited in line, and none of them would be served better one after another.
+    fn expired(&mut self) -> Vec<Box<dyn Operation>> {
+        self.waiting.extend(self.operations.try_iter());
+        let (expired, waiting) =
+            self.waiting.drain(..).partition(|operation| operation.asked_at().elapsed() >= self.busy_timeout);
+        self.waiting = waiting;
+        Vec::from(expired as VecDeque<_>)
+    }
+}
+
 fn write_until_closed(
     connection: &Connection,
     clock: &Clock,
-    operations: &Receiver<Box<dyn Operation>>,
+    mut queue: Queue,
     mut checkpointer: Checkpointer,
     meter: &dyn Meter,
 ) {
     let (mut committed_at, mut had_company) = (Instant::now(), false);
-    let mut between = None;
     loop {
-        let next = between.take().map_or_else(|| next_of(operations, checkpointer.next_look()), Ok);
-        let first = match next {
+        heartbeat::beat();
+        let first = match queue.next(checkpointer.next_look()) {
             Ok(first) => first,
             Err(RecvTimeoutError::Timeout) => {
                 checkpointer.look(connection, clock.now());
@@ -208,11 +280,14 @@ fn write_until_closed(
         }
         let mut group = vec![first];
         let begun = Instant::now();
-        let written = write_group(connection, clock, operations, &mut group, &mut between).map_err(Arc::new);
+        let written = write_group(connection, clock, &mut queue, &mut group).map_err(Arc::new);
         let (size, commit_took) = (group.len(), written.as_ref().ok().copied());
         meter.ended(Transaction { operations: size, took: begun.elapsed(), commit_took });
         let committed = written.map(drop);
         if let Err(error) = &committed {
+            if matches!(**error, StoreError::Busy) {
+                group.append(&mut queue.expired());
+            }
             tracing::error!(
                 event = "store.rolled_back",
                 operations = group.len(),
@@ -232,33 +307,21 @@ fn write_until_closed(
     }
 }
 
-/// What is to be done next, waited for no longer than `longest`.
-fn next_of(
-    operations: &Receiver<Box<dyn Operation>>,
-    longest: Option<Duration>,
-) -> std::result::Result<Box<dyn Operation>, RecvTimeoutError> {
-    match longest {
-        None => operations.recv().map_err(|_| RecvTimeoutError::Disconnected),
-        Some(longest) => operations.recv_timeout(longest),
-    }
-}
-
 /// What it does needs no commit.
 fn run_between(connection: &Connection, clock: &Clock, mut operation: Box<dyn Operation>) {
     operation.run(&Tx::new(connection, clock.now()));
     operation.answer(&Ok(()));
 }
 
-/// Where an operation turns up that is to be run between transactions, the group ends, and it is handed back. Returns how
-/// long the commit took.
+/// Where an operation turns up that is to be run between transactions, the group ends. Returns how long the commit took.
 fn write_group(
     connection: &Connection,
     clock: &Clock,
-    operations: &Receiver<Box<dyn Operation>>,
+    queue: &mut Queue,
     group: &mut Vec<Box<dyn Operation>>,
-    between: &mut Option<Box<dyn Operation>>,
 ) -> Result<Duration> {
     let begun = Instant::now();
+    connection.busy_timeout(queue.patience(&*group[0]))?;
     run(connection, "BEGIN IMMEDIATE")?;
     let tx = Tx::new(connection, clock.now());
     let mut next = 0;
@@ -268,11 +331,8 @@ fn write_group(
             break Err(error);
         }
         next += 1;
-        if next == group.len() && next < GROUP && begun.elapsed() < GROUP_TIME && between.is_none() {
-            match operations.try_recv() {
-                Ok(operation) if operation.is_between() => *between = Some(operation),
-                waiting => group.extend(waiting),
-            }
+        if next == group.len() && next < GROUP && begun.elapsed() < GROUP_TIME {
+            group.extend(queue.next_of_group());
         }
     };
     crash_point("writer.written");

@@ -11,7 +11,6 @@
 use std::{
     fmt::{self, Debug},
     io::IsTerminal,
-    panic::PanicHookInfo,
 };
 
 use serde_json::{Map, Value};
@@ -31,7 +30,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use crate::{clock::Clock, config::Log};
+use crate::{clock::Clock, config::Log, panics};
 
 /// The crate whose events may be told at every level.
 const OURS: &str = "dripfeed";
@@ -52,14 +51,14 @@ pub enum Output {
     Stderr,
 }
 
-/// Begins to log, and lets panics be told the same way. A second call, as by `demo` inside one process, changes nothing.
+/// Begins to log, and lets panics be told the same way and end the process. A second call, as by `demo` inside one process, changes nothing.
 pub fn init(log: &Log, output: Output) {
     let begun = match output {
         Output::Stdout => begin(log, std::io::stdout, std::io::stdout().is_terminal()),
         Output::Stderr => begin(log, std::io::stderr, std::io::stderr().is_terminal()),
     };
     if begun {
-        std::panic::set_hook(Box::new(tell_panic));
+        panics::end_the_process();
     }
 }
 
@@ -84,18 +83,6 @@ fn does_not_quote(metadata: &Metadata<'_>) -> bool {
 
 fn is_ours(target: &str) -> bool {
     target.strip_prefix(OURS).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
-}
-
-/// Where, and not what: the message of a panic can quote what it choked on.
-fn tell_panic(panic: &PanicHookInfo<'_>) {
-    let location = panic.location().map(ToString::to_string);
-    let thread = std::thread::current();
-    tracing::error!(
-        event = "thread.panicked",
-        location,
-        thread = thread.name(),
-        "a thread panicked; what it said is left out, since it could quote a row"
-    );
 }
 
 /// An event as one JSON object, everything at its top level: that is what Loki, Datadog and Elasticsearch take fields

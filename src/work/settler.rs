@@ -15,12 +15,15 @@ use std::{
 };
 
 use super::settling::{self, SETTLE_AGAIN, Settling};
-use crate::{appliance::Appliance, crash_point::crash_point};
+use crate::{appliance::Appliance, crash_point::crash_point, heartbeat};
 
 /// The most settles of one transaction.
 const GROUP: usize = 256;
 /// How long the first of a group waits for others: no worker waits for it, and a group costs little more than one row.
 const GATHER: Duration = Duration::from_millis(2);
+
+/// How long it sleeps where nothing is to be settled: each time it wakes is a sign of life.
+const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 
 /// A running settler.
 pub(super) struct Settler(JoinHandle<()>);
@@ -34,9 +37,13 @@ impl Settler {
     ) -> std::io::Result<(Self, Sender<Arc<Settling>>)> {
         let (queue, ended) = channel();
         let appliance = appliance.clone();
-        let thread = std::thread::Builder::new()
-            .name("settler".into())
-            .spawn(move || settle_until_closed(&appliance, &ended, &settled))?;
+        let thread = std::thread::Builder::new().name("settler".into()).spawn({
+            let heart = appliance.hearts.register("settler", heartbeat::LONGEST);
+            move || {
+                heart.settle_in();
+                settle_until_closed(&appliance, &ended, &settled);
+            }
+        })?;
         Ok((Self(thread), queue))
     }
 
@@ -52,7 +59,7 @@ fn settle_until_closed(appliance: &Appliance, queue: &Receiver<Arc<Settling>>, s
     let mut again_at = Instant::now();
     loop {
         let next = match refused.is_empty() {
-            true => queue.recv().map_err(RecvTimeoutError::from),
+            true => queue.recv_timeout(LONGEST_SLEEP),
             false => queue.recv_timeout(again_at.saturating_duration_since(Instant::now())),
         };
         let mut group: Vec<Arc<Settling>> = match next {
@@ -70,6 +77,7 @@ fn settle_until_closed(appliance: &Appliance, queue: &Receiver<Arc<Settling>>, s
         if again_at <= Instant::now() {
             group.append(&mut refused);
         }
+        heartbeat::beat();
         let size = group.len();
         crash_point("rows.settling");
         let left = write(appliance, group);
@@ -87,8 +95,17 @@ fn settle_until_closed(appliance: &Appliance, queue: &Receiver<Arc<Settling>>, s
 fn write(appliance: &Appliance, mut group: Vec<Arc<Settling>>) -> Vec<Arc<Settling>> {
     // Neighbours in the table share its pages, and rows of one batch what is written of the batch.
     group.sort_by_key(|settling| settling.row());
-    if group.is_empty() || settling::write(appliance, &group).is_ok() {
+    if group.is_empty() {
         return Vec::new();
+    }
+    match settling::write(appliance, &group) {
+        Ok(_) => return Vec::new(),
+        // What is in the way of all of them is in the way of each: one by one they would wait for it as many times.
+        Err(error) if error.is_passing() => {
+            group.retain(|settling| settling.is_worth_another_try(appliance, &error));
+            return group;
+        }
+        Err(_) => {}
     }
     group.retain(|alone| match settling::write(appliance, std::slice::from_ref(alone)) {
         Ok(_) => false,

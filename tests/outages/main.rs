@@ -5,6 +5,7 @@
 mod support;
 
 mod bucket;
+mod crowd;
 mod damage;
 mod dependency;
 mod disk;

@@ -176,11 +176,25 @@ base_url = "http://{downstream}"
     /// Starts the server with this in its environment, and waits for nothing.
     pub fn launch(&mut self, environment: &[(&str, &str)]) {
         let mut command = self.binary(&["serve"]);
-        command.envs(environment.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.envs(environment.iter().copied());
+        self.run(command);
+    }
+
+    fn run(&mut self, mut command: Command) {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary");
         let log = hear(child.stdout.take().expect("piped"));
         let complaints = hear(child.stderr.take().expect("piped"));
         self.server = Some(Running { child, address: String::new(), log, complaints });
+    }
+
+    /// Starts the server with no more than so many bytes of address space, as `ulimit -v` gives them.
+    pub fn launch_within(&mut self, bytes: u64) {
+        let kib = bytes >> 10;
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(format!("ulimit -v {kib}; exec \"$0\" \"$@\"")).arg(env!("CARGO_BIN_EXE_dripfeed"));
+        command.arg("--config").arg(self.folder.path().join("dripfeed.toml")).arg("serve");
+        self.run(command);
     }
 
     /// Waits until the launched server listens; `false` if it ended before.

@@ -236,6 +236,7 @@ fn a_panic_is_an_event_that_says_where_and_not_what() {
         app.until("it panics", || named(&app.events(), "thread.panicked").first().map(|line| (*line).clone()));
     assert_eq!((&panicked["level"], &panicked["thread"]), (&"ERROR".into(), &"extract".into()));
     assert!(panicked["location"].as_str().expect("a place").contains(".rs:"), "{panicked}");
+    assert_eq!(panicked["ends_process"], true);
     assert_eq!(app.complaints(), "");
     assert!(!app.log().contains("quoted-out-of-a-row"), "{}", app.log());
 }

@@ -12,10 +12,13 @@ use super::{
     checking::{Checking, Told},
     head::{BodyKind, bad, parse_context},
 };
-use crate::http::{
-    body::{Body, BodyFeed, BrokenBody, body},
-    form::{Form, Part},
-    problem::{Problem, ProblemCode},
+use crate::{
+    http::{
+        body::{Body, BodyFeed, BrokenBody, body},
+        form::{Form, Part},
+        problem::{Problem, ProblemCode},
+    },
+    panics,
 };
 
 /// The largest `context`.
@@ -62,7 +65,8 @@ impl Incoming {
         let (feed, reader) = body();
         let (told, tells) = oneshot::channel::<Told>();
         let span = Span::current();
-        let checking = tokio::task::spawn_blocking(move || span.in_scope(|| checking.run(reader, tells)));
+        let checking =
+            tokio::task::spawn_blocking(move || panics::contained(|| span.in_scope(|| checking.run(reader, tells))));
         Self { feed: Some(feed), told, checking }
     }
 

@@ -10,6 +10,7 @@ use crate::{
     appliance::Appliance,
     clock::Clock,
     config::{Alerts, Hook},
+    heartbeat,
     store::{StoreError, alerts},
 };
 
@@ -43,6 +44,7 @@ pub fn tell(appliance: &Appliance, hook: &Hook) {
             tracing::error!(event = "hook.not_noted", hook = hook.name, %error, "what a hook is to be told could not be looked up or noted");
             line.wait = WAITS[1];
         }
+        heartbeat::rest(line.wait);
     }
 }
 

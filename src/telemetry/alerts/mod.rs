@@ -37,6 +37,7 @@ use std::time::Duration;
 
 use crate::{
     appliance::Appliance,
+    heartbeat,
     model::Timestamp,
     store::{
         StoreError,
@@ -56,6 +57,7 @@ pub fn watch(appliance: &Appliance) {
         if let Err(error) = check(appliance) {
             tracing::error!(event = "alerts.not_checked", %error, "what is wrong could not be looked up or noted; it is looked at again by itself");
         }
+        heartbeat::rest(appliance.config.alerts.check_every);
         if appliance.closing.wait(appliance.config.alerts.check_every) {
             return;
         }
