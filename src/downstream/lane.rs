@@ -12,13 +12,16 @@ use std::{
 
 use super::{
     calls::Calls,
-    gate::{Gate, GateState, Health, Now, Passage},
+    gate::{Gate, GateState, Health, Passage},
     ledger::{DependencyState, Lease, LeaseAsk},
     meter::Meter,
     permit::Queue,
     rate::{Line, Pace},
 };
-use crate::{clock::Clock, model::Dependency};
+use crate::{
+    clock::Clock,
+    model::{Dependency, Timestamp},
+};
 
 /// Called whenever there may be room for rows that there was none for. It must be quick, and not call back in.
 pub type Wake = Arc<dyn Fn() + Send + Sync>;
@@ -55,6 +58,13 @@ pub(super) struct State {
     pub closing: bool,
 }
 
+/// The same instant on both clocks.
+#[derive(Clone, Copy)]
+pub(super) struct Now {
+    pub steady: i64,
+    pub wall: Timestamp,
+}
+
 impl Lane {
     /// The lane of a dependency, as it was kept.
     pub fn new(
@@ -66,10 +76,9 @@ impl Lane {
     ) -> Self {
         let kept = kept.unwrap_or(DependencyState { rate_per_second: None, gate: GateState::default() });
         let rate = kept.rate_per_second.unwrap_or(settings.rate_per_second);
-        let now = Now { steady: clock.steady(), wall: clock.now() };
         let state = State {
             line: Line::new(Pace::new(rate, settings.burst)),
-            gate: Gate::new(kept.gate, settings.gate_after, settings.max_retry_after, now),
+            gate: Gate::new(kept.gate, settings.gate_after, settings.max_retry_after),
             in_flight: 0,
             queue: Queue::default(),
             reserved: 0,
@@ -124,10 +133,9 @@ impl Lane {
 
     /// A request has ended (`Some`), or was never sent. Says whether the gate was open until then.
     pub(super) fn end(&self, passage: Passage, health: Option<Health>) -> bool {
-        let now = self.now();
+        let now = self.clock.now();
         let mut state = self.lock();
-        let was_full = state.in_flight >= state.most_under_way(self.settings.concurrency);
-        let was_open = state.gate.is_open();
+        let (was_full, was_open) = (state.in_flight >= self.settings.concurrency, state.gate.is_open());
         state.in_flight -= 1;
         let closings = state.gate.state().closings;
         let changed = match health {
@@ -140,16 +148,14 @@ impl Lane {
         if changed {
             state.revision += 1;
             state.gate_unsaved = true;
-            if was_open != state.gate.is_open() || !was_open {
-                self.log_gate(state.gate.state());
-            }
+            self.log_gate(state.gate.state());
             if let GateState { closed: Some(closed), closings: now } = state.gate.state()
                 && now > closings
             {
                 self.meter.gate_closed(closed.reason);
             }
         }
-        let woken = match (changed, was_full || passage.is_probe()) {
+        let woken = match (changed, was_full || passage == Passage::Probe) {
             (true, _) => state.queue.all(),
             (false, true) => state.queue.first(),
             (false, false) => Vec::new(),
@@ -226,7 +232,7 @@ impl Lane {
         if state.revision != revision || state.gate_unsaved || same {
             return;
         }
-        state.gate.adopt(kept.gate, self.now());
+        state.gate.adopt(kept.gate);
         state.set_rate(rate, self.clock.steady());
         let woken = state.queue.all();
         drop(state);
@@ -238,10 +244,10 @@ impl Lane {
 impl State {
     /// Takes slot, concurrency and passage together, or nothing.
     pub fn release(&mut self, concurrency: u32, now: Now) -> Option<Passage> {
-        if self.closing || self.in_flight >= self.most_under_way(concurrency) {
+        if self.closing || self.in_flight >= concurrency {
             return None;
         }
-        let passage = self.gate.passage(now).ok()?;
+        let passage = self.gate.passage(now.wall).ok()?;
         if !self.line.take(now.steady) {
             return None;
         }
@@ -249,11 +255,6 @@ impl State {
         self.in_flight += 1;
         self.calls.add(now.steady);
         Some(passage)
-    }
-
-    /// How many requests may be under way now: fewer than the `concurrency` while the gate is opening.
-    pub fn most_under_way(&self, concurrency: u32) -> u32 {
-        self.gate.allowance().map_or(concurrency, |allowance| allowance.min(concurrency))
     }
 
     /// Whether the bookkeeper must be told that somebody uses the line and little of it is left.
