@@ -99,9 +99,9 @@ mod tests {
 
     #[test]
     fn a_future_that_panics_is_caught() {
-        let poll = |future| futures_util::FutureExt::now_or_never(future);
-        assert_eq!(poll(Box::pin(caught(async { 7 }))), Some(Ok(7)));
+        use futures_util::FutureExt as _;
+        assert_eq!(Box::pin(caught(async { 7 })).now_or_never(), Some(Ok(7)));
         let panics = caught(async { if IS_CONTAINED.get() { panic!("on purpose") } else { 7 } });
-        assert_eq!(poll(Box::pin(panics)), Some(Err(Panicked)));
+        assert_eq!(Box::pin(panics).now_or_never(), Some(Err(Panicked)));
     }
 }
