@@ -22,6 +22,7 @@ fn a_receiver_that_was_away_hears_of_everything_in_order_once_it_is_back() {
     fail(&app, &ids[0]);
     there.until(&app, "extraction_failed", 1);
     app.until("the other one refuses", || (!away.messages().is_empty()).then_some(()));
+    app.until("the refusal is told", || logged(&app, "hook.refused").pop());
     assert_eq!(logged(&app, "hook.refused").len(), 1);
     fail(&app, &ids[1]);
     there.until(&app, "extraction_failed", 2);

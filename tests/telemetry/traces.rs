@@ -139,7 +139,7 @@ fn a_row_is_one_trace_of_its_claims_and_requests_and_a_retry_is_in_it_too() {
 
     for received in collector.received() {
         assert_eq!((received.path(), &received.headers["authorization"][..]), ("/v1/traces", SECRET));
-        for private in ["@mail", "Smith", "private-", "07700", "AB1"] {
+        for private in ["@mail", "Smith", "private-", "07700", "AB1 2CD", "AB1%202CD"] {
             assert!(!received.body.contains(private), "{private} in a trace");
         }
     }
