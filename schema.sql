@@ -342,8 +342,8 @@ CREATE TABLE dependencies (
     next_slot_ns     INTEGER,                                  -- nobody has leased from here on
     rate_per_second  REAL CHECK (rate_per_second > 0),         -- NULL: as configured
     gate_until       INTEGER,                                  -- closed until then; NULL: open
-    gate_reason      TEXT CHECK (gate_reason IN ('rate_limited', 'unavailable', 'failing')),
-    gate_closings    INTEGER NOT NULL DEFAULT 0,               -- since a request last succeeded
+    gate_reason      TEXT CHECK (gate_reason IN ('rate_limited', 'unavailable', 'failing', 'unauthorized')),
+    gate_closings    INTEGER NOT NULL DEFAULT 0,               -- since it was last wide open
     CHECK ((gate_until IS NULL) = (gate_reason IS NULL)),
     CHECK ((boot IS NULL) = (next_slot_ns IS NULL))
 ) STRICT, WITHOUT ROWID;

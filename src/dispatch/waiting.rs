@@ -219,6 +219,7 @@ pub(super) fn shuts(reason: GateReason) -> &'static str {
         GateReason::RateLimited => "answers 429",
         GateReason::Unavailable => "answers 503",
         GateReason::Failing => "fails at every request",
+        GateReason::Unauthorized => "answers 401 to its credential",
     }
 }
 
@@ -265,6 +266,10 @@ mod tests {
             (WaitReason::Gate(GateReason::RateLimited), "addresses answers 429, next try 07:06:50 UTC"),
             (WaitReason::Gate(GateReason::Unavailable), "addresses answers 503, next try 07:06:50 UTC"),
             (WaitReason::Gate(GateReason::Failing), "addresses fails at every request, next try 07:06:50 UTC"),
+            (
+                WaitReason::Gate(GateReason::Unauthorized),
+                "addresses answers 401 to its credential, next try 07:06:50 UTC",
+            ),
             (WaitReason::Rate, "addresses: its rate limit, next call 07:06:50 UTC"),
         ] {
             assert_eq!(obstacle("addresses", wait(why), NOW), told);

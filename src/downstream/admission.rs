@@ -7,7 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    gate::{Passage, Shut},
+    gate::Shut,
     lane::Lane,
     permit::{Wait, WaitReason},
 };
@@ -78,7 +78,7 @@ pub(super) fn obstacle(steps: &[Arc<Lane>]) -> Option<(&Lane, Wait)> {
 
 impl Lane {
     fn gate_wait(&self) -> Option<Wait> {
-        let closed = self.lock().gate.state().closed?;
+        let closed = self.lock().gate.closed(self.now())?;
         Some(Wait { until: closed.until, why: WaitReason::Gate(closed.reason) })
     }
 
@@ -103,11 +103,11 @@ impl Lane {
         let mut state = self.lock();
         let state = &mut *state;
         let none = |again_after| Room { rows: 0, again_after };
-        let most = match state.gate.passage(now.wall) {
+        let most = match state.gate.passage(now) {
             Err(Shut::Closed(_, left)) => return none(left),
             Err(Shut::Probing(_)) => return none(CLAIM_AHEAD),
-            Ok(Passage::Probe) => 1,
-            Ok(Passage::Free) => usize::MAX,
+            Ok(passage) if passage.is_probe() => 1,
+            Ok(_) => usize::MAX,
         };
         // What can leave within the time ahead: no more than the rate allows, and no more than went through lately
         // where answers are slow and the concurrency is what holds requests up.

@@ -2,35 +2,63 @@
 //! state machine: it is told the time, and keeps nothing itself.
 //!
 //! ```text
-//!            429, 503, or gate_after failures in a row
-//!   open ------------------------------------------------> closed until T
-//!    ^                                                        |  T has come
-//!    |            the probe succeeds                          v
-//!    +--------------------------------------------------- half open: one probe
-//!                                                             |  the probe fails
-//!                                                             v
-//!                                                      closed again, for longer
+//!            429, 503, gate_after failures in a row, or five times 401
+//!   open ------------------------------------------------------> closed until T
+//!    ^                                                            |  T has come   ^  ^
+//!    | 31 successes                                               v               |  |
+//!    |                                                    half open: one probe    |  |
+//!    |                                                            |      |        |  |
+//!    |                                  the probe succeeds        |      +--------+  | for longer
+//!    |                                                            v      it fails    |
+//!    +---------------------- opening: 1, 2, 4, ... under way ----------------------->+
+//!                                                           one fails
 //! ```
+//!
+//! **Two clocks.** Every wait is measured on the steady clock, so that a wall clock that is set neither stalls a gate
+//! nor opens it. Wall times are what is kept and shown; a wait that is read back from one is cut to the longest that
+//! there can be.
+//!
+//! **Who may speak.** Requests overlap: when a gate closes, others are still under way, and their ends say how it was
+//! before. Each passage therefore carries the number of the closing that it followed, and only those of the present
+//! one open a gate, or close it again. A late answer can do one thing: ask for a longer pause.
 
-use std::{fmt, str::FromStr, time::Duration};
+mod reason;
+
+use std::time::Duration;
 
 use rand::{Rng, RngExt};
 
+pub use self::reason::GateReason;
 use crate::model::Timestamp;
 
-/// How long a gate closes the first time, where the dependency does not say.
+/// How long a gate closes the first time.
 pub const FIRST_PAUSE: Duration = Duration::from_secs(2);
-/// Pauses double each time a probe fails, up to this.
+/// Pauses double with each closing, up to this, where no answer asks for more.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(2 * 60);
 /// Every pause is made longer by up to this share of itself, so that several of us do not probe at the same instant.
 pub const JITTER: f64 = 0.1;
+/// So many 401 in a row are the credential, and no longer the row that one of them was for.
+pub const UNAUTHORIZED_AFTER: u32 = 5;
+/// An opening gate that would let so many requests be under way lets all of them: rate and concurrency bound the rest.
+/// What a burst of the first ones could do to an API that just came back is over by then.
+pub const WIDE_OPEN: u32 = 32;
+
+/// The same instant on both clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Nanoseconds of `Clock::steady`: what waits are measured by.
+    pub steady: i64,
+    /// What is kept and shown.
+    pub wall: Timestamp,
+}
 
 /// The part of a gate that is kept and shown. `Default` is an open gate that never closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct GateState {
     /// While the gate is closed: until when, and why. From then on one probe may pass.
     pub closed: Option<Closed>,
-    /// How often it closed since a request last succeeded; the pauses grow with it.
+    /// How often it closed since it was last wide open; the pauses grow with it. More than 0 while it is not closed: it
+    /// is opening, a few requests at a time.
     pub closings: u32,
 }
 
@@ -43,50 +71,6 @@ pub struct Closed {
     pub reason: GateReason,
 }
 
-/// What closed a gate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GateReason {
-    /// It answered 429: it wants fewer requests.
-    RateLimited,
-    /// It answered 503: it is not there for anybody.
-    Unavailable,
-    /// `gate_after` requests in a row got no answer, or a 5xx.
-    Failing,
-}
-
-impl GateReason {
-    /// Every reason.
-    pub const ALL: [Self; 3] = [Self::RateLimited, Self::Unavailable, Self::Failing];
-
-    /// As the schema spells it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::RateLimited => "rate_limited",
-            Self::Unavailable => "unavailable",
-            Self::Failing => "failing",
-        }
-    }
-}
-
-/// For a person.
-impl fmt::Display for GateReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::RateLimited => "it answered 429 (too many requests)",
-            Self::Unavailable => "it answered 503 (service unavailable)",
-            Self::Failing => "its last requests all failed",
-        })
-    }
-}
-
-impl FromStr for GateReason {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        Self::ALL.into_iter().find(|reason| reason.as_str() == text).ok_or(())
-    }
-}
-
 /// What a request tells about its dependency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Health {
@@ -94,17 +78,30 @@ pub enum Health {
     Well,
     /// No connection, no answer in time, or a 5xx.
     Failing,
-    /// 429 or 503: it asks to be left alone, perhaps for so long.
-    Busy { reason: GateReason, retry_after: Option<Duration> },
+    /// 429, 503, or 403 with `Retry-After`: it asks to be left alone, perhaps for so long.
+    Busy {
+        /// What it answered.
+        reason: GateReason,
+        /// What its `Retry-After` says; zero for a date that has passed.
+        retry_after: Option<Duration>,
+    },
+    /// 401: it does not take the credential, or not for this request.
+    Unauthorized,
 }
 
-/// How a request may pass.
+/// How a request may pass. It belongs to one request, from [`Gate::pass`] to [`Gate::report`] or [`Gate::not_sent`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Passage {
-    /// The gate is open.
-    Free,
-    /// It is half open, and this would be its probe.
-    Probe,
+pub struct Passage {
+    is_probe: bool,
+    /// Which closing of this process it follows.
+    after: u64,
+}
+
+impl Passage {
+    /// Whether the gate is half open, and this request is its probe.
+    pub fn is_probe(self) -> bool {
+        self.is_probe
+    }
 }
 
 /// Why no request may pass.
@@ -116,202 +113,259 @@ pub enum Shut {
     Probing(Closed),
 }
 
+/// How far an opening gate is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Opening {
+    /// So many requests may be under way.
+    allowed: u32,
+    /// So many of them have succeeded: a round is over when all have.
+    succeeded: u32,
+}
+
+impl Opening {
+    const FIRST: Self = Self { allowed: 1, succeeded: 0 };
+
+    /// After one more success; `None` where it is through.
+    fn after_success(self) -> Option<Self> {
+        let succeeded = self.succeeded + 1;
+        if succeeded < self.allowed {
+            return Some(Self { succeeded, ..self });
+        }
+        let allowed = self.allowed * 2;
+        (allowed < WIDE_OPEN).then_some(Self { allowed, succeeded: 0 })
+    }
+}
+
 /// The gate as one process has it.
 #[derive(Debug)]
 pub struct Gate {
     state: GateState,
+    /// Steady nanoseconds: from then on a probe may pass. Of a gate that is closed.
+    opens_at: i64,
+    /// Of a gate that is neither closed nor wide open.
+    opening: Option<Opening>,
     gate_after: u32,
     /// A `Retry-After` beyond this is cut to it: no answer may close a gate for days.
     max_retry_after: Duration,
     failures: u32,
+    /// Answers of 401 since one was good, whatever else came between.
+    unauthorized: u32,
     probing: bool,
+    /// Counts the closings that this process knows of.
+    era: u64,
+    /// Requests under way that left before the last closing.
+    late: u32,
+    /// Requests under way that left after it.
+    under_way: u32,
 }
 
 impl Gate {
     /// A gate as it was kept, which closes after `gate_after` failures in a row, and for at most `max_retry_after`
     /// because an answer asks for it.
-    pub fn new(state: GateState, gate_after: u32, max_retry_after: Duration) -> Self {
-        Self { state, gate_after: gate_after.max(1), max_retry_after, failures: 0, probing: false }
+    pub fn new(state: GateState, gate_after: u32, max_retry_after: Duration, now: Now) -> Self {
+        let mut gate = Self {
+            state: GateState::default(),
+            opens_at: now.steady,
+            opening: None,
+            gate_after: gate_after.max(1),
+            max_retry_after,
+            failures: 0,
+            unauthorized: 0,
+            probing: false,
+            era: 0,
+            late: 0,
+            under_way: 0,
+        };
+        gate.adopt(state, now);
+        gate
     }
 
-    /// What is kept and shown of it.
+    /// What is kept of it.
     pub fn state(&self) -> GateState {
         self.state
     }
 
-    /// Takes over what another process found out.
-    pub fn adopt(&mut self, state: GateState) {
-        self.state = state;
+    /// Until when it is closed and why, in wall-clock time as it is now: what is shown.
+    pub fn closed(&self, now: Now) -> Option<Closed> {
+        self.state.closed.map(|closed| Closed { until: now.wall.after(whole_millis(self.left(now))), ..closed })
     }
 
-    /// Whether requests pass freely.
+    /// From when on a probe may pass (steady nanoseconds), where it is closed.
+    pub fn opens_at(&self) -> Option<i64> {
+        self.state.closed.map(|_| self.opens_at)
+    }
+
+    /// Takes over what another process found out, or the last start. The wait is a wall-clock time, so it is cut to
+    /// what it can be: the clock may have been set since.
+    pub fn adopt(&mut self, state: GateState, now: Now) {
+        if state.closed != self.state.closed {
+            self.opening = None;
+        }
+        if let Some(closed) = state.closed.filter(|closed| self.state.closed != Some(*closed)) {
+            self.opens_at = later(now.steady, closed.until.since(now.wall).min(self.longest()));
+            self.turn();
+        }
+        self.state = state;
+        if self.is_open() {
+            self.opening = if state.closings == 0 { None } else { self.opening.or(Some(Opening::FIRST)) };
+        }
+    }
+
+    /// Whether requests pass, if perhaps only a few at a time.
     pub fn is_open(&self) -> bool {
         self.state.closed.is_none()
     }
 
-    /// Whether a request may pass at this time. Changes nothing.
-    pub fn passage(&self, now: Timestamp) -> Result<Passage, Shut> {
-        let Some(closed) = self.state.closed else { return Ok(Passage::Free) };
-        // A wall clock that was set back must not keep a gate closed for as long as it was set back.
-        let left = closed.until.since(now);
-        let longest = self.max_retry_after.max(LONGEST_PAUSE).mul_f64(1.0 + JITTER);
-        let left = if left > longest { Duration::ZERO } else { left };
+    /// The most requests that may be under way, those that left before it closed among them, while it is opening. They
+    /// bound nobody: a slow API that came back need not be waited for until the last of them has timed out.
+    pub fn allowance(&self) -> Option<u32> {
+        self.opening.map(|opening| opening.allowed.saturating_add(self.late))
+    }
+
+    /// Whether a request left before the gate last closed. Its end tells how the dependency was, not how it is.
+    pub fn is_late(&self, passage: Passage) -> bool {
+        passage.after != self.era
+    }
+
+    /// Whether a request may pass at this time, as far as [`Gate::allowance`] has room. Changes nothing.
+    pub fn passage(&self, now: Now) -> Result<Passage, Shut> {
+        let passage = |is_probe| Ok(Passage { is_probe, after: self.era });
+        let Some(closed) = self.closed(now) else { return passage(false) };
+        let left = self.left(now);
         match (left.is_zero(), self.probing) {
             (false, _) => Err(Shut::Closed(closed, left)),
             (true, true) => Err(Shut::Probing(closed)),
-            (true, false) => Ok(Passage::Probe),
+            (true, false) => passage(true),
         }
     }
 
     /// A request passes. Only as [`Gate::passage`] allowed it.
     pub fn pass(&mut self, passage: Passage) {
-        self.probing |= passage == Passage::Probe;
+        self.probing |= passage.is_probe;
+        self.under_way += 1;
     }
 
     /// A request that passed was never sent: where it was the probe, the next one is.
     pub fn not_sent(&mut self, passage: Passage) {
-        self.probing &= passage != Passage::Probe;
+        self.probing &= !passage.is_probe;
+        let ended = if self.is_late(passage) { &mut self.late } else { &mut self.under_way };
+        *ended = ended.saturating_sub(1);
     }
 
     /// A request that passed has ended. Says whether the state to keep has changed.
-    ///
-    /// While the gate is closed, only its probe opens it: an answer to a request that left before tells nothing new,
-    /// unless it asks for a longer pause.
-    pub fn report(&mut self, passage: Passage, health: Health, now: Timestamp, rng: &mut impl Rng) -> bool {
+    pub fn report(&mut self, passage: Passage, health: Health, now: Now, rng: &mut impl Rng) -> bool {
         self.not_sent(passage);
         let before = self.state;
         match health {
-            Health::Well => {
-                self.failures = 0;
-                if passage == Passage::Probe {
-                    self.state = GateState::default();
-                }
+            Health::Busy { reason, retry_after } if self.is_late(passage) => {
+                self.put_off(reason, retry_after.unwrap_or_default(), now, rng);
             }
-            Health::Failing => {
-                self.failures = self.failures.saturating_add(1);
-                if passage == Passage::Probe || (self.is_open() && self.failures >= self.gate_after) {
-                    self.close(GateReason::Failing, None, now, rng);
-                }
-            }
-            Health::Busy { reason, retry_after } => {
-                if passage == Passage::Probe || self.is_open() {
-                    self.close(reason, retry_after, now, rng);
-                } else if let (Some(closed), Some(wait)) = (&mut self.state.closed, retry_after) {
-                    closed.until = closed.until.max(now.after(spread(wait.min(self.max_retry_after), rng)));
-                }
-            }
+            _ if self.is_late(passage) => {}
+            Health::Well => self.well(passage),
+            Health::Failing => self.failing(passage, now, rng),
+            Health::Unauthorized => self.unauthorized(passage, now, rng),
+            // While it is closed nobody of the present closing is under way but its probe.
+            Health::Busy { reason, retry_after } => self.close(reason, retry_after.unwrap_or_default(), now, rng),
         }
         self.state != before
     }
 
-    fn close(&mut self, reason: GateReason, retry_after: Option<Duration>, now: Timestamp, rng: &mut impl Rng) {
-        let pause = match retry_after {
-            Some(wait) => wait.min(self.max_retry_after),
-            None => FIRST_PAUSE.saturating_mul(1 << self.state.closings.min(16)).min(LONGEST_PAUSE),
-        };
-        self.failures = 0;
-        self.state.closed = Some(Closed { until: now.after(spread(pause, rng)), reason });
-        self.state.closings = self.state.closings.saturating_add(1);
+    /// A good answer. `closings` goes back to 0 only when the gate is wide open: an API that takes one request after
+    /// each pause and refuses the next is not well, and with every probe starting afresh it would be called at the
+    /// shortest pause for ever.
+    fn well(&mut self, passage: Passage) {
+        (self.failures, self.unauthorized) = (0, 0);
+        if passage.is_probe && !self.is_open() {
+            self.state.closed = None;
+            self.opening = Some(Opening::FIRST);
+        } else if let Some(opening) = self.opening {
+            self.opening = opening.after_success();
+            if self.opening.is_none() {
+                self.state.closings = 0;
+            }
+        }
     }
+
+    fn failing(&mut self, passage: Passage, now: Now, rng: &mut impl Rng) {
+        self.failures = self.failures.saturating_add(1);
+        if passage.is_probe || self.opening.is_some() || self.failures >= self.gate_after {
+            self.close(GateReason::Failing, Duration::ZERO, now, rng);
+        }
+    }
+
+    /// An answer all the same, so no failure in a row of failures. One alone may be its row's own affair, also while the
+    /// gate opens; a probe is all that is known, so there it counts at once.
+    fn unauthorized(&mut self, passage: Passage, now: Now, rng: &mut impl Rng) {
+        self.failures = 0;
+        self.unauthorized = self.unauthorized.saturating_add(1);
+        if passage.is_probe || self.unauthorized >= UNAUTHORIZED_AFTER {
+            self.close(GateReason::Unauthorized, Duration::ZERO, now, rng);
+        }
+    }
+
+    /// Closes it for as long as it asks for, and never for less than the pause that grows with every closing: otherwise
+    /// `Retry-After: 0`, or a date that has passed, would leave an API that refuses everything at its full rate.
+    fn close(&mut self, reason: GateReason, retry_after: Duration, now: Now, rng: &mut impl Rng) {
+        let growing = FIRST_PAUSE.saturating_mul(1 << self.state.closings.min(16)).min(LONGEST_PAUSE);
+        let pause = spread(growing.max(retry_after.min(self.max_retry_after)), rng);
+        self.failures = 0;
+        self.opening = None;
+        self.shut_for(reason, pause, now);
+        self.state.closings = self.state.closings.saturating_add(1);
+        self.turn();
+    }
+
+    /// A request that left before the gate last closed came back and asks for a pause: it is had where it is the longer
+    /// one. It is no closing of its own, so that the pauses do not grow by how many were under way.
+    fn put_off(&mut self, reason: GateReason, retry_after: Duration, now: Now, rng: &mut impl Rng) {
+        let pause = spread(retry_after.min(self.max_retry_after), rng);
+        if pause <= self.left(now) {
+            return;
+        }
+        let was_open = self.is_open();
+        let reason = self.state.closed.map_or(reason, |closed| closed.reason);
+        self.shut_for(reason, pause, now);
+        if was_open {
+            self.opening = None;
+            self.turn();
+        }
+    }
+
+    fn shut_for(&mut self, reason: GateReason, pause: Duration, now: Now) {
+        self.opens_at = later(now.steady, pause);
+        self.state.closed = Some(Closed { until: now.wall.after(pause), reason });
+    }
+
+    /// From here on whoever is under way is late.
+    fn turn(&mut self) {
+        self.era += 1;
+        self.late = self.late.saturating_add(std::mem::take(&mut self.under_way));
+    }
+
+    fn left(&self, now: Now) -> Duration {
+        let left = if self.is_open() { 0 } else { self.opens_at.saturating_sub(now.steady) };
+        Duration::from_nanos(u64::try_from(left).unwrap_or(0))
+    }
+
+    /// The longest that a gate is ever closed for.
+    fn longest(&self) -> Duration {
+        self.max_retry_after.max(LONGEST_PAUSE).mul_f64(1.0 + JITTER)
+    }
+}
+
+fn later(steady: i64, by: Duration) -> i64 {
+    steady.saturating_add(i64::try_from(by.as_nanos()).unwrap_or(i64::MAX))
 }
 
 fn spread(pause: Duration, rng: &mut impl Rng) -> Duration {
-    pause.mul_f64(rng.random_range(1.0..=1.0 + JITTER))
+    whole_millis(pause.mul_f64(rng.random_range(1.0..=1.0 + JITTER)))
+}
+
+/// Rounded up to what wall-clock times are told in, so that whoever comes at the time that was told finds it open. With a
+/// remainder it would open a little later: on a clock that is turned by hand, never.
+fn whole_millis(wait: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NOW: Timestamp = Timestamp(1_786_000_000_000);
-
-    const HOUR: Duration = Duration::from_secs(3_600);
-
-    fn gate() -> Gate {
-        Gate::new(GateState::default(), 3, HOUR)
-    }
-
-    /// Reports what a request that may pass now came to.
-    fn send(gate: &mut Gate, now: Timestamp, health: Health) -> bool {
-        let passage = gate.passage(now).expect("the gate lets it pass");
-        gate.pass(passage);
-        gate.report(passage, health, now, &mut rand::rng())
-    }
-
-    fn until(gate: &Gate) -> Timestamp {
-        gate.state().closed.expect("closed").until
-    }
-
-    #[test]
-    fn failures_in_a_row_close_it_and_a_success_between_them_does_not() {
-        let mut gate = gate();
-        for health in [Health::Failing, Health::Failing, Health::Well, Health::Failing, Health::Failing] {
-            assert!(!send(&mut gate, NOW, health));
-        }
-        assert!(send(&mut gate, NOW, Health::Failing), "the third in a row");
-        assert_eq!(gate.state().closed.map(|closed| closed.reason), Some(GateReason::Failing));
-        assert!(gate.passage(NOW).is_err());
-        let pause = until(&gate).since(NOW);
-        assert!((FIRST_PAUSE..=FIRST_PAUSE.mul_f64(1.0 + JITTER)).contains(&pause), "{pause:?}");
-    }
-
-    #[test]
-    fn after_the_pause_exactly_one_probe_passes_and_its_success_opens() {
-        let mut gate = gate();
-        send(&mut gate, NOW, Health::Busy { reason: GateReason::RateLimited, retry_after: Some(FIRST_PAUSE) });
-        let then = until(&gate);
-        assert_eq!(gate.passage(then), Ok(Passage::Probe));
-        gate.pass(Passage::Probe);
-        assert!(matches!(gate.passage(then), Err(Shut::Probing(_))));
-        gate.not_sent(Passage::Probe);
-        gate.pass(gate.passage(then).expect("the next one is the probe"));
-        assert!(gate.report(Passage::Probe, Health::Well, then, &mut rand::rng()));
-        assert_eq!(gate.state(), GateState::default());
-    }
-
-    #[test]
-    fn pauses_grow_while_probes_fail_and_have_an_end() {
-        let mut gate = gate();
-        let mut now = NOW;
-        for _ in 0..3 {
-            send(&mut gate, now, Health::Failing);
-        }
-        let mut pauses = vec![until(&gate).since(now)];
-        for _ in 0..10 {
-            now = until(&gate);
-            send(&mut gate, now, Health::Failing);
-            pauses.push(until(&gate).since(now));
-        }
-        assert!(pauses[..6].is_sorted_by(|one, next| one < next), "{pauses:?}");
-        assert!(pauses.iter().all(|pause| *pause <= LONGEST_PAUSE.mul_f64(1.0 + JITTER)), "{pauses:?}");
-        let first_minute = pauses.iter().scan(0.0, |at, pause| {
-            *at += pause.as_secs_f64();
-            Some(*at)
-        });
-        assert!(first_minute.take_while(|at| *at < 60.0).count() <= 5, "a dead API costs a handful of calls a minute");
-    }
-
-    #[test]
-    fn what_left_before_it_closed_neither_opens_it_nor_makes_it_worse() {
-        let mut gate = gate();
-        let busy =
-            |seconds| Health::Busy { reason: GateReason::Unavailable, retry_after: Some(Duration::from_secs(seconds)) };
-        send(&mut gate, NOW, busy(10));
-        let first = gate.state();
-        for health in [Health::Well, Health::Failing, Health::Failing, Health::Failing, busy(1)] {
-            assert!(!gate.report(Passage::Free, health, NOW, &mut rand::rng()), "{health:?}");
-        }
-        assert_eq!(gate.state(), first);
-        assert!(gate.report(Passage::Free, busy(60), NOW, &mut rand::rng()), "it asked for longer");
-        assert!(until(&gate) >= NOW.after(Duration::from_secs(60)));
-    }
-
-    #[test]
-    fn no_answer_and_no_clock_keeps_it_closed_for_days() {
-        let mut gate = gate();
-        let week = Duration::from_secs(7 * 24 * 3_600);
-        send(&mut gate, NOW, Health::Busy { reason: GateReason::RateLimited, retry_after: Some(week) });
-        assert!(until(&gate).since(NOW) <= HOUR.mul_f64(1.0 + JITTER));
-        assert_eq!(gate.passage(NOW.before(week)), Ok(Passage::Probe), "the clock was set back");
-    }
-}
+mod tests;

@@ -12,16 +12,13 @@ use std::{
 
 use super::{
     calls::Calls,
-    gate::{Gate, GateState, Health, Passage},
+    gate::{Gate, GateState, Health, Now, Passage},
     ledger::{DependencyState, Lease, LeaseAsk},
     meter::Meter,
     permit::Queue,
     rate::{Line, Pace},
 };
-use crate::{
-    clock::Clock,
-    model::{Dependency, Timestamp},
-};
+use crate::{clock::Clock, model::Dependency};
 
 /// Called whenever there may be room for rows that there was none for. It must be quick, and not call back in.
 pub type Wake = Arc<dyn Fn() + Send + Sync>;
@@ -58,13 +55,6 @@ pub(super) struct State {
     pub closing: bool,
 }
 
-/// The same instant on both clocks.
-#[derive(Clone, Copy)]
-pub(super) struct Now {
-    pub steady: i64,
-    pub wall: Timestamp,
-}
-
 impl Lane {
     /// The lane of a dependency, as it was kept.
     pub fn new(
@@ -76,9 +66,10 @@ impl Lane {
     ) -> Self {
         let kept = kept.unwrap_or(DependencyState { rate_per_second: None, gate: GateState::default() });
         let rate = kept.rate_per_second.unwrap_or(settings.rate_per_second);
+        let now = Now { steady: clock.steady(), wall: clock.now() };
         let state = State {
             line: Line::new(Pace::new(rate, settings.burst)),
-            gate: Gate::new(kept.gate, settings.gate_after, settings.max_retry_after),
+            gate: Gate::new(kept.gate, settings.gate_after, settings.max_retry_after, now),
             in_flight: 0,
             queue: Queue::default(),
             reserved: 0,
@@ -133,9 +124,10 @@ impl Lane {
 
     /// A request has ended (`Some`), or was never sent. Says whether the gate was open until then.
     pub(super) fn end(&self, passage: Passage, health: Option<Health>) -> bool {
-        let now = self.clock.now();
+        let now = self.now();
         let mut state = self.lock();
-        let (was_full, was_open) = (state.in_flight >= self.settings.concurrency, state.gate.is_open());
+        let was_full = state.in_flight >= state.most_under_way(self.settings.concurrency);
+        let was_open = state.gate.is_open();
         state.in_flight -= 1;
         let closings = state.gate.state().closings;
         let changed = match health {
@@ -148,14 +140,16 @@ impl Lane {
         if changed {
             state.revision += 1;
             state.gate_unsaved = true;
-            self.log_gate(state.gate.state());
+            if was_open != state.gate.is_open() || !was_open {
+                self.log_gate(state.gate.state());
+            }
             if let GateState { closed: Some(closed), closings: now } = state.gate.state()
                 && now > closings
             {
                 self.meter.gate_closed(closed.reason);
             }
         }
-        let woken = match (changed, was_full || passage == Passage::Probe) {
+        let woken = match (changed, was_full || passage.is_probe()) {
             (true, _) => state.queue.all(),
             (false, true) => state.queue.first(),
             (false, false) => Vec::new(),
@@ -232,7 +226,7 @@ impl Lane {
         if state.revision != revision || state.gate_unsaved || same {
             return;
         }
-        state.gate.adopt(kept.gate);
+        state.gate.adopt(kept.gate, self.now());
         state.set_rate(rate, self.clock.steady());
         let woken = state.queue.all();
         drop(state);
@@ -244,10 +238,10 @@ impl Lane {
 impl State {
     /// Takes slot, concurrency and passage together, or nothing.
     pub fn release(&mut self, concurrency: u32, now: Now) -> Option<Passage> {
-        if self.closing || self.in_flight >= concurrency {
+        if self.closing || self.in_flight >= self.most_under_way(concurrency) {
             return None;
         }
-        let passage = self.gate.passage(now.wall).ok()?;
+        let passage = self.gate.passage(now).ok()?;
         if !self.line.take(now.steady) {
             return None;
         }
@@ -255,6 +249,11 @@ impl State {
         self.in_flight += 1;
         self.calls.add(now.steady);
         Some(passage)
+    }
+
+    /// How many requests may be under way now: fewer than the `concurrency` while the gate is opening.
+    pub fn most_under_way(&self, concurrency: u32) -> u32 {
+        self.gate.allowance().map_or(concurrency, |allowance| allowance.min(concurrency))
     }
 
     /// Whether the bookkeeper must be told that somebody uses the line and little of it is left.

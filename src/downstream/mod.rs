@@ -234,7 +234,7 @@ impl Downstream {
 
     /// Until when a dependency's gate is closed, and why; `None` where it is open.
     pub fn gate(&self, dependency: &str) -> Option<Closed> {
-        self.lanes.get(dependency).and_then(|lane| lane.lock().gate.state().closed)
+        self.lanes.get(dependency).and_then(|lane| lane.lock().gate.closed(lane.now()))
     }
 
     /// What keeps rows from starting at a workflow's step, counted from 0: the dependency, and the wait for it.

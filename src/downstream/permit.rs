@@ -14,8 +14,8 @@ use std::{
 };
 
 use super::{
-    gate::{GateReason, Health, Passage, Shut},
-    lane::{Lane, Now, State},
+    gate::{GateReason, Health, Now, Passage, Shut},
+    lane::{Lane, State},
 };
 use crate::model::Timestamp;
 
@@ -35,7 +35,7 @@ pub struct Permit {
 impl Permit {
     /// Whether this request finds out if a closed gate may open.
     pub fn is_probe(&self) -> bool {
-        self.passage == Passage::Probe
+        self.passage.is_probe()
     }
 
     /// The name of the dependency that it is for.
@@ -210,7 +210,7 @@ impl Lane {
     /// Releases a request whose turn it is, or one that takes a slot from nobody who waits.
     fn release(&self, state: &mut State, place: usize, now: Now) -> Option<Passage> {
         let concurrency = self.settings.concurrency;
-        let free = concurrency.saturating_sub(state.in_flight) as usize;
+        let free = state.most_under_way(concurrency).saturating_sub(state.in_flight) as usize;
         let may = place == 0 || (free > place && state.line.ready(now.steady) > place && state.gate.is_open());
         if may { state.release(concurrency, now) } else { None }
     }
@@ -224,7 +224,7 @@ impl Lane {
             return wait(now.wall, WaitReason::Closing);
         }
         let patient = now.steady < deadline;
-        match state.gate.passage(now.wall) {
+        match state.gate.passage(now) {
             Err(Shut::Closed(closed, left)) => {
                 let opens = now.steady.saturating_add(left.as_nanos() as i64);
                 let in_time = patient && opens <= deadline;
@@ -234,7 +234,7 @@ impl Lane {
             _ => {}
         }
         let slot = state.line.slot(place, now.steady);
-        let full = state.in_flight >= self.settings.concurrency;
+        let full = state.in_flight >= state.most_under_way(self.settings.concurrency);
         if !slot.leased && now.steady < state.ledger_rests_until {
             return wait(until(state.ledger_rests_until), WaitReason::Ledger);
         }

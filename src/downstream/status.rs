@@ -38,16 +38,16 @@ pub struct GateStatus {
 impl Lane {
     /// How the dependency is now.
     pub(super) fn status(&self) -> DependencyStatus {
-        let now = self.clock.steady();
+        let now = self.now();
         let mut state = self.lock();
-        let closed = state.gate.state().closed;
+        let closed = state.gate.closed(now);
         DependencyStatus {
             name: self.settings.name.clone(),
             rate_per_second: state.line.pace().per_second(),
             burst: state.line.pace().burst(),
             concurrency: self.settings.concurrency,
-            calls_last_minute: state.calls.last_minute(now),
-            calls_by_minute: state.calls.by_minute(now),
+            calls_last_minute: state.calls.last_minute(now.steady),
+            calls_by_minute: state.calls.by_minute(now.steady),
             in_flight: state.in_flight,
             gate: GateStatus {
                 open: closed.is_none(),

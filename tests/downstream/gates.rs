@@ -117,7 +117,44 @@ fn other_processes_and_later_starts_see_the_gate() {
     fixture.clock.advance(wait.until.since(NOW));
     mood.store(200, Ordering::SeqCst);
     assert!(matches!(later.call(), Outcome::Success { .. }));
-    poll("the opened gate", || fixture.ledger.gate() == GateState::default());
+    // Opening: it is well, and kept as such, only after more than one success.
+    poll("the opened gate", || fixture.ledger.gate() == GateState { closed: None, closings: 1 });
     fixture.clock.advance(Duration::from_secs(2));
     poll("the news", || fixture.downstream.status()[0].gate.open);
+    for _ in 0..31 {
+        assert!(matches!(later.call(), Outcome::Success { .. }));
+    }
+    poll("the gate that is wide open", || fixture.ledger.gate() == GateState::default());
+}
+
+#[test]
+fn whoever_comes_at_the_time_that_was_told_finds_it_open() {
+    for _ in 0..20 {
+        let (server, mood) = moody();
+        let fixture = Fixture::still(dependency(&server.url()));
+        mood.store(500, Ordering::SeqCst);
+        (0..3).for_each(|_| drop(fixture.call()));
+        let told = fixture.permit(Duration::ZERO).err().expect("the gate is closed").until;
+        fixture.clock.advance(told.since(fixture.clock.now()));
+        // The lease of its rate may still be on its way; the gate is not in the way any more.
+        match fixture.permit(Duration::ZERO) {
+            Ok(permit) => assert!(permit.is_probe()),
+            Err(wait) => assert_eq!(wait.why, WaitReason::Rate),
+        }
+    }
+}
+
+#[test]
+fn a_wall_clock_that_is_set_back_does_not_hold_it_closed() {
+    let (server, mood) = moody();
+    let fixture = Fixture::still(dependency(&server.url()));
+    mood.store(500, Ordering::SeqCst);
+    (0..3).for_each(|_| drop(fixture.call()));
+    fixture.clock.set_wall(NOW.before(Duration::from_secs(3_600)));
+    let told = fixture.permit(Duration::ZERO).err().expect("the gate is closed").until;
+    let left = told.since(fixture.clock.now());
+    assert!((Duration::from_secs(2)..=Duration::from_millis(2_200)).contains(&left), "{left:?}");
+    fixture.clock.advance(left);
+    mood.store(200, Ordering::SeqCst);
+    assert!(matches!(fixture.call(), Outcome::Success { .. }));
 }

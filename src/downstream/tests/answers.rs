@@ -10,7 +10,7 @@ use crate::{
         MAX_ANSWER,
         classify::{MAX_KEPT_BODY, health, outcome, retry_after},
         client::{Answer, AnswerBody},
-        gate::{Gate, GateState, Health, JITTER, Passage},
+        gate::{Gate, GateState, Health, JITTER, Now},
     },
     model::{
         FailureCode, Timestamp,
@@ -119,8 +119,11 @@ proptest! {
         let told = health(&Ok(Answer { retry_after: header.clone(), ..answer(status, "") }), NOW);
         let Health::Busy { retry_after: wait, .. } = told else { panic!("{told:?}") };
         prop_assert_eq!(wait, header.and_then(|text| retry_after(&text, NOW)));
-        let mut gate = Gate::new(GateState::default(), 5, LONGEST_RETRY_AFTER);
-        gate.report(Passage::Free, told, NOW, &mut rand::rng());
+        let now = Now { steady: 0, wall: NOW };
+        let mut gate = Gate::new(GateState::default(), 5, LONGEST_RETRY_AFTER, now);
+        let passage = gate.passage(now).expect("open");
+        gate.pass(passage);
+        gate.report(passage, told, now, &mut rand::rng());
         let until = gate.state().closed.map(|closed| closed.until);
         let latest = NOW.after(LONGEST_RETRY_AFTER.mul_f64(1.0 + JITTER));
         prop_assert!(until.is_some_and(|until| (NOW..=latest).contains(&until)), "{:?}", until);

@@ -1,0 +1,51 @@
+//! What closes a gate, in a word that is kept and in words for a person.
+
+use std::{fmt, str::FromStr};
+
+/// What closed a gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GateReason {
+    /// It answered 429: it wants fewer requests.
+    RateLimited,
+    /// It answered 503: it is not there for anybody.
+    Unavailable,
+    /// `gate_after` requests in a row got no answer, or a 5xx.
+    Failing,
+    /// It answered 401 several times in a row: the credential is not taken any more.
+    Unauthorized,
+}
+
+impl GateReason {
+    /// Every reason.
+    pub const ALL: [Self; 4] = [Self::RateLimited, Self::Unavailable, Self::Failing, Self::Unauthorized];
+
+    /// As the schema spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::RateLimited => "rate_limited",
+            Self::Unavailable => "unavailable",
+            Self::Failing => "failing",
+            Self::Unauthorized => "unauthorized",
+        }
+    }
+}
+
+/// For a person.
+impl fmt::Display for GateReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::RateLimited => "it answered 429 (too many requests)",
+            Self::Unavailable => "it answered 503 (service unavailable)",
+            Self::Failing => "its last requests all failed",
+            Self::Unauthorized => "it answered 401 (unauthorized): its credential is not taken",
+        })
+    }
+}
+
+impl FromStr for GateReason {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == text).ok_or(())
+    }
+}
