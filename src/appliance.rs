@@ -30,7 +30,10 @@ use crate::{
         traces::{Traces, TracesError},
     },
     upload::{GivenUp, once::KeysInUse},
-    work::open_batch::{OpenBatch, OpenBatchError, OpenBatches},
+    work::{
+        open_batch::{OpenBatch, OpenBatchError, OpenBatches},
+        recent::Recent,
+    },
 };
 
 /// The parts of an open appliance.
@@ -69,6 +72,8 @@ pub struct Appliance {
     pub metrics: Metrics,
     /// Settles that came after their claim had been taken over, and changed nothing.
     pub late_settles: AtomicU64,
+    /// How the last rows of each batch ended.
+    pub recent: Recent,
     /// Uploads that are still to be cleared away.
     pub given_up: GivenUp,
     ring: RwLock<Arc<KeyRing>>,
@@ -172,6 +177,7 @@ impl Appliance {
             closing: Closing::default(),
             metrics,
             late_settles: AtomicU64::new(0),
+            recent: Recent::default(),
             given_up: GivenUp::default(),
             ring: RwLock::new(Arc::new(ring)),
             keys_in_use: KeysInUse::default(),
@@ -208,6 +214,7 @@ impl Appliance {
     /// Forgets a batch that was deleted.
     pub fn forget_batch(&self, batch: i64) {
         self.open_batches.forget(batch);
+        self.recent.forget(batch);
     }
 
     /// Ends this process's part: nothing waits any more, and its name is forgotten. Claims that it still holds stay

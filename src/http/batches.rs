@@ -167,6 +167,9 @@ async fn apply(id: BatchId, change: Change, request: Request, reason: Result<Rea
             return Err(conflict(batch.status));
         }
         change.tell(id);
+        if let Change::Resume = change {
+            appliance.recent.forget(key);
+        }
         appliance.work_bell.ring();
         Ok(BatchView::of(appliance, batch, caller.sees()?.is_none())?)
     });

@@ -108,6 +108,9 @@ async fn retry(id: BatchId, request: Request) -> Answer {
         };
         let (rows, under_way) = (retried.rows, retried.under_way);
         tracing::info!(event = "batch.retried", batch = %id, rows, under_way, "failed rows are tried again");
+        if let Some(batch) = &batch {
+            appliance.recent.forget(batch.batch);
+        }
         appliance.work_bell.ring();
         appliance.chores_bell.ring();
         let batch = batch.ok_or_else(|| Problem::not_found("batch"))?;

@@ -36,8 +36,8 @@ pub struct Workflow {
     pub steps: Vec<Step>,
 }
 
-/// What pauses a batch: at least so many rows that failed since it began or was last resumed, if they are at least this
-/// share of those that ended in that time. A wrong token costs fifty rows then, and not a million.
+/// What pauses a batch: so many rows that failed among the last that ended, as many as make so many failures this share.
+/// A wrong token costs fifty rows then, and not a million, and so does one that dies after half of them.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FailureLimit {
     /// At least so many.
@@ -49,6 +49,11 @@ pub struct FailureLimit {
 impl FailureLimit {
     /// Where the configuration does not say.
     pub const DEFAULT: Self = Self { failures: 50, share: 0.5 };
+
+    /// How many of the last rows are looked at.
+    pub fn window(self) -> u64 {
+        (f64::from(self.failures) / self.share) as u64
+    }
 }
 
 /// Whether one bad row refuses the whole file.

@@ -245,14 +245,10 @@ pub(super) fn pause_itself(tx: &Tx<'_>, batch: i64, reason: &str) -> Result<()> 
     Ok(())
 }
 
-/// Lets the batch's rows be claimed again. Rows that failed before are forgiven: only later ones can pause it anew.
+/// Lets the batch's rows be claimed again.
 pub fn resume(tx: &Tx<'_>, batch: i64) -> Result<()> {
     tx.connection
-        .prepare_cached(
-            "UPDATE batches SET paused_at = NULL, paused_reason = NULL, paused_itself = 0,
-                                judged_failed = failed, judged_completed = completed
-             WHERE batch = ?",
-        )?
+        .prepare_cached("UPDATE batches SET paused_at = NULL, paused_reason = NULL, paused_itself = 0 WHERE batch = ?")?
         .execute([batch])?;
     Ok(())
 }

@@ -10,10 +10,7 @@ use super::{
     error::Result,
     failures::{self, Kind},
 };
-use crate::model::{
-    BatchEvent, BatchStatus, ClaimOwner, Counts, FailureCode, RowEvent, RowId, RowStatus, Timestamp,
-    workflow::FailureLimit,
-};
+use crate::model::{BatchEvent, BatchStatus, ClaimOwner, Counts, FailureCode, RowEvent, RowId, RowStatus, Timestamp};
 
 /// A failure of a row, to be stored.
 #[derive(Debug, Clone)]
@@ -268,33 +265,27 @@ pub(super) fn end_batch_if_done(tx: &Tx<'_>, batch: i64) -> Result<()> {
     super::deliveries::announce(tx, batch)
 }
 
-/// Pauses the batch of a row that has just failed at `step`, if too many have ([`FailureLimit`]). Says why, where it did.
-pub fn pause_if_failing(
-    tx: &Tx<'_>,
-    batch: i64,
-    limit: FailureLimit,
-    last: &Failure,
-    step: &str,
-) -> Result<Option<String>> {
-    let judged: Option<(u32, u32)> = tx
+/// Whether the batch is one whose rows are worked now, and may pause itself.
+pub fn is_at_work(tx: &Tx<'_>, batch: i64) -> Result<bool> {
+    let at_work = tx
         .connection
         .prepare_cached(
-            "SELECT failed - judged_failed, failed - judged_failed + completed - judged_completed FROM batches
+            "SELECT 1 FROM batches
              WHERE batch = ? AND status = 'queued' AND paused_at IS NULL AND cancelled_at IS NULL",
         )?
-        .query_row([batch], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()?;
-    let Some((failed, ended)) = judged else { return Ok(None) };
-    if failed < limit.failures || f64::from(failed) < limit.share * f64::from(ended) {
-        return Ok(None);
-    }
+        .exists([batch])?;
+    Ok(at_work)
+}
+
+/// Pauses a batch because too many of its last rows failed, with `last` at `step` as the latest. Returns the reason.
+pub fn pause_itself(tx: &Tx<'_>, batch: i64, (failed, of): (u64, u64), last: &Failure, step: &str) -> Result<String> {
     let status = last.http_status.map(|status| format!(" (HTTP {status})")).unwrap_or_default();
     let reason = format!(
-        "{failed} of its last {ended} rows failed, the last one with `{}`{status} at {step}: mend the cause, then resume",
+        "{failed} of its last {of} rows failed, the last one with `{}`{status} at {step}: mend the cause, then resume",
         last.code.as_str()
     );
     super::batches::pause_itself(tx, batch, &reason)?;
-    Ok(Some(reason))
+    Ok(reason)
 }
 
 /// `failed` -> `pending`, for a row that a person asks for by name.
@@ -342,7 +333,6 @@ pub(super) fn reopen_batch(tx: &Tx<'_>, batch: i64, rows: u32) -> Result<()> {
     tx.connection
         .prepare_cached(
             "UPDATE batches SET failed = failed - :rows, pending = pending + :rows, finished_at = NULL,
-                                judged_failed = min(judged_failed, failed - :rows),
                                 status = CASE status WHEN 'completed' THEN :queued ELSE status END
              WHERE batch = :batch",
         )?

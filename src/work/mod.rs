@@ -2,7 +2,8 @@
 //!
 //! Read [`row_work`] first: it is the way of a claimed row ([`worker`]), and [`ending`] is how the claim ends.
 //! [`pool`] are the threads that walk it, whose `turns` come row by row. Two threads write for them: `noter` that a
-//! request is about to leave, by `noting`, and `settler` how the claim ended, by `settling`.
+//! request is about to leave, by `noting`, and `settler` how the claim ended, by `settling`, where
+//! `recent` knows how the last rows of each batch ended.
 
 pub mod ending;
 pub mod error_payload;
@@ -13,6 +14,7 @@ pub mod open_batch;
 pub mod open_row;
 pub mod pool;
 pub mod progress;
+pub mod recent;
 pub mod row_work;
 mod settler;
 mod settling;

@@ -10,12 +10,15 @@ use std::{
     time::Duration,
 };
 
-use super::ending::Ended;
+use super::{
+    ending::Ended,
+    recent::{Recent, TooMany},
+};
 use crate::{
     appliance::Appliance,
     model::{BatchId, RowId, Timestamp, Workflow, workflow::FailureLimit},
     store::{
-        Held, StoreError,
+        Held, StoreError, Tx,
         settle::{self, Ending, Failure, Settle},
     },
     telemetry::metrics::Tally,
@@ -120,27 +123,19 @@ impl Settling {
     }
 }
 
-/// Writes settles in one transaction, all or none. With each row that failed goes the look whether too many have, so
+/// Writes settles in one transaction, all or none. With the rows that failed goes the look whether too many have, so
 /// that not one claim more is made of a batch that pauses itself.
 pub(super) fn write(appliance: &Appliance, group: &[Arc<Settling>]) -> Result<Vec<Ended>, StoreError> {
-    let ours = group.to_vec();
-    let (held, paused) = appliance.store.write(move |tx| {
+    let (ours, recent) = (group.to_vec(), appliance.recent.clone());
+    let (held, judged) = appliance.store.write(move |tx| {
         let held = settle::settle_all(tx, ours.iter().map(|settling| &settling.settle))?;
-        let mut paused = Vec::new();
-        for (settling, held) in ours.iter().zip(&held) {
-            let Settling { settle, limit, step, .. } = &**settling;
-            if let (Held::Yes, Ending::Failed(failure)) = (held, &settle.ending)
-                && let Some(reason) = settle::pause_if_failing(tx, settling.row().batch(), *limit, failure, step)?
-            {
-                paused.push((settling.batch, reason));
-            }
-        }
-        Ok((held, paused))
+        let settled: Vec<_> =
+            ours.iter().zip(&held).filter(|(_, held)| **held == Held::Yes).map(|(it, _)| it).collect();
+        let of_batches = settled.chunk_by(|one, next| one.row().batch() == next.row().batch());
+        let judged = of_batches.map(|rows| judge(tx, &recent, rows)).collect::<Result<Vec<_>, _>>()?;
+        Ok((held, judged))
     })?;
-    appliance.metrics.rows.paused_batches.inc_by(paused.len() as u64);
-    for (batch, reason) in paused {
-        tracing::warn!(event = "batch.paused_itself", %batch, reason, "a batch has paused itself");
-    }
+    judged.into_iter().for_each(|judged| judged.keep(appliance));
     let ended = |(settling, held): (&Arc<Settling>, Held)| match held {
         Held::Yes => {
             settling.count();
@@ -149,6 +144,62 @@ pub(super) fn write(appliance: &Appliance, group: &[Arc<Settling>]) -> Result<Ve
         Held::No => taken_over(appliance, settling.batch, settling.row().number()),
     };
     Ok(group.iter().zip(held).map(ended).collect())
+}
+
+/// What rows that ended mean for their batch: to be kept once it is on disk that they did.
+struct Judged {
+    batch: i64,
+    limit: FailureLimit,
+    /// `true`: failed.
+    ended: Vec<bool>,
+    verdict: Verdict,
+}
+
+enum Verdict {
+    GoesOn,
+    /// It stood still before, or is over.
+    StandsStill,
+    PausedItself(BatchId, String),
+}
+
+fn judge(tx: &Tx<'_>, recent: &Recent, rows: &[&Arc<Settling>]) -> Result<Judged, StoreError> {
+    let ended = rows.iter().filter_map(|settling| match settling.settle.ending {
+        Ending::Completed => Some(false),
+        Ending::Failed(_) => Some(true),
+        Ending::Released { .. } => None,
+    });
+    let ended: Vec<bool> = ended.collect();
+    let (batch, limit) = (rows[0].row().batch(), rows[0].limit);
+    let last = rows.iter().rev().find_map(|settling| match &settling.settle.ending {
+        Ending::Failed(failure) => Some((settling, failure)),
+        _ => None,
+    });
+    let verdict = match last {
+        None => Verdict::GoesOn,
+        Some(_) if !settle::is_at_work(tx, batch)? => Verdict::StandsStill,
+        Some((settling, failure)) => match recent.judge(batch, limit, &ended) {
+            None => Verdict::GoesOn,
+            Some(TooMany { failed, of }) => {
+                let reason = settle::pause_itself(tx, batch, (failed, of), failure, &settling.step)?;
+                Verdict::PausedItself(settling.batch, reason)
+            }
+        },
+    };
+    Ok(Judged { batch, limit, ended, verdict })
+}
+
+impl Judged {
+    fn keep(self, appliance: &Appliance) {
+        match self.verdict {
+            Verdict::GoesOn => appliance.recent.note(self.batch, self.limit, &self.ended),
+            Verdict::StandsStill => appliance.recent.forget(self.batch),
+            Verdict::PausedItself(batch, reason) => {
+                appliance.recent.forget(self.batch);
+                appliance.metrics.rows.paused_batches.inc();
+                tracing::warn!(event = "batch.paused_itself", %batch, reason, "a batch has paused itself");
+            }
+        }
+    }
 }
 
 /// Once a round, however many they are: the database has said the same of each of them.

@@ -93,8 +93,6 @@ CREATE TABLE batches (
     completed            INTEGER NOT NULL DEFAULT 0 CHECK (completed >= 0),
     failed               INTEGER NOT NULL DEFAULT 0 CHECK (failed >= 0),
     cancelled            INTEGER NOT NULL DEFAULT 0 CHECK (cancelled >= 0),
-    judged_completed     INTEGER NOT NULL DEFAULT 0,           -- what ended before this was forgiven by a resume:
-    judged_failed        INTEGER NOT NULL DEFAULT 0,           -- only later failures can pause the batch
     extracted            INTEGER NOT NULL DEFAULT 0,           -- rows 1..extracted are in the work table
     next_row             INTEGER NOT NULL DEFAULT 1,           -- no row below it is pending for the first time
     owner                INTEGER,                              -- who extracts it

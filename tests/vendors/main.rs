@@ -1,0 +1,9 @@
+//! A zoo of vendors that behave as real ones do, and what has to hold towards each: asserted by what the vendor counted
+//! and by what API and database say, never by what the code looks like.
+
+mod flood;
+#[path = "../support/mod.rs"]
+mod support;
+mod token;
+#[allow(dead_code, reason = "each part of the zoo uses what it needs of it")]
+mod zoo;
