@@ -114,6 +114,9 @@ const sum = (groups) => groups.reduce((total, group) => total + group.count, 0);
 /** @param {any} answer */
 function retried({ retried: told }) {
   if (!told) return "The failed rows are pending again.";
-  const left = told.left_alone_outcome_unknown > 0 ? ` ${count(told.left_alone_outcome_unknown)} with an unknown outcome were left alone.` : "";
+  const left = [
+    told.left_alone_outcome_unknown > 0 ? ` ${count(told.left_alone_outcome_unknown)} with an unknown outcome were left alone.` : "",
+    told.left_alone_bad_answer > 0 ? ` ${count(told.left_alone_bad_answer)} that were accepted with a bad answer were left alone.` : "",
+  ].join("");
   return `${plural(told.rows, "row")} ${told.rows === 1 ? "is" : "are"} pending again${told.under_way ? ", more follow" : ""}.${left}`;
 }

@@ -543,7 +543,7 @@ fn a_row_whose_outcome_is_unknown_is_sent_again_on_a_persons_word_only() {
     let claim = |resend| world.store.write(move |tx| claims::claim_one(tx, id, claimant, resend)).expect("asked");
     assert_eq!(claim(false).unwrap_err(), NotClaimed::Finished(RowStatus::Failed));
     let resent = claim(true).expect("on a person's word");
-    assert_eq!((resent.sent_at, resent.attempts), (None, 0));
+    assert_eq!((&resent.sent, resent.attempts), (&None, 0));
     assert_eq!((world.get(batch.batch).status, world.get(batch.batch).counts.processing), (BatchStatus::Queued, 1));
     world.complete(&resent);
     assert_eq!((world.get(batch.batch).status, world.get(batch.batch).counts.completed), (BatchStatus::Completed, 1));

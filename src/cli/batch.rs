@@ -20,7 +20,7 @@ use crate::{
         Store, audit,
         batches::{self, Batch},
         extraction,
-        retries::{self, Asked, Which},
+        retries::{self, Asked, LeftAlone, StepSet, Which},
     },
 };
 
@@ -206,6 +206,7 @@ fn retry(path: Option<&Path>, id: BatchId, code: Option<&str>, step: Option<&str
             .map(str::parse)
             .transpose()
             .map_err(|()| wrong("--code", &FailureCode::ALL.map(|it| it.as_str())))?,
+        safe_steps: StepSet::safe(steps),
         step: match step {
             None => None,
             Some(name) => {
@@ -229,16 +230,25 @@ fn retry(path: Option<&Path>, id: BatchId, code: Option<&str>, step: Option<&str
     if json {
         return output::json(&json!({
             "batch": view(path, id)?,
-            "retried": { "rows": retried.rows, "left_alone_outcome_unknown": retried.left_alone },
+            "retried": {
+                "rows": retried.rows,
+                "left_alone_outcome_unknown": retried.left_alone.outcome_unknown,
+                "left_alone_bad_answer": retried.left_alone.bad_answer,
+            },
         }));
     }
     println!("{id}: {} rows are tried again", retried.rows);
-    if retried.left_alone > 0 {
-        println!(
-            "{} rows were left alone because their outcome is unknown: find out at the downstream what became of them, \
-             then `dripfeed batch retry {id} --code outcome_unknown`",
-            retried.left_alone
-        );
+    let LeftAlone { outcome_unknown, bad_answer } = retried.left_alone;
+    for (rows, why, code) in [
+        (outcome_unknown, "their outcome is unknown", "outcome_unknown"),
+        (bad_answer, "they were accepted, and so probably carried out", "bad_answer"),
+    ] {
+        if rows > 0 {
+            println!(
+                "{rows} rows were left alone because {why}: find out at the downstream what became of them, then \
+                 `dripfeed batch retry {id} --code {code}`"
+            );
+        }
     }
     Ok(())
 }

@@ -5,8 +5,10 @@
 //! | 2xx with all that `save` asks for | success | well |
 //! | 2xx without it, not JSON, too large or deep | fails: `bad_answer` | well |
 //! | 429, 503 | again later, not counted | closes |
-//! | 408, 425 | again later | well |
-//! | other 5xx, no connection, no answer in time, cut off | again later | failing |
+//! | 425 | again later | well |
+//! | 408 | again later; it may have been done | well |
+//! | other 5xx, no answer in time, cut off | again later; it may have been done | failing |
+//! | no connection | again later | failing |
 //! | anything else (3xx, 4xx) | fails: `rejected` | well |
 
 use std::{collections::BTreeMap, time::Duration};
@@ -21,7 +23,7 @@ use super::{
 use crate::model::{
     FailureCode, StepFailure, Timestamp,
     nesting::{DEEPEST_JSON, is_too_deep},
-    outcome::{Outcome, Reached},
+    outcome::{Effect, Outcome},
 };
 
 /// What a person needs to know of a redirect. Where it leads stays out: it may hold what rows hold.
@@ -51,12 +53,14 @@ pub fn outcome(
     save: &BTreeMap<String, String>,
     result: Result<Answer, CallError>,
     silence_counts: bool,
+    now: Timestamp,
 ) -> Outcome {
     let answer = match result {
         Ok(answer) => answer,
         Err(error) => return silent(dependency, error, None, silence_counts),
     };
     let status = answer.status;
+    let retry_after = answer.retry_after.as_deref().and_then(|text| retry_after(text, now));
     let failure = |code, message: String, body: &[u8]| StepFailure {
         code,
         http_status: Some(status),
@@ -68,25 +72,35 @@ pub fn outcome(
             Ok(saved) => Outcome::Success { http_status: status, saved },
             Err(lack) => {
                 let message = format!("{dependency} answered {}, but {lack}", told(status));
-                Outcome::Permanent(failure(FailureCode::BadAnswer, message, &body))
+                Outcome::Permanent { failure: failure(FailureCode::BadAnswer, message, &body), effect: Effect::Done }
             }
         },
         (200..=299, AnswerBody::TooLarge(body)) => {
             let most = MAX_ANSWER / 1024;
             let message = format!("{dependency} answered {}, but with a body of more than {most} KiB", told(status));
-            Outcome::Permanent(failure(FailureCode::BadAnswer, message, &body))
+            Outcome::Permanent { failure: failure(FailureCode::BadAnswer, message, &body), effect: Effect::Done }
         }
         (200..=299, AnswerBody::Broken(_, error)) => silent(dependency, error, Some(status), silence_counts),
         (_, AnswerBody::Whole(body) | AnswerBody::TooLarge(body) | AnswerBody::Broken(body, _)) => {
-            let code = if status >= 500 { FailureCode::ServerError } else { FailureCode::Rejected };
+            let code = match status {
+                429 => FailureCode::RateLimited,
+                500.. => FailureCode::ServerError,
+                _ => FailureCode::Rejected,
+            };
+            // What the status turns away has not been done, except where it only says that something broke on the way.
+            let effect = match status {
+                408 | 500..=502 | 504.. => Effect::Perhaps,
+                _ => Effect::Nothing,
+            };
             let hint = if (300..400).contains(&status) { NOT_FOLLOWED } else { "" };
             let failure = failure(code, format!("{dependency} answered {}{hint}", told(status)), &body);
             match status {
                 408 | 425 | 429 | 500.. => {
-                    let counted = !matches!(status, 429 | 503);
-                    Outcome::Transient { failure, reached: Reached::Answered, counted }
+                    let closes_the_gate = matches!(status, 429 | 503);
+                    let retry_after = retry_after.filter(|_| !closes_the_gate);
+                    Outcome::Transient { failure, effect, counted: !closes_the_gate, retry_after }
                 }
-                _ => Outcome::Permanent(failure),
+                _ => Outcome::Permanent { failure, effect },
             }
         }
     }
@@ -107,7 +121,7 @@ pub fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
 fn silent(dependency: &str, error: CallError, http_status: Option<u16>, counted: bool) -> Outcome {
     let message = format!("{dependency}: {error}");
     let failure = StepFailure { code: error.code, http_status, message, body: None };
-    Outcome::Transient { failure, reached: error.reached, counted }
+    Outcome::Transient { failure, effect: error.effect, counted, retry_after: None }
 }
 
 /// What `save` asks for, or what of it is lacking.
@@ -150,7 +164,7 @@ mod tests {
 
     fn classify(answer: Answer, save: &[(&str, &str)]) -> Outcome {
         let save = save.iter().map(|(name, pointer)| (name.to_string(), pointer.to_string())).collect();
-        outcome("addresses", &save, Ok(answer), true)
+        outcome("addresses", &save, Ok(answer), true, NOW)
     }
 
     #[test]
@@ -163,7 +177,7 @@ mod tests {
         assert_eq!(classify(answer(204, ""), &[]), nothing);
         for body in ["", "garbage", r#"{"a": [], "n": 7}"#, r#"{"a": [{"link": null}], "n": 7}"#] {
             match classify(answer(200, body), &save) {
-                Outcome::Permanent(failure) => {
+                Outcome::Permanent { failure, .. } => {
                     assert_eq!((failure.code, failure.http_status), (FailureCode::BadAnswer, Some(200)));
                     assert_eq!(failure.body.as_deref(), Some(body));
                 }
@@ -174,22 +188,22 @@ mod tests {
 
     #[test]
     fn every_other_status_is_for_later_or_for_good() {
-        for (status, code, later, counted) in [
-            (408, FailureCode::Rejected, true, true),
-            (425, FailureCode::Rejected, true, true),
-            (429, FailureCode::Rejected, true, false),
-            (500, FailureCode::ServerError, true, true),
-            (503, FailureCode::ServerError, true, false),
-            (599, FailureCode::ServerError, true, true),
-            (302, FailureCode::Rejected, false, true),
-            (404, FailureCode::Rejected, false, true),
+        for (status, code, later, counted, did) in [
+            (408, FailureCode::Rejected, true, true, Effect::Perhaps),
+            (425, FailureCode::Rejected, true, true, Effect::Nothing),
+            (429, FailureCode::RateLimited, true, false, Effect::Nothing),
+            (500, FailureCode::ServerError, true, true, Effect::Perhaps),
+            (503, FailureCode::ServerError, true, false, Effect::Nothing),
+            (599, FailureCode::ServerError, true, true, Effect::Perhaps),
+            (302, FailureCode::Rejected, false, true, Effect::Nothing),
+            (404, FailureCode::Rejected, false, true, Effect::Nothing),
         ] {
             match classify(answer(status, "why"), &[("x", "/x")]) {
-                Outcome::Transient { failure, reached, counted: is_counted } => {
-                    assert!(later && is_counted == counted && reached == Reached::Answered, "{status}");
+                Outcome::Transient { failure, effect, counted: is_counted, .. } => {
+                    assert!(later && is_counted == counted && effect == did, "{status}");
                     assert_eq!(failure.code, code);
                 }
-                Outcome::Permanent(failure) => {
+                Outcome::Permanent { failure, .. } => {
                     assert!(!later, "{status}");
                     assert_eq!((failure.code, failure.body.as_deref()), (code, Some("why")));
                 }
@@ -202,7 +216,7 @@ mod tests {
     fn what_is_kept_of_a_body_is_bounded_and_may_be_any_bytes() {
         let body = AnswerBody::TooLarge([0xff].repeat(MAX_KEPT_BODY * 2));
         match classify(Answer { status: 400, retry_after: None, body }, &[]) {
-            Outcome::Permanent(failure) => {
+            Outcome::Permanent { failure, .. } => {
                 assert_eq!(failure.body.map(|body| body.chars().count()), Some(MAX_KEPT_BODY));
                 assert_eq!(failure.message, "addresses answered 400 Bad Request");
             }

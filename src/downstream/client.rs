@@ -19,7 +19,7 @@ use ureq::{
 use super::{agents::Agents, gathering::Gathering, request::Filled, resolver::Remembering, socket::Socket};
 use crate::{
     clock::Clock,
-    model::{Dependency, FailureCode, outcome::Reached, workflow::Method},
+    model::{Dependency, FailureCode, outcome::Effect, workflow::Method},
 };
 
 /// The most bytes of an answer's body that are read.
@@ -68,8 +68,8 @@ impl fmt::Debug for AnswerBody {
 pub struct CallError {
     /// `timeout` or `connection`.
     pub code: FailureCode,
-    /// How far the request got.
-    pub reached: Reached,
+    /// What it can have done: `NotSent` or `Perhaps`.
+    pub effect: Effect,
     /// For a person.
     pub what: String,
 }
@@ -202,7 +202,7 @@ fn read(body: Body) -> AnswerBody {
 
 /// What an error means, without the URL, which some of ureq's errors quote.
 fn told(error: &Error) -> CallError {
-    let unanswered = |code, what: String| CallError { code, reached: Reached::Unanswered, what };
+    let unanswered = |code, what: String| CallError { code, effect: Effect::Perhaps, what };
     match error {
         Error::Other(inner) => match inner.downcast_ref::<NotConnected>() {
             Some(NotConnected(call)) => call.clone(),
@@ -216,7 +216,7 @@ fn told(error: &Error) -> CallError {
         Error::Rustls(error) => unanswered(FailureCode::Connection, format!("no TLS connection ({error})")),
         Error::Http(_) | Error::BadUri(_) => CallError {
             code: FailureCode::Connection,
-            reached: Reached::NotSent,
+            effect: Effect::NotSent,
             what: "the request cannot be written as HTTP".to_owned(),
         },
         _ => unanswered(FailureCode::Connection, "what came back is not HTTP".to_owned()),
@@ -244,7 +244,7 @@ fn not_connected(error: Error, doing: &str) -> Error {
         _ => (FailureCode::Connection, "it failed".to_owned()),
     };
     let what = format!("{doing} ({why})");
-    Error::Other(Box::new(NotConnected(CallError { code, reached: Reached::NotSent, what })))
+    Error::Other(Box::new(NotConnected(CallError { code, effect: Effect::NotSent, what })))
 }
 
 /// Makes connections, and says of every failure that nothing was sent.
@@ -367,7 +367,7 @@ mod tests {
         let nobody = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
         move_to(nobody);
         clock.advance(LIFETIME);
-        assert_eq!(status().map_err(|error| error.reached), Err(Reached::NotSent));
+        assert_eq!(status().map_err(|error| error.effect), Err(Effect::NotSent));
         move_to(server(203));
         assert_eq!(status(), Ok(203));
     }

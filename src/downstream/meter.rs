@@ -75,7 +75,9 @@ impl CallEnd {
 
     /// The end of a call that came to this.
     pub(super) fn of(outcome: &Outcome) -> Self {
-        let (Outcome::Permanent(failure) | Outcome::Transient { failure, .. }) = outcome else { return Self::Success };
+        let (Outcome::Permanent { failure, .. } | Outcome::Transient { failure, .. }) = outcome else {
+            return Self::Success;
+        };
         let StepFailure { code, http_status, .. } = failure;
         match (http_status, code) {
             (Some(429), _) => Self::RateLimited,

@@ -196,7 +196,7 @@ impl Downstream {
         let duration = Duration::from_nanos(self.clock.steady().saturating_sub(left_at).max(0) as u64);
         // Silence behind a gate that was closed is what the gate was closed for: no row pays for it with an attempt.
         let silence_counts = permit.report(classify::health(&result, self.clock.now()));
-        let outcome = classify::outcome(&lane.settings.name, &plan.save, result, silence_counts);
+        let outcome = classify::outcome(&lane.settings.name, &plan.save, result, silence_counts, self.clock.now());
         lane.meter.called(CallEnd::of(&outcome), duration);
         (outcome, duration)
     }

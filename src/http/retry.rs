@@ -17,11 +17,12 @@ use crate::{
     store::{
         audit, batches,
         batches::Batch,
-        retries::{self, Asked, Retried, Which},
+        retries::{self, Asked, LeftAlone, Retried, StepSet, Which},
     },
 };
 
-/// Which failed rows are meant; all but those whose outcome is unknown, where nothing is said.
+/// Which failed rows are meant; where nothing is said, all but those that were perhaps (`outcome_unknown`) or probably
+/// (`bad_answer`, where the step is not `safe`) carried out.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Query {
@@ -42,7 +43,7 @@ impl Query {
             None => None,
             Some(name) => Some(position(name).ok_or_else(|| bad("`step` is the name of a step of its workflow."))?),
         };
-        Ok(Which { step, code })
+        Ok(Which { step, code, safe_steps: StepSet::safe(steps) })
     }
 }
 
@@ -68,12 +69,16 @@ pub struct RetriedView {
     pub under_way: bool,
     /// Rows that were left alone because their outcome is unknown: `code=outcome_unknown` retries those.
     pub left_alone_outcome_unknown: u32,
+    /// Rows that were left alone because they were accepted, and so probably carried out, although the answer was not what
+    /// their step needs: `code=bad_answer` retries those. None where the step is `safe`.
+    pub left_alone_bad_answer: u32,
 }
 
 impl From<Retried> for RetriedView {
     fn from(retried: Retried) -> Self {
         let Retried { rows, under_way, left_alone } = retried;
-        Self { rows, under_way, left_alone_outcome_unknown: left_alone }
+        let LeftAlone { outcome_unknown, bad_answer } = left_alone;
+        Self { rows, under_way, left_alone_outcome_unknown: outcome_unknown, left_alone_bad_answer: bad_answer }
     }
 }
 

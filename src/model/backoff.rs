@@ -9,6 +9,9 @@ pub const FIRST_WAIT: Duration = Duration::from_secs(2);
 /// No wait is longer than this, before jitter.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(10 * 60);
 
+/// How long a row is held back because an answer asks for it, at most.
+pub const LONGEST_HELD_BACK: Duration = Duration::from_secs(60 * 60);
+
 /// The wait after `attempts` counted attempts: doubled each time, capped, and spread evenly over its upper half, so
 /// that rows which failed together do not come back together ("equal jitter", AWS Architecture Blog, 2015).
 pub fn wait(attempts: u32, rng: &mut impl Rng) -> Duration {

@@ -1,12 +1,18 @@
 //! How a request of a step ended, and what that means for the row.
 
-use std::{collections::BTreeMap, str::FromStr};
+use std::{collections::BTreeMap, str::FromStr, time::Duration};
 
 use serde_json::Value;
 
 /// Why a row failed, in a word that programs can rely on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FailureCode {
+    /// What a step waits for did not come about in time.
+    NotReady,
+    /// It answered 429 until the row's time was up.
+    RateLimited,
+    /// It answered 401 until the row's time was up.
+    Unauthorized,
     /// The dependency answered with a status that says no.
     Rejected,
     /// It said yes, but the answer is too large, not JSON, or without what `save` asks for.
@@ -27,7 +33,10 @@ pub enum FailureCode {
 
 impl FailureCode {
     /// Every code.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
+        Self::NotReady,
+        Self::RateLimited,
+        Self::Unauthorized,
         Self::Rejected,
         Self::BadAnswer,
         Self::Timeout,
@@ -41,6 +50,9 @@ impl FailureCode {
     /// As the schema and the API spell it.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::NotReady => "not_ready",
+            Self::RateLimited => "rate_limited",
+            Self::Unauthorized => "unauthorized",
             Self::Rejected => "rejected",
             Self::BadAnswer => "bad_answer",
             Self::Timeout => "timeout",
@@ -74,21 +86,33 @@ pub struct StepFailure {
     pub body: Option<String>,
 }
 
-/// How far a request got.
+/// What a request did downstream, as far as can be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reached {
+pub enum Effect {
     /// It certainly never left: nothing was connected, or nothing could be written.
     NotSent,
-    /// It may have left, and no answer came.
-    Unanswered,
-    /// An answer came.
-    Answered,
+    /// It was answered, and turned away: a status that says no, before anything was done.
+    Nothing,
+    /// It left, and was not answered whole, or by 408 or a 5xx other than 503: what was asked for may have happened.
+    Perhaps,
+    /// It was accepted, although the answer is not what the step needs: what was asked for has probably happened.
+    Done,
+}
+
+impl Outcome {
+    /// What the request did downstream, as far as can be told.
+    pub fn effect(&self) -> Effect {
+        match self {
+            Self::Success { .. } => Effect::Done,
+            Self::Transient { effect, .. } | Self::Permanent { effect, .. } => *effect,
+        }
+    }
 }
 
 /// How one request of a step ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
-    /// 2xx with everything that `save` asks for.
+    /// An accepted status with everything that `save` asks for.
     Success {
         /// The answer's status.
         http_status: u16,
@@ -99,11 +123,18 @@ pub enum Outcome {
     Transient {
         /// What the row fails with when its tries or its time are used up.
         failure: StepFailure,
-        /// How far it got.
-        reached: Reached,
-        /// Whether it counts as an attempt: not for 429 and 503, nor for the unanswered probe of a closed gate.
+        /// What it did downstream.
+        effect: Effect,
+        /// Whether it counts as an attempt: not for 401, 429 and 503, nor for the unanswered probe of a closed gate.
         counted: bool,
+        /// How long the answer asks this row to wait. What closes the gate for everybody is not told here.
+        retry_after: Option<Duration>,
     },
     /// The row fails at once.
-    Permanent(StepFailure),
+    Permanent {
+        /// What it fails with.
+        failure: StepFailure,
+        /// What it did downstream.
+        effect: Effect,
+    },
 }

@@ -9,7 +9,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
-use super::{Tx, error::Result};
+use super::{Tx, error::Result, settle::Sent};
 use crate::model::{ClaimOwner, FailureCode, RowEvent, RowId, RowStatus, Timestamp, workflow::Repeat};
 
 /// Clients that one round looks at.
@@ -45,8 +45,8 @@ pub struct ClaimedRow {
     pub progress: Option<Vec<u8>>,
     /// When its first request left.
     pub first_request_at: Option<Timestamp>,
-    /// When a request of this step left, or may have left, before this claim; its answer is not known.
-    pub sent_at: Option<Timestamp>,
+    /// The request of this step that left, or may have left, before this claim, and may have been carried out.
+    pub sent: Option<Sent>,
     /// Whether it is on disk already that a request of this step leaves under this claim.
     pub is_noted: bool,
     /// Why it failed last.
@@ -70,7 +70,7 @@ const CLAIMING: &str = "status = :claimed, owner = :owner, claimed_run = :run, c
 /// it.
 const RETURNING: &str =
     "row, owner, claim_expires_at, step, attempts, retries, data, progress, first_request_at, sent_at,
-                         error_code, error_status, error";
+                         error_code, error_status, error, sent_key";
 
 impl ClaimedRow {
     fn from_row(row: &Row<'_>, claimed_at: Timestamp) -> rusqlite::Result<Self> {
@@ -78,6 +78,7 @@ impl ClaimedRow {
         let code: Option<FailureCode> = row.get(10)?;
         let http_status = row.get(11)?;
         let sealed: Option<Vec<u8>> = row.get(12)?;
+        let key = row.get(13)?;
         Ok(Self {
             row: row.get(0)?,
             owner: row.get(1)?,
@@ -88,7 +89,7 @@ impl ClaimedRow {
             data: row.get(6)?,
             progress: row.get(7)?,
             first_request_at: row.get(8)?,
-            sent_at: sent_at.filter(|sent_at| *sent_at != claimed_at),
+            sent: sent_at.filter(|sent_at| *sent_at != claimed_at).map(|at| Sent { at, key }),
             is_noted: sent_at.is_some(),
             last_error: code.zip(sealed).map(|(code, sealed)| LastError { code, http_status, sealed }),
         })

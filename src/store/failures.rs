@@ -68,14 +68,6 @@ pub(super) fn uncount(tx: &Tx<'_>, batch: i64, kind: Kind, rows: u32) -> Result<
     Ok(())
 }
 
-/// How many rows of the batch stand failed with this code, at this step or at any.
-pub fn with_code(connection: &Connection, batch: i64, code: FailureCode, step: Option<u32>) -> Result<u32> {
-    let mut statement = connection.prepare_cached(
-        "SELECT coalesce(sum(failed), 0) FROM failures WHERE batch = ? AND code = ? AND step = coalesce(?, step)",
-    )?;
-    Ok(statement.query_row(params![batch, code, step], |row| row.get(0))?)
-}
-
 /// The batch's groups, the largest first. An example is a row that stands failed so now.
 pub fn groups(connection: &Connection, batch: i64) -> Result<Vec<Group>> {
     let mut statement = connection.prepare_cached(

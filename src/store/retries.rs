@@ -10,10 +10,10 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 use super::{
     Tx,
     error::Result,
-    failures::{self, Kind},
+    failures::{self, Group, Kind},
     settle::{end_batch_if_done, put_back, reopen_batch},
 };
-use crate::model::{BatchId, BatchStatus, FailureCode, RowId, Timestamp};
+use crate::model::{BatchId, BatchStatus, FailureCode, RowId, Step, Timestamp, workflow::Repeat};
 
 /// Rows that one transaction puts back, and failed rows that it looks through for them.
 pub const PUT_BACK_AT_ONCE: usize = 1_000;
@@ -24,8 +24,27 @@ const ROWS_PER_LOOK: usize = 20_000;
 pub struct Which {
     /// Only those that failed at this step: so many were done.
     pub step: Option<u32>,
-    /// Only those that failed with this code; `None`: all but those whose outcome is unknown.
+    /// Only those that failed with this code; `None`: all but those that were perhaps, or probably, carried out.
     pub code: Option<FailureCode>,
+    /// The steps of which a repeat does no harm.
+    pub safe_steps: StepSet,
+}
+
+/// Steps of a workflow by their places, counted from 0: the bit of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StepSet(i64);
+
+impl StepSet {
+    /// The steps that are safe to repeat.
+    pub fn safe(steps: &[Step]) -> Self {
+        let bits =
+            steps.iter().enumerate().filter(|(_, step)| step.repeat == Repeat::Safe).map(|(place, _)| 1 << place);
+        Self(bits.sum())
+    }
+
+    fn has(self, step: u32) -> bool {
+        self.0.checked_shr(step).is_some_and(|bits| bits & 1 == 1)
+    }
 }
 
 impl Which {
@@ -33,8 +52,31 @@ impl Which {
         self.step.is_none_or(|step| step == kind.step)
             && match self.code {
                 Some(code) => code == kind.code,
-                None => kind.code != FailureCode::OutcomeUnknown,
+                None => !self.may_be_done(kind),
             }
+    }
+
+    /// Whether to send it again could do things twice: nobody knows what became of it, or it was accepted.
+    fn may_be_done(self, kind: Kind) -> bool {
+        match kind.code {
+            FailureCode::OutcomeUnknown => true,
+            FailureCode::BadAnswer => !self.safe_steps.has(kind.step),
+            _ => false,
+        }
+    }
+
+    /// What of these failures it leaves alone.
+    fn leaves_alone(self, groups: &[Group]) -> LeftAlone {
+        let mut left = LeftAlone::default();
+        for Group { kind, failed, .. } in groups {
+            let is_of_step = self.step.is_none_or(|step| step == kind.step);
+            match kind.code {
+                _ if self.code.is_some() || !is_of_step || !self.may_be_done(*kind) => {}
+                FailureCode::OutcomeUnknown => left.outcome_unknown += failed,
+                _ => left.bad_answer += failed,
+            }
+        }
+        left
     }
 }
 
@@ -56,8 +98,17 @@ pub struct Retried {
     pub rows: u32,
     /// Whether more may follow.
     pub under_way: bool,
-    /// Rows that it leaves alone because their outcome is unknown.
-    pub left_alone: u32,
+    /// Rows that it leaves alone.
+    pub left_alone: LeftAlone,
+}
+
+/// Failed rows that only a retry by their code sends again, because that could do things twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LeftAlone {
+    /// Nobody knows what became of them.
+    pub outcome_unknown: u32,
+    /// They were accepted, although the answer is not what their step needs.
+    pub bad_answer: u32,
 }
 
 /// A retry that is not carried out to the end.
@@ -75,7 +126,11 @@ impl Retry {
         Ok(Self {
             retry: row.get("retry")?,
             batch: row.get("batch")?,
-            which: Which { step: row.get("step")?, code: row.get("code")? },
+            which: Which {
+                step: row.get("step")?,
+                code: row.get("code")?,
+                safe_steps: StepSet(row.get("safe_steps")?),
+            },
             next_row: row.get("next_row")?,
             requested_at: row.get("requested_at")?,
         })
@@ -89,10 +144,7 @@ pub fn begin(tx: &Tx<'_>, id: BatchId, which: Which) -> Result<Asked> {
         let ended = if batch.status.is_finished() { batch.status } else { BatchStatus::Cancelled };
         return Ok(Asked::Ended(ended));
     }
-    let left_alone = match which.code {
-        None => failures::with_code(tx.connection, batch.batch, FailureCode::OutcomeUnknown, which.step)?,
-        Some(_) => 0,
-    };
+    let left_alone = which.leaves_alone(&failures::groups(tx.connection, batch.batch)?);
     let retry = note(tx, batch.batch, which)?;
     let piece = carry_on(tx, retry)?;
     let (rows, under_way) = (piece.rows, !piece.was_last);
@@ -104,11 +156,14 @@ fn note(tx: &Tx<'_>, batch: i64, which: Which) -> Result<Retry> {
     let again = tx
         .connection
         .prepare_cached(
-            "UPDATE retries SET next_row = 1, requested_at = :now
+            "UPDATE retries SET next_row = 1, requested_at = :now, safe_steps = :safe_steps
              WHERE batch = :batch AND step IS :step AND code IS :code RETURNING *",
         )?
         .query_row(
-            named_params! { ":batch": batch, ":step": which.step, ":code": which.code, ":now": tx.now },
+            named_params! {
+                ":batch": batch, ":step": which.step, ":code": which.code,
+                ":safe_steps": which.safe_steps.0, ":now": tx.now
+            },
             Retry::from_row,
         )
         .optional()?;
@@ -117,8 +172,10 @@ fn note(tx: &Tx<'_>, batch: i64, which: Which) -> Result<Retry> {
     }
     let retry = tx
         .connection
-        .prepare_cached("INSERT INTO retries (batch, step, code, requested_at) VALUES (?, ?, ?, ?) RETURNING *")?
-        .query_row(params![batch, which.step, which.code, tx.now], Retry::from_row)?;
+        .prepare_cached(
+            "INSERT INTO retries (batch, step, code, safe_steps, requested_at) VALUES (?, ?, ?, ?, ?) RETURNING *",
+        )?
+        .query_row(params![batch, which.step, which.code, which.safe_steps.0, tx.now], Retry::from_row)?;
     Ok(retry)
 }
 

@@ -50,8 +50,18 @@ pub struct Standing {
     pub progress: Option<Vec<u8>>,
     /// When its first request left.
     pub first_request_at: Option<Timestamp>,
-    /// When a request of this step left whose answer is not known.
-    pub sent_at: Option<Timestamp>,
+    /// The request of this step that left and may have been carried out.
+    pub sent: Option<Sent>,
+}
+
+/// A request that left, and of which nothing says that it was not carried out. It stays noted until an accepted answer
+/// settles it, whatever else is answered in between.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sent {
+    /// When the first one left.
+    pub at: Timestamp,
+    /// Its `Idempotency-Key`; `None` where it had none, or where nobody could write it down any more.
+    pub key: Option<String>,
 }
 
 /// Writes down where a row stands before a request leaves that may not be blindly repeated, and renews the claim.
@@ -66,7 +76,8 @@ pub fn checkpoint(
         .connection
         .prepare_cached(
             "UPDATE rows SET step = :step, attempts = :attempts, progress = coalesce(:progress, progress),
-                             first_request_at = :first_request_at, sent_at = :sent_at, claim_expires_at = :expires_at
+                             first_request_at = :first_request_at, sent_at = :sent_at, sent_key = :sent_key,
+                             claim_expires_at = :expires_at
              WHERE row = :row AND status = 'processing' AND owner = :owner",
         )?
         .execute(named_params! {
@@ -76,7 +87,8 @@ pub fn checkpoint(
             ":attempts": standing.attempts,
             ":progress": standing.progress,
             ":first_request_at": standing.first_request_at,
-            ":sent_at": standing.sent_at,
+            ":sent_at": standing.sent.as_ref().map(|sent| sent.at),
+            ":sent_key": standing.sent.as_ref().and_then(|sent| sent.key.as_deref()),
             ":expires_at": expires_at,
         })?;
     Ok(if written == 1 { Held::Yes } else { Held::No })
@@ -164,7 +176,7 @@ fn end_claim(tx: &Tx<'_>, settle: &Settle, cancelled: bool) -> Result<Option<(Ro
         .prepare_cached(
             "UPDATE rows SET status = :to, step = :step, attempts = :attempts,
                              progress = coalesce(:progress, progress),
-                             first_request_at = :first_request_at, sent_at = :sent_at,
+                             first_request_at = :first_request_at, sent_at = :sent_at, sent_key = :sent_key,
                              next_attempt_at = :next_attempt_at, owner = NULL, claim_expires_at = NULL,
                              error_code = :code, error_status = :http_status, error = :error,
                              finished_at = :finished_at
@@ -180,7 +192,8 @@ fn end_claim(tx: &Tx<'_>, settle: &Settle, cancelled: bool) -> Result<Option<(Ro
                 ":attempts": standing.attempts,
                 ":progress": standing.progress,
                 ":first_request_at": standing.first_request_at,
-                ":sent_at": standing.sent_at,
+                ":sent_at": standing.sent.as_ref().map(|sent| sent.at),
+            ":sent_key": standing.sent.as_ref().and_then(|sent| sent.key.as_deref()),
                 ":next_attempt_at": next_attempt_at,
                 ":code": failure.map(|failure| failure.code),
                 ":http_status": failure.and_then(|failure| failure.http_status),
@@ -304,16 +317,18 @@ pub(super) fn reopen(tx: &Tx<'_>, row: RowId) -> Result<()> {
 /// Puts a row back that had failed by then: whether it did. It goes on at the step that failed, with what it had saved
 /// and its attempts forgotten.
 ///
-/// A request that was rejected gets a new idempotency key. One whose outcome is unknown may be sent again, with the key
-/// that it had: that is what its person says. Any other request that left and got no answer stays noted, so that it is
-/// repeated only while the downstream still knows its key; the time after which the row gives up begins anew for all.
+/// A request that was rejected gets a new idempotency key, and so does one whose outcome is unknown: its person has found
+/// out what became of it, and its note is dropped. Any other request that may have been carried out stays noted, also
+/// where its repeat was rejected, so that it is repeated only with the key that it had, and while the downstream still
+/// knows that key; the time after which the row gives up begins anew for all.
 pub(super) fn put_back(tx: &Tx<'_>, row: RowId, failed_by: Timestamp) -> Result<bool> {
     let back = tx
         .connection
         .prepare_cached(
             "UPDATE rows SET status = :pending, attempts = 0, next_attempt_at = :now, finished_at = NULL,
-                             retries = retries + (error_code = :rejected),
+                             retries = retries + (error_code = :unknown OR (error_code = :rejected AND sent_at IS NULL)),
                              sent_at = CASE WHEN error_code <> :unknown THEN sent_at END,
+                             sent_key = CASE WHEN error_code <> :unknown THEN sent_key END,
                              first_request_at = CASE WHEN error_code <> :unknown AND sent_at IS NOT NULL THEN :now END
              WHERE row = :row AND status = 'failed' AND finished_at <= :failed_by",
         )?

@@ -137,7 +137,7 @@ pub(super) fn of_unopened(appliance: &Appliance, claimed: &ClaimedRow, why: Unop
         attempts: claimed.attempts,
         progress: None,
         first_request_at: claimed.first_request_at,
-        sent_at: claimed.sent_at,
+        sent: claimed.sent.clone(),
     };
     let settle = Settle { row: claimed.row, owner: claimed.owner, standing, ending, spent: false };
     let tally = appliance.metrics.rows.of(&workflow);

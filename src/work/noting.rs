@@ -16,7 +16,7 @@ use crate::{
     store::{
         Held, StoreError,
         claims::ClaimedRow,
-        settle::{self, Standing},
+        settle::{self, Sent, Standing},
     },
     telemetry::traces::RowTrace,
 };
@@ -26,8 +26,24 @@ pub(super) struct Leaving {
     pub(super) request: Request,
     /// Its `Idempotency-Key`.
     pub(super) key: Option<String>,
-    /// The row's `sent_at` before it: what holds if it does not leave after all.
-    pub(super) sent_before: Option<Timestamp>,
+    /// What was noted before it: what holds if it does not leave after all, or is turned away.
+    pub(super) sent_before: Option<Sent>,
+}
+
+impl Leaving {
+    /// Whether it is another one than that which is noted: the same one would carry the same key.
+    pub(super) fn differs(&self) -> bool {
+        let noted = self.sent_before.as_ref().and_then(|sent| sent.key.as_ref());
+        noted.is_some_and(|noted| Some(noted) != self.key.as_ref())
+    }
+
+    /// How it stands noted once it may have been carried out, where it leaves at this time: since the first one left.
+    pub(super) fn sent(&self, at: Timestamp) -> Sent {
+        match &self.sent_before {
+            None => Sent { at, key: self.key.clone() },
+            Some(before) => Sent { at: before.at, key: before.key.clone().or_else(|| self.key.clone()) },
+        }
+    }
 }
 
 /// What is to be written, and the claim that this renews.
@@ -57,7 +73,7 @@ impl Worker<'_> {
     /// Lets the row lie until its note is written.
     pub(super) fn lay_aside(mut self, leaving: Leaving) -> Noting {
         let now = self.appliance.clock.now();
-        self.standing.sent_at = self.standing.sent_at.or(Some(now));
+        self.standing.sent = Some(leaving.sent(now));
         self.standing.first_request_at = self.standing.first_request_at.or(Some(now));
         let note = Note {
             row: self.claimed.row,

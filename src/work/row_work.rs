@@ -24,7 +24,7 @@ use crate::{
     downstream::{Permit, Request, Reservation},
     model::{
         FailureCode, Step, StepFailure, backoff,
-        outcome::{Outcome, Reached},
+        outcome::{Effect, Outcome},
         workflow::Repeat,
     },
     store::{
@@ -39,6 +39,8 @@ use crate::{
 const SHORTEST_RELEASE: Duration = Duration::from_millis(250);
 /// And at most, however far its slot is: an operator may raise the rate. It is claimed only when there is room for it.
 const LONGEST_RELEASE: Duration = Duration::from_secs(5);
+/// 409 Conflict (RFC 9110, section 15.5.10).
+const CONFLICT: u16 = 409;
 /// Somebody who waits without limit renews the claim at least this often.
 const LONGEST_WAIT_BETWEEN_RENEWALS: Duration = Duration::from_secs(5);
 
@@ -115,7 +117,7 @@ pub(super) fn go_on(
     match held.map_err(Stop::from).and_then(still_held) {
         Ok(()) => Ok(worker.walk(Some(leaving), reservation)),
         Err(stop) => {
-            worker.standing.sent_at = leaving.sent_before;
+            worker.standing.sent = leaving.sent_before;
             Ok(worker.end(Err(stop)))
         }
     }
@@ -160,6 +162,7 @@ impl<'a> Worker<'a> {
                 }
             };
             let (outcome, was_probe) = self.send(step, &leaving, reservation)?;
+            let outcome = if leaving.sent_before.is_some() { of_a_repeat(step, outcome) } else { outcome };
             self.take(step, outcome, was_probe)?;
         }
         Ok(None)
@@ -175,19 +178,20 @@ impl<'a> Worker<'a> {
             let fingerprint = request.fingerprint();
             idempotency::key(&self.appliance.identity, &self.origin, &step.name, self.claimed.retries, &fingerprint)
         });
-        Ok(Leaving { request, key, sent_before: self.standing.sent_at })
+        let leaving = Leaving { request, key, sent_before: self.standing.sent.clone() };
+        if leaving.differs() { Err(differs(step).into()) } else { Ok(leaving) }
     }
 
     /// A request of this step that left before, and whose answer is not known, may stand in the way.
     fn check_repeatable(&self, step: &Step) -> Result<(), Stop> {
-        let Some(sent_at) = self.standing.sent_at else { return Ok(()) };
+        let Some(sent) = &self.standing.sent else { return Ok(()) };
         let now = self.appliance.clock.now();
         let allowed = match step.repeat {
             Repeat::Safe => true,
-            Repeat::IdempotencyKey => now.since(sent_at) < self.workflow.repeat_window,
+            Repeat::IdempotencyKey => now.since(sent.at) < self.workflow.repeat_window,
             Repeat::Never => false,
         };
-        if allowed { Ok(()) } else { Err(outcome_unknown(step).into()) }
+        if allowed { Ok(()) } else { Err(never_answered(step).into()) }
     }
 
     /// A row ends at last, whatever stands in its way: with the code of its last error.
@@ -212,25 +216,22 @@ impl<'a> Worker<'a> {
     /// a later claim relies on.
     fn send(&mut self, step: &Step, leaving: &Leaving, reservation: &mut Reservation) -> Result<(Outcome, bool), Stop> {
         let Leaving { request, key, sent_before } = leaving;
-        let sent_before = *sent_before;
-        let permit = self.permit(step, request, reservation).inspect_err(|_| self.standing.sent_at = sent_before)?;
+        let permit = self.permit(step, request, reservation);
+        let permit = permit.inspect_err(|_| self.standing.sent = sent_before.clone())?;
         let was_probe = permit.is_probe();
         crash_point("request.leaving");
         let left_at = self.appliance.clock.now();
         self.standing.first_request_at.get_or_insert(left_at);
         let (outcome, duration) = self.appliance.downstream.send(request, key.as_deref(), permit);
         crash_point("request.ended");
-        let reached = match &outcome {
-            Outcome::Transient { reached, .. } => *reached,
-            Outcome::Success { .. } | Outcome::Permanent(_) => Reached::Answered,
-        };
-        self.standing.sent_at = match reached {
-            Reached::NotSent => sent_before,
-            Reached::Unanswered => sent_before.or(Some(left_at)),
-            Reached::Answered => None,
+        let effect = outcome.effect();
+        self.standing.sent = match effect {
+            Effect::NotSent | Effect::Nothing => sent_before.clone(),
+            Effect::Perhaps => Some(leaving.sent(left_at)),
+            Effect::Done => None,
         };
         self.trace_request(step, duration, http_status(&outcome), failure_of(&outcome));
-        if reached != Reached::NotSent {
+        if effect != Effect::NotSent {
             self.progress.note_request(self.standing.step as usize, left_at, duration, http_status(&outcome));
         }
         tracing::debug!(
@@ -296,23 +297,24 @@ impl<'a> Worker<'a> {
                 self.spent = true;
                 Ok(())
             }
-            Outcome::Permanent(failure) => {
+            Outcome::Permanent { failure, .. } => {
                 self.standing.attempts += 1;
                 self.spent = true;
                 Err(failure.into())
             }
-            Outcome::Transient { reached: Reached::Unanswered, .. } if step.repeat == Repeat::Never => {
+            Outcome::Transient { failure, effect: Effect::Perhaps, .. } if step.repeat == Repeat::Never => {
                 self.standing.attempts += 1;
                 self.spent = true;
-                Err(outcome_unknown(step).into())
+                Err(perhaps_done(step, failure).into())
             }
-            Outcome::Transient { failure, counted, .. } => {
+            Outcome::Transient { failure, counted, retry_after, .. } => {
                 self.standing.attempts += u32::from(counted);
                 self.spent |= counted;
                 if self.standing.attempts >= self.workflow.max_attempts || self.is_out_of_time() {
                     return Err(failure.into());
                 }
                 let wait = backoff::wait(self.standing.attempts.max(1), &mut rand::rng());
+                let wait = wait.max(retry_after.unwrap_or_default().min(backoff::LONGEST_HELD_BACK));
                 let mut from = self.appliance.clock.now();
                 if was_probe || counted {
                     // The next probe takes another row: one that makes the API fail must not hold up the rest.
@@ -325,17 +327,49 @@ impl<'a> Worker<'a> {
     }
 }
 
-fn outcome_unknown(step: &Step) -> StepFailure {
-    StepFailure {
-        code: FailureCode::OutcomeUnknown,
-        http_status: None,
-        message: format!(
-            "A request of {} left, and its answer never came. Sending it again could do things twice: find out at the \
-             downstream what became of it, then retry this row with code=outcome_unknown, or leave it.",
-            step.name
-        ),
-        body: None,
+/// A conflict that the repeat of a noted request meets is most likely about that request itself, still under way there:
+/// worth asking again, with the same key.
+fn of_a_repeat(step: &Step, outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Permanent { failure, effect }
+            if step.repeat == Repeat::IdempotencyKey && failure.http_status == Some(CONFLICT) =>
+        {
+            Outcome::Transient { failure, effect, counted: true, retry_after: None }
+        }
+        other => other,
     }
+}
+
+/// What a person is asked to do about a request that may have been carried out.
+const ASK: &str =
+    "find out at the downstream what became of it, then retry this row with code=outcome_unknown, or leave it.";
+
+fn outcome_unknown(message: String) -> StepFailure {
+    StepFailure { code: FailureCode::OutcomeUnknown, http_status: None, message, body: None }
+}
+
+fn never_answered(step: &Step) -> StepFailure {
+    let name = &step.name;
+    outcome_unknown(format!(
+        "A request of {name} left, and its answer never came. Sending it again could do things twice: {ASK}"
+    ))
+}
+
+fn differs(step: &Step) -> StepFailure {
+    let name = &step.name;
+    outcome_unknown(format!(
+        "A request of {name} left that may have been carried out, and what would be sent now is another one. Sending that \
+         could do things twice: {ASK}"
+    ))
+}
+
+/// What came of a request that is never sent again, by an answer that does not say whether it was carried out.
+fn perhaps_done(step: &Step, failure: StepFailure) -> StepFailure {
+    let (name, why) = (&step.name, &failure.message);
+    let message = format!(
+        "A request of {name} left and may have been carried out ({why}). Sending it again could do things twice: {ASK}"
+    );
+    StepFailure { code: FailureCode::OutcomeUnknown, message, ..failure }
 }
 
 fn still_held(held: Held) -> Result<(), Stop> {
@@ -348,13 +382,13 @@ fn still_held(held: Held) -> Result<(), Stop> {
 fn http_status(outcome: &Outcome) -> Option<u16> {
     match outcome {
         Outcome::Success { http_status, .. } => Some(*http_status),
-        Outcome::Transient { failure, .. } | Outcome::Permanent(failure) => failure.http_status,
+        Outcome::Transient { failure, .. } | Outcome::Permanent { failure, .. } => failure.http_status,
     }
 }
 
 fn failure_of(outcome: &Outcome) -> Option<&StepFailure> {
     match outcome {
         Outcome::Success { .. } => None,
-        Outcome::Transient { failure, .. } | Outcome::Permanent(failure) => Some(failure),
+        Outcome::Transient { failure, .. } | Outcome::Permanent { failure, .. } => Some(failure),
     }
 }

@@ -76,8 +76,8 @@ impl<'a> Worker<'a> {
                 attempts: claimed.attempts,
                 progress: None,
                 // A claimant that died may have sent its first request before anybody wrote that down.
-                first_request_at: claimed.first_request_at.or(claimed.sent_at),
-                sent_at: claimed.sent_at,
+                first_request_at: claimed.first_request_at.or(claimed.sent.as_ref().map(|sent| sent.at)),
+                sent: claimed.sent.clone(),
             },
             is_noted: claimed.is_noted,
             spent: false,

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use dripfeed::model::{
     FailureCode, StepFailure,
-    outcome::{Outcome, Reached},
+    outcome::{Effect, Outcome},
 };
 use serde_json::json;
 
@@ -22,14 +22,14 @@ fn call(reply: impl Fn() -> Reply + Send + Sync + 'static) -> Outcome {
 
 fn permanent(outcome: Outcome) -> StepFailure {
     match outcome {
-        Outcome::Permanent(failure) => failure,
+        Outcome::Permanent { failure, .. } => failure,
         other => panic!("{other:?}"),
     }
 }
 
-fn transient(outcome: Outcome) -> (StepFailure, Reached, bool) {
+fn transient(outcome: Outcome) -> (StepFailure, Effect, bool) {
     match outcome {
-        Outcome::Transient { failure, reached, counted } => (failure, reached, counted),
+        Outcome::Transient { failure, effect, counted, .. } => (failure, effect, counted),
         other => panic!("{other:?}"),
     }
 }
@@ -62,37 +62,37 @@ fn requests_carry_what_the_step_and_the_dependency_say_over_one_connection() {
 
 #[test]
 fn no_answer_in_time_is_unanswered() {
-    let (failure, reached, counted) = transient(call(|| Reply::Silence));
-    assert_eq!((failure.code, reached, counted), (FailureCode::Timeout, Reached::Unanswered, true));
+    let (failure, effect, counted) = transient(call(|| Reply::Silence));
+    assert_eq!((failure.code, effect, counted), (FailureCode::Timeout, Effect::Perhaps, true));
     assert_eq!(failure.message, "addresses: no answer in time");
 }
 
 #[test]
 fn a_refused_connection_was_certainly_not_sent() {
     let fixture = Fixture::live(dependency(&format!("http://{}", closed_port())));
-    let (failure, reached, _) = transient(fixture.call());
-    assert_eq!((failure.code, reached), (FailureCode::Connection, Reached::NotSent));
+    let (failure, effect, _) = transient(fixture.call());
+    assert_eq!((failure.code, effect), (FailureCode::Connection, Effect::NotSent));
     assert_eq!(failure.message, "addresses: no connection (connection refused)");
 }
 
 #[test]
 fn a_name_that_nobody_has_was_certainly_not_sent() {
     let fixture = Fixture::live(dependency("http://nobody.invalid"));
-    let (failure, reached, _) = transient(fixture.call());
-    assert_eq!((failure.code, reached), (FailureCode::Connection, Reached::NotSent));
+    let (failure, effect, _) = transient(fixture.call());
+    assert_eq!((failure.code, effect), (FailureCode::Connection, Effect::NotSent));
 }
 
 #[test]
 fn an_answer_that_breaks_off_is_unanswered() {
-    let (failure, reached, counted) = transient(call(|| Reply::CutOff));
-    assert_eq!((failure.code, reached, counted), (FailureCode::Connection, Reached::Unanswered, true));
+    let (failure, effect, counted) = transient(call(|| Reply::CutOff));
+    assert_eq!((failure.code, effect, counted), (FailureCode::Connection, Effect::Perhaps, true));
     assert_eq!(failure.http_status, Some(200));
 }
 
 #[test]
 fn garbage_is_a_broken_connection() {
-    let (failure, reached, _) = transient(call(|| Reply::Garbage));
-    assert_eq!((failure.code, reached), (FailureCode::Connection, Reached::Unanswered));
+    let (failure, effect, _) = transient(call(|| Reply::Garbage));
+    assert_eq!((failure.code, effect), (FailureCode::Connection, Effect::Perhaps));
 }
 
 #[test]

@@ -55,7 +55,10 @@ fn failed_rows_go_on_where_they_failed_with_what_they_had_saved() {
 
     let batch = retry(&app, &id, "");
     assert_eq!((&batch["status"], &batch["finished_at"]), (&json!("queued"), &Value::Null), "{batch}");
-    assert_eq!(batch["retried"], json!({ "rows": 4, "under_way": false, "left_alone_outcome_unknown": 0 }));
+    assert_eq!(
+        batch["retried"],
+        json!({ "rows": 4, "under_way": false, "left_alone_outcome_unknown": 0, "left_alone_bad_answer": 0 })
+    );
     let batch = app.until_status(&id, "completed");
     assert_eq!((&batch["counts"]["completed"], &batch["counts"]["failed"]), (&json!(4), &json!(0)));
     assert_eq!(app.batch(&other)["counts"]["failed"], 3);
@@ -101,13 +104,19 @@ fn outcomes_that_are_unknown_are_left_alone_until_somebody_asks_for_them() {
     let before = sent(app.rows(&id));
 
     let batch = retry(&app, &id, "");
-    assert_eq!(batch["retried"], json!({ "rows": 1, "under_way": false, "left_alone_outcome_unknown": 2 }));
+    assert_eq!(
+        batch["retried"],
+        json!({ "rows": 1, "under_way": false, "left_alone_outcome_unknown": 2, "left_alone_bad_answer": 0 })
+    );
     app.until_status(&id, "completed");
     assert_eq!(sent(app.rows(&id))[1..], before[1..], "not sent again");
 
     silent.store(false, Ordering::SeqCst);
     let batch = retry(&app, &id, "?code=outcome_unknown&step=invite-create");
-    assert_eq!(batch["retried"], json!({ "rows": 2, "under_way": false, "left_alone_outcome_unknown": 0 }));
+    assert_eq!(
+        batch["retried"],
+        json!({ "rows": 2, "under_way": false, "left_alone_outcome_unknown": 0, "left_alone_bad_answer": 0 })
+    );
     let batch = app.until_status(&id, "completed");
     assert_eq!((&batch["counts"]["completed"], &batch["counts"]["failed"]), (&json!(2), &json!(1)));
 }

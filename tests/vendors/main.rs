@@ -5,5 +5,6 @@ mod flood;
 #[path = "../support/mod.rs"]
 mod support;
 mod token;
+mod twice;
 #[allow(dead_code, reason = "each part of the zoo uses what it needs of it")]
 mod zoo;

@@ -15,7 +15,7 @@ use crate::{
     model::{
         FailureCode, Timestamp,
         nesting::DEEPEST_JSON,
-        outcome::{Outcome, Reached},
+        outcome::{Effect, Outcome},
     },
     work::progress::Progress,
 };
@@ -31,7 +31,7 @@ fn answer(status: u16, body: impl Into<Vec<u8>>) -> Answer {
 
 /// What an answer means for a step that saves `link` from `/link`.
 fn judged(answer: Answer) -> Outcome {
-    outcome("addresses", &BTreeMap::from([("link".to_owned(), "/link".to_owned())]), Ok(answer), true)
+    outcome("addresses", &BTreeMap::from([("link".to_owned(), "/link".to_owned())]), Ok(answer), true, NOW)
 }
 
 fn any_json() -> impl Strategy<Value = Value> {
@@ -82,16 +82,18 @@ proptest! {
                 prop_assert_eq!((http_status, http_status / 100), (status, 2));
                 prop_assert_eq!(saved, BTreeMap::from([("link".to_owned(), value)]));
             }
-            (Outcome::Permanent(failure), lacking) if failure.code == FailureCode::BadAnswer => {
+            (Outcome::Permanent { failure, effect: Effect::Done }, lacking) if failure.code == FailureCode::BadAnswer => {
                 prop_assert!(status / 100 == 2 && lacking.is_none(), "{} {:?}", status, lacking);
             }
-            (Outcome::Permanent(failure), _) => {
+            (Outcome::Permanent { failure, effect: Effect::Nothing }, _) => {
                 prop_assert_eq!((failure.code, failure.http_status), (FailureCode::Rejected, Some(status)));
                 prop_assert!(!matches!(status, 200..=299 | 408 | 425 | 429 | 500..), "{}", status);
             }
-            (Outcome::Transient { reached, counted, .. }, _) => {
+            (Outcome::Transient { effect, counted, .. }, _) => {
                 prop_assert!(matches!(status, 408 | 425 | 429 | 500..), "{}", status);
-                prop_assert_eq!((reached, counted), (Reached::Answered, status != 429 && status != 503));
+                let may_be_done = !matches!(status, 425 | 429 | 503);
+                let expected = if may_be_done { Effect::Perhaps } else { Effect::Nothing };
+                prop_assert_eq!((effect, counted), (expected, status != 429 && status != 503));
             }
             other => prop_assert!(false, "{} {:?}", status, other),
         }
@@ -102,7 +104,7 @@ proptest! {
         let bytes = vec![byte; length];
         for body in [AnswerBody::Whole(bytes.clone()), AnswerBody::TooLarge(bytes.clone())] {
             match judged(Answer { status, retry_after: None, body }) {
-                Outcome::Permanent(failure) | Outcome::Transient { failure, .. } => {
+                Outcome::Permanent { failure, .. } | Outcome::Transient { failure, .. } => {
                     prop_assert!(failure.body.is_some_and(|body| body.chars().count() <= MAX_KEPT_BODY));
                     prop_assert!(failure.message.len() < 200, "{}", failure.message);
                 }
@@ -142,7 +144,7 @@ fn what_is_saved_from_a_deep_answer_can_be_read_back() {
                 assert!(serde_json::from_slice::<Progress>(&kept).is_ok(), "{levels} levels are kept and lost");
                 assert!(levels <= DEEPEST_JSON);
             }
-            Outcome::Permanent(failure) => {
+            Outcome::Permanent { failure, .. } => {
                 assert_eq!(failure.code, FailureCode::BadAnswer);
                 assert!(levels > DEEPEST_JSON, "{levels} levels are refused");
             }
@@ -155,7 +157,7 @@ fn what_is_saved_from_a_deep_answer_can_be_read_back() {
 fn no_depth_overflows_the_stack() {
     for open in ["[", "{\"link\":", "[{\"a\":"] {
         let failure = match judged(answer(200, open.repeat(MAX_ANSWER / open.len()))) {
-            Outcome::Permanent(failure) => failure,
+            Outcome::Permanent { failure, .. } => failure,
             other => panic!("{other:?}"),
         };
         assert_eq!(failure.code, FailureCode::BadAnswer);

@@ -32,7 +32,8 @@ fn list_of(name: &str, entry: &str) -> String {
 }
 
 fn retried() -> String {
-    let retried = r#""retried": {"rows": 2, "under_way": false, "left_alone_outcome_unknown": 0}"#;
+    let retried =
+        r#""retried": {"rows": 2, "under_way": false, "left_alone_outcome_unknown": 0, "left_alone_bad_answer": 0}"#;
     format!("{}, {retried}}}", BATCH.trim_end().trim_end_matches('}').trim_end())
 }
 

@@ -156,7 +156,8 @@ CREATE TABLE rows (
     retries           INTEGER NOT NULL DEFAULT 0,              -- how often a person retried a rejected request
     progress          BLOB,                                    -- sealed: what the steps saved, and their history
     first_request_at  INTEGER,
-    sent_at           INTEGER,                                 -- a request of this step left then, and no answer is known
+    sent_at           INTEGER,                                 -- a request of this step left then, and may have been carried out
+    sent_key          TEXT,                                    -- under this key; NULL: without one, or the key is not known
     next_attempt_at   INTEGER,                                 -- pending, but worked on before: due then
     owner             INTEGER,
     claimed_run       INTEGER,                                 -- the dispatch run whose grant the claim spent
@@ -167,6 +168,7 @@ CREATE TABLE rows (
     finished_at       INTEGER,
     CHECK ((status = 'processing') = (owner IS NOT NULL)),
     CHECK ((owner IS NULL) = (claim_expires_at IS NULL)),
+    CHECK (sent_key IS NULL OR sent_at IS NOT NULL),
     CHECK (next_attempt_at IS NULL OR status = 'pending'),
     CHECK (status <> 'failed' OR (error_code IS NOT NULL AND error IS NOT NULL)),
     CHECK (status <> 'completed' OR progress IS NOT NULL),
@@ -202,7 +204,8 @@ CREATE TABLE retries (
     retry         INTEGER PRIMARY KEY AUTOINCREMENT,
     batch         INTEGER NOT NULL REFERENCES batches (batch),
     step          INTEGER,                                     -- only rows that failed at it
-    code          TEXT,                                        -- only rows that failed so; NULL: all but `outcome_unknown`
+    code          TEXT,                                        -- only rows that failed so; NULL: all that can be repeated without harm
+    safe_steps    INTEGER NOT NULL,                            -- a bit for each step of which a repeat does no harm
     next_row      INTEGER NOT NULL DEFAULT 1,                  -- rows below it are done
     rows          INTEGER NOT NULL DEFAULT 0,                  -- put back so far
     requested_at  INTEGER NOT NULL                             -- rows that failed later are not meant
