@@ -16,7 +16,13 @@ use ureq::{
     },
 };
 
-use super::{agents::Agents, gathering::Gathering, request::Filled, resolver::Remembering, socket::Socket};
+use super::{
+    agents::Agents,
+    gathering::Gathering,
+    request::{Filled, MAX_HEADERS, MAX_TARGET},
+    resolver::Remembering,
+    socket::Socket,
+};
 use crate::{
     clock::Clock,
     model::{Dependency, FailureCode, outcome::Effect, workflow::Method},
@@ -26,8 +32,11 @@ use crate::{
 pub const MAX_ANSWER: usize = 1024 * 1024;
 /// The most bytes of an answer's head.
 const MAX_HEAD: usize = 32 * 1024;
-/// Requests and answers are small: a connection holds no more than this for each direction.
+/// Answers are small: a connection holds no more than this of them.
 const BUFFER: usize = 16 * 1024;
+/// What a connection holds of requests: the longest line and headers that a step can have ([`MAX_TARGET`],
+/// [`MAX_HEADERS`]), with what the dependency adds. ureq wants each of them to fit.
+const OUTPUT: usize = MAX_TARGET + MAX_HEADERS + 16 * 1024;
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// What came back.
@@ -183,7 +192,7 @@ fn config(dependency: &Dependency) -> Config {
         .max_idle_connections_per_host(connections)
         .max_response_header_size(MAX_HEAD)
         .input_buffer_size(BUFFER)
-        .output_buffer_size(BUFFER)
+        .output_buffer_size(OUTPUT)
         .user_agent(concat!("dripfeed/", env!("CARGO_PKG_VERSION")))
         .build()
 }

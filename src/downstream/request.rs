@@ -15,6 +15,11 @@ use crate::{
     template::{RESERVED, Scope, Template, TemplateError},
 };
 
+/// The most bytes of what stands behind the base URL, query and all. Servers and proxies take between 8 and 64 KiB.
+pub const MAX_TARGET: usize = 16 * 1024;
+/// The most bytes of a step's own headers, as they are written: names, values, and four bytes for each line.
+pub const MAX_HEADERS: usize = 32 * 1024;
+
 /// A step's templates, compiled once.
 pub struct Plan {
     /// The step's name.
@@ -128,7 +133,9 @@ impl Plan {
             headers.push((name.clone(), value));
         }
         let body = self.body.as_ref().map(|body| body.fill(scope)).transpose().map_err(|error| fault("json", error))?;
-        Ok(Filled { method: self.method, path, query, headers, body })
+        let filled = Filled { method: self.method, path, query, headers, body };
+        filled.check_sizes()?;
+        Ok(filled)
     }
 }
 
@@ -215,6 +222,21 @@ impl Filled {
         hash.finalize().into()
     }
 
+    /// A line or a header that is too long never leaves: what would come of it is the row's fault, and would be taken for
+    /// the API's.
+    fn check_sizes(&self) -> Result<(), String> {
+        // The separator between path and query.
+        let target = self.path.len() + self.query.len() + usize::from(!self.query.is_empty());
+        if target > MAX_TARGET {
+            return Err(format!("path and query come to {target} bytes, and {MAX_TARGET} is the most"));
+        }
+        let headers = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
+        match headers.sum::<usize>() {
+            ..=MAX_HEADERS => Ok(()),
+            bytes => Err(format!("headers come to {bytes} bytes, and {MAX_HEADERS} is the most")),
+        }
+    }
+
     /// What stands behind the base URL.
     pub fn target(&self) -> String {
         match (self.query.as_str(), self.path.contains('?')) {
@@ -267,6 +289,31 @@ mod tests {
             let failure = fill(&step(), email, name).expect_err("refused");
             assert_eq!(failure.code, FailureCode::Template);
             assert!(!failure.message.contains("Evil"), "{}", failure.message);
+        }
+    }
+
+    #[test]
+    fn lines_and_headers_that_no_server_takes_are_refused_by_their_bytes() {
+        let only = |query: &str, header: &str| Step {
+            path: "/".to_owned(),
+            query: BTreeMap::from([("q".to_owned(), query.to_owned())]),
+            headers: BTreeMap::from([("x".to_owned(), header.to_owned())]),
+            json: None,
+            ..step()
+        };
+        let (query, header) = (only("{{ row.name }}", ""), only("", "{{ row.name }}"));
+        // "/?q=" and "x: \r\n"; a space takes three bytes in a query, and one in a header.
+        let (in_query, in_header) = (MAX_TARGET - 4, MAX_HEADERS - 5);
+        let spaces = |count: usize| " ".repeat(count);
+        for (step, fits, too_long) in [
+            (&query, "n".repeat(in_query), "n".repeat(in_query + 1)),
+            (&query, spaces(in_query / 3), spaces(in_query / 3 + 1)),
+            (&header, "n".repeat(in_header), "n".repeat(in_header + 1)),
+        ] {
+            assert!(fill(step, "e", &fits).is_ok(), "{}", fits.len());
+            let failure = fill(step, "e", &too_long).expect_err("too long");
+            assert_eq!(failure.code, FailureCode::Template);
+            assert!(failure.message.contains("is the most"), "{}", failure.message);
         }
     }
 

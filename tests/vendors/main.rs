@@ -1,6 +1,7 @@
 //! A zoo of vendors that behave as real ones do, and what has to hold towards each: asserted by what the vendor counted
 //! and by what API and database say, never by what the code looks like.
 
+mod answers;
 mod flood;
 #[path = "../support/mod.rs"]
 mod support;
