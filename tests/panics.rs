@@ -10,13 +10,14 @@ use serde_json::Value;
 use support::app::{App, OPERATOR, Setup, people};
 
 /// The threads that a server cannot do without, and how often each beats before it panics.
-const THREADS: [(&str, u32); 14] = [
+const THREADS: [(&str, u32); 15] = [
     ("writer", 30),
     ("feeder", 5),
     ("settler", 0),
     ("noter", 0),
     ("extract", 2),
     ("chores", 1),
+    ("set-clock", 0),
     ("files", 0),
     ("announce", 0),
     ("alerts", 0),

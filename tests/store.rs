@@ -16,7 +16,7 @@ use dripfeed::{
         rows::{self, Filter},
         settle::{self, Ending, Failure, Settle, Standing},
         stuck::{self, Lost, ProcessKind},
-        uploads,
+        uploads, waits,
     },
 };
 
@@ -547,4 +547,45 @@ fn a_row_whose_outcome_is_unknown_is_sent_again_on_a_persons_word_only() {
     assert_eq!((world.get(batch.batch).status, world.get(batch.batch).counts.processing), (BatchStatus::Queued, 1));
     world.complete(&resent);
     assert_eq!((world.get(batch.batch).status, world.get(batch.batch).counts.completed), (BatchStatus::Completed, 1));
+}
+
+#[test]
+fn waits_are_moved_with_the_clock_unless_they_were_noted_after_it_was_set() {
+    let world = World::new();
+    let client = world.client("acme", 100);
+    let (one, other) = (world.queued(client, 4), world.queued(client, 4));
+    world.dispatch();
+    let claimed = world.claim(100);
+    let hour = Duration::from_secs(3_600);
+    for row in &claimed {
+        // Two rows of each batch wait, the first of them briefly; two are held.
+        match row.row.number() {
+            1 => assert_eq!(world.release(row, Duration::from_secs(10), false), Held::Yes),
+            2 => assert_eq!(world.release(row, Duration::from_secs(90), false), Held::Yes),
+            _ => {}
+        }
+    }
+    world.clock.set_wall(START.before(hour));
+    let now = world.clock.now();
+    let found = world.store.read(|c| waits::of_rows_beyond(c, now)).expect("read");
+    assert_eq!(found.len(), 4);
+    // Meanwhile one is claimed by a command, and given back by the new time.
+    let again = RowId::new(one.batch, 2);
+    let claimant = world.claimant();
+    let by_hand =
+        world.store.write(move |tx| claims::claim_one(tx, again, claimant, false)).expect("asked").expect("pending");
+    assert_eq!(world.release(&by_hand, Duration::from_secs(300), false), Held::Yes);
+    let moved = world.store.write(move |tx| waits::move_rows(tx, &found, hour)).expect("moved");
+    assert_eq!(moved, 3);
+    let mut left = world.store.read(|c| waits::of_rows_beyond(c, now)).expect("read");
+    left.sort_unstable();
+    let at = |batch: &Batch, row, seconds| (RowId::new(batch.batch, row), now.after(Duration::from_secs(seconds)));
+    assert_eq!(left, [at(&one, 1, 10), at(&one, 2, 300), at(&other, 1, 10), at(&other, 2, 90)]);
+
+    // The claims that are held last as long as claims can; nobody's are cut who has renewed since.
+    let expired = |at| world.store.read(move |c| stuck::list(c, at, 100)).expect("read").0.len();
+    assert_eq!(expired(now.after(TTL * 2)), 0, "they stand until an hour from now");
+    assert_eq!(world.store.write(|tx| waits::cut_claims(tx, TTL)).expect("cut"), 4);
+    assert_eq!((expired(now), expired(now.after(TTL))), (0, 4));
+    assert_eq!(world.store.write(|tx| waits::cut_claims(tx, TTL)).expect("cut"), 0);
 }

@@ -7,6 +7,7 @@
 mod deletion;
 mod retry;
 mod room;
+pub mod set_clock;
 
 pub use deletion::remove_files;
 

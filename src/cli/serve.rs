@@ -117,6 +117,7 @@ impl Server {
         })?;
         self.spawn("extract", extract::runner::run)?;
         self.spawn("chores", |appliance| chores::run(appliance))?;
+        self.spawn("set-clock", |appliance| chores::set_clock::watch(appliance))?;
         self.spawn("files", |appliance| chores::remove_files(appliance))?;
         self.spawn("announce", announce::watch)?;
         self.spawn("alerts", |appliance| alerts::watch(appliance))?;

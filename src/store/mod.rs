@@ -46,6 +46,7 @@ pub mod upkeep;
 pub mod upload_keys;
 pub mod uploads;
 mod values;
+pub mod waits;
 pub mod webhooks;
 mod writer;
 

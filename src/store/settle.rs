@@ -314,7 +314,8 @@ pub(super) fn reopen(tx: &Tx<'_>, row: RowId) -> Result<()> {
     Ok(())
 }
 
-/// Puts a row back that had failed by then: whether it did. It goes on at the step that failed, with what it had saved
+/// Puts a row back that had failed by then: whether it did. One that failed in what is the future now did so before the
+/// clock was set back. It goes on at the step that failed, with what it had saved
 /// and its attempts forgotten.
 ///
 /// A request that was rejected gets a new idempotency key, and so does one whose outcome is unknown: its person has found
@@ -330,7 +331,7 @@ pub(super) fn put_back(tx: &Tx<'_>, row: RowId, failed_by: Timestamp) -> Result<
                              sent_at = CASE WHEN error_code <> :unknown THEN sent_at END,
                              sent_key = CASE WHEN error_code <> :unknown THEN sent_key END,
                              first_request_at = CASE WHEN error_code <> :unknown AND sent_at IS NOT NULL THEN :now END
-             WHERE row = :row AND status = 'failed' AND finished_at <= :failed_by",
+             WHERE row = :row AND status = 'failed' AND (finished_at <= :failed_by OR finished_at > :now)",
         )?
         .execute(named_params! {
             ":pending": RowStatus::Failed.on(RowEvent::Retry)?,

@@ -16,7 +16,7 @@ use super::{
     idempotency,
     noting::{self, Leaving, Noting},
     settling::{self, Settling},
-    worker::{Patience, Unopened, Worker},
+    worker::{self, LONGEST_WAIT_BETWEEN_RENEWALS, Patience, Unopened, Worker},
 };
 use crate::{
     appliance::Appliance,
@@ -41,8 +41,6 @@ const SHORTEST_RELEASE: Duration = Duration::from_millis(250);
 const LONGEST_RELEASE: Duration = Duration::from_secs(5);
 /// 409 Conflict (RFC 9110, section 15.5.10).
 const CONFLICT: u16 = 409;
-/// Somebody who waits without limit renews the claim at least this often.
-const LONGEST_WAIT_BETWEEN_RENEWALS: Duration = Duration::from_secs(5);
 
 /// How far a row came.
 pub(super) enum Walked {
@@ -275,8 +273,11 @@ impl<'a> Worker<'a> {
     /// Renews the claim where it would not outlast the wait and the request.
     fn keep_claim(&mut self, step: &Step, wait: Duration) -> Result<(), Stop> {
         let timeout = self.appliance.config.dependencies.get(&step.dependency).map_or(Duration::ZERO, |it| it.timeout);
-        let needed_until = self.appliance.clock.now().after(timeout + wait);
-        if self.claim_expires_at > needed_until {
+        let now = self.appliance.clock.now();
+        let needed_until = now.after(timeout + wait);
+        // One that lasts longer than any can was made before the clock was set back: it has been cut since.
+        let is_true = self.claim_expires_at <= now.after(worker::longest_claim(&self.appliance.config));
+        if is_true && self.claim_expires_at > needed_until {
             return Ok(());
         }
         let expires_at = needed_until.after(self.appliance.config.workers.claim_ttl);

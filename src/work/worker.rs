@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     appliance::Appliance,
+    config::Config,
     crypto::Purpose,
     model::{Timestamp, Workflow, record::Record},
     store::{claims::ClaimedRow, settle::Standing},
@@ -22,6 +23,15 @@ pub enum Patience {
     Brief(Duration),
     /// As long as it takes: somebody asked for this very row.
     Unlimited,
+}
+
+/// Somebody who waits without limit renews the claim at least this often.
+pub(super) const LONGEST_WAIT_BETWEEN_RENEWALS: Duration = Duration::from_secs(5);
+
+/// No claim is ever made or renewed for longer: for a wait, a request and what it lasts then.
+pub fn longest_claim(config: &Config) -> Duration {
+    let request = config.dependencies.values().map(|dependency| dependency.timeout).max().unwrap_or_default();
+    config.workers.claim_ttl + request + LONGEST_WAIT_BETWEEN_RENEWALS
 }
 
 /// A claimed row being worked.

@@ -2,6 +2,7 @@
 //! and by what API and database say, never by what the code looks like.
 
 mod answers;
+mod clock;
 mod flood;
 #[path = "../support/mod.rs"]
 mod support;
