@@ -33,6 +33,7 @@ use crate::{
     work::{
         open_batch::{OpenBatch, OpenBatchError, OpenBatches},
         recent::Recent,
+        under_way::UnderWay,
     },
 };
 
@@ -72,6 +73,8 @@ pub struct Appliance {
     pub metrics: Metrics,
     /// Settles that came after their claim had been taken over, and changed nothing.
     pub late_settles: AtomicU64,
+    /// The rows that this process works.
+    pub under_way: Arc<UnderWay>,
     /// How the last rows of each batch ended.
     pub recent: Recent,
     /// Uploads that are still to be cleared away.
@@ -177,6 +180,7 @@ impl Appliance {
             closing: Closing::default(),
             metrics,
             late_settles: AtomicU64::new(0),
+            under_way: Arc::default(),
             recent: Recent::default(),
             given_up: GivenUp::default(),
             ring: RwLock::new(Arc::new(ring)),

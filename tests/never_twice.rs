@@ -188,7 +188,8 @@ fn a_settle_whose_claim_was_taken_over_changes_nothing_and_is_counted() {
     // As if the claim had expired and another process had it now.
     let database = rusqlite::Connection::open(app.data_dir().join("dripfeed.db")).expect("the database");
     database.busy_timeout(std::time::Duration::from_secs(10)).expect("set");
-    let taken = database.execute("UPDATE rows SET owner = 4711 WHERE status = 'processing'", []).expect("taken");
+    let taken =
+        database.execute("UPDATE rows SET owner = 4711, claim = 4711 WHERE status = 'processing'", []).expect("taken");
     assert_eq!(taken, 1);
     let late = || app.get(support::app::OPERATOR, "/ops/v1/overview").1["late_settles"].clone();
     assert_eq!(late(), 0);

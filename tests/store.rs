@@ -4,7 +4,10 @@ use std::{sync::Barrier, time::Duration};
 
 use dripfeed::{
     clock::Clock,
-    model::{AskedBy, BatchId, BatchStatus, ClaimOwner, FailureCode, RowId, RowStatus, Timestamp, workflow::Repeat},
+    model::{
+        AskedBy, BatchId, BatchStatus, ClaimNumber, ClaimOwner, FailureCode, RowId, RowStatus, Timestamp,
+        workflow::Repeat,
+    },
     store::{
         DatabaseSettings, Durability, Held, Store,
         batches::{self, Batch, NewBatch},
@@ -114,9 +117,9 @@ impl World {
     }
 
     fn settle(&self, claimed: &ClaimedRow, ending: Ending, spent: bool) -> Held {
-        let (row, owner) = (claimed.row, claimed.owner);
+        let (row, claim) = (claimed.row, claimed.claim);
         let standing = Standing { progress: Some(vec![9]), ..Standing::default() };
-        let settle = Settle { row, owner, standing, ending, spent };
+        let settle = Settle { row, claim, standing, ending, spent };
         self.store.write(move |tx| settle::settle_all(tx, [&settle])).expect("settled")[0]
     }
 
@@ -231,7 +234,7 @@ fn settles_of_several_batches_in_one_go_are_counted_by_batch_and_fenced_one_by_o
     let failure = Failure { code: FailureCode::Rejected, http_status: Some(422), sealed: vec![1] };
     let settle = |(place, claimed): (usize, &ClaimedRow)| Settle {
         row: claimed.row,
-        owner: if place == 1 { ClaimOwner::random() } else { claimed.owner },
+        claim: if place == 1 { ClaimNumber::random() } else { claimed.claim },
         standing: Standing { progress: Some(vec![9]), ..Standing::default() },
         ending: if place == 0 { Ending::Failed(failure.clone()) } else { Ending::Completed },
         spent: true,
@@ -384,6 +387,33 @@ fn a_settle_after_the_claim_was_taken_over_changes_nothing() {
     assert_eq!(world.get(batch.batch).counts.failed, 0);
     assert_eq!(world.complete(&again), Held::Yes);
     assert_eq!(world.get(batch.batch).counts.completed, 1);
+}
+
+#[test]
+fn the_end_of_a_claim_that_was_freed_counts_while_nobody_has_taken_the_row_over() {
+    let world = World::new();
+    let client = world.client("a", 500);
+    let batch = world.queued(client, 3);
+    let other = world.queued(world.client("b", 500), 3);
+    world.dispatch();
+    let late = world.claim(6);
+    assert_eq!(late.len(), 6);
+    world.clock.advance(TTL + Duration::from_secs(1));
+    assert_eq!(world.store.write(|tx| stuck::free_rows(tx, Lost::Expired)).expect("freed").len(), 6);
+    assert!(world.claim(6).is_empty(), "whoever is only late has some seconds");
+    let (ours, theirs): (Vec<_>, Vec<_>) = late.iter().partition(|claimed| claimed.row.batch() == batch.batch);
+    assert_eq!((world.complete(ours[0]), world.fail(ours[1])), (Held::Yes, Held::Yes));
+    assert_eq!(world.complete(ours[0]), Held::No, "once");
+    let counts = world.get(batch.batch).counts;
+    assert_eq!((counts.pending, counts.processing, counts.completed, counts.failed), (1, 0, 1, 1));
+    world.clock.advance(Duration::from_secs(5));
+    world.dispatch();
+    let again = world.claim(6);
+    assert_eq!(again.len(), 4);
+    assert!(again.iter().all(|claimed| late.iter().all(|late| late.claim != claimed.claim)));
+    assert_eq!((world.complete(ours[2]), world.complete(theirs[0])), (Held::No, Held::No), "it is claimed again");
+    again.iter().for_each(|claimed| assert_eq!(world.complete(claimed), Held::Yes));
+    assert_eq!((world.get(batch.batch).status, world.get(other.batch).counts.completed), (BatchStatus::Completed, 3));
 }
 
 #[test]

@@ -102,7 +102,7 @@ fn claim(appliance: &Arc<Appliance>, pool: &Pool, limit: usize, last_client: &mu
     if rows > 0 {
         crash_point("rows.claimed");
     }
-    pool.begin(in_order_of_reservation(claimed, openings.taken));
+    pool.begin(appliance, in_order_of_reservation(claimed, openings.taken));
     Ok(rows)
 }
 

@@ -1,4 +1,5 @@
-//! Claims whose owner is gone or went silent are freed, so that nothing stays `processing` for ever.
+//! Claims whose owner is gone or went silent are freed, so that nothing stays `processing` for ever. Those of this process's
+//! own workers are renewed before.
 
 use std::time::Duration;
 
@@ -34,6 +35,7 @@ pub fn reconcile(appliance: &Appliance, deed: Deed) -> Result<Freed, StoreError>
 }
 
 fn free_noting(appliance: &Appliance, lost: Lost, deed: Option<Deed>) -> Result<Freed, StoreError> {
+    let (ours, ttl) = (appliance.under_way.clone(), appliance.config.workers.claim_ttl);
     let first = move |tx: &Tx<'_>| {
         if let Some(deed) = &deed {
             audit::note(tx, deed)?;
@@ -43,7 +45,12 @@ fn free_noting(appliance: &Appliance, lost: Lost, deed: Option<Deed>) -> Result<
     let batches = appliance.store.write(first)?.len();
     let mut freed = Freed { rows: 0, batches };
     loop {
-        let rows = appliance.store.write(move |tx| stuck::free_rows(tx, lost))?.len();
+        let ours = ours.clone();
+        let free = move |tx: &Tx<'_>| {
+            ours.renew(tx, ttl)?;
+            stuck::free_rows(tx, lost)
+        };
+        let rows = appliance.store.write(free)?.len();
         freed.rows += rows;
         if rows < stuck::FREED_AT_ONCE as usize {
             break;

@@ -123,6 +123,18 @@ impl ClaimOwner {
     }
 }
 
+/// The number of a claim, which it shares with those that were made in the same go. Whoever writes for a row asks for it,
+/// so that nobody writes under a claim that was lost: also not a process that has the row again, under another number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ClaimNumber(pub i64);
+
+impl ClaimNumber {
+    /// A number that no other claim has or had.
+    pub fn random() -> Self {
+        Self(rand::random_range(1..=i64::MAX))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

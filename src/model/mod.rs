@@ -20,7 +20,7 @@ pub mod workflow;
 pub use alert::AlertKind;
 pub use batch::{BatchEvent, BatchStatus, Counts};
 pub use dependency::Dependency;
-pub use id::{BatchId, ClaimOwner, RowId, RowRef};
+pub use id::{BatchId, ClaimNumber, ClaimOwner, RowId, RowRef};
 pub use outcome::{FailureCode, StepFailure};
 pub use row::{RowEvent, RowStatus};
 pub use run::AskedBy;

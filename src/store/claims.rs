@@ -10,7 +10,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
 use super::{Tx, error::Result, settle::Sent};
-use crate::model::{ClaimOwner, FailureCode, RowEvent, RowId, RowStatus, Timestamp, workflow::Repeat};
+use crate::model::{ClaimNumber, ClaimOwner, FailureCode, RowEvent, RowId, RowStatus, Timestamp, workflow::Repeat};
 
 /// Clients that one round looks at.
 const CLIENTS_PER_ROUND: u32 = 64;
@@ -29,8 +29,8 @@ pub struct Claimant {
 pub struct ClaimedRow {
     /// Batch and number.
     pub row: RowId,
-    /// Whose claim it is; every later write asks for it.
-    pub owner: ClaimOwner,
+    /// The number of the claim; every later write asks for it.
+    pub claim: ClaimNumber,
     /// When the claim expires, unless it is renewed.
     pub claim_expires_at: Timestamp,
     /// How many of its steps are done.
@@ -64,12 +64,13 @@ pub struct LastError {
     pub sealed: Vec<u8>,
 }
 
-const CLAIMING: &str = "status = :claimed, owner = :owner, claimed_run = :run, claim_expires_at = :expires_at,
+const CLAIMING: &str =
+    "status = :claimed, owner = :owner, claim = :claim, claimed_run = :run, claim_expires_at = :expires_at,
                         sent_at = coalesce(sent_at, :may_send_from)";
 /// In the order in which [`ClaimedRow::from_row`] reads them: to look each up by its name takes longer than to read
 /// it.
 const RETURNING: &str =
-    "row, owner, claim_expires_at, step, attempts, retries, data, progress, first_request_at, sent_at,
+    "row, claim, claim_expires_at, step, attempts, retries, data, progress, first_request_at, sent_at,
                          error_code, error_status, error, sent_key";
 
 impl ClaimedRow {
@@ -81,7 +82,7 @@ impl ClaimedRow {
         let key = row.get(13)?;
         Ok(Self {
             row: row.get(0)?,
-            owner: row.get(1)?,
+            claim: row.get(1)?,
             claim_expires_at: row.get(2)?,
             step: row.get(3)?,
             attempts: row.get(4)?,
@@ -161,6 +162,7 @@ fn clients_in_turn(connection: &Connection, last_client: i64) -> Result<Vec<i64>
 /// What a claim writes.
 struct Claim {
     claimant: Claimant,
+    number: ClaimNumber,
     /// The dispatch run whose grant it spends; none for a row that was asked for by name.
     run: Option<i64>,
     /// Since when a request with an idempotency key may leave; none where the worker is to note it.
@@ -221,7 +223,8 @@ fn claim_of_batch(
     let before = claimed.len();
     for step in (0..openings.steps(&source.workflow)).rev() {
         let has_key = openings.repeat(&source.workflow, step) == Repeat::IdempotencyKey;
-        let claim = Claim { claimant, run: Some(run), may_send_from: has_key.then_some(tx.now) };
+        let claim =
+            Claim { claimant, number: ClaimNumber::random(), run: Some(run), may_send_from: has_key.then_some(tx.now) };
         let wanted = |claimed: &Vec<ClaimedRow>, openings: &dyn Openings| {
             openings.room(&source.workflow, step).min(limit - (claimed.len() - before))
         };
@@ -265,7 +268,7 @@ fn claim_waiting(
     let rows = update.query_map(
         named_params! {
             ":claimed": RowStatus::Pending.on(RowEvent::Claim)?,
-            ":owner": claim.claimant.owner, ":run": claim.run, ":expires_at": claim.claimant.expires_at,
+            ":owner": claim.claimant.owner, ":claim": claim.number, ":run": claim.run, ":expires_at": claim.claimant.expires_at,
             ":may_send_from": claim.may_send_from,
             ":batch": batch, ":step": step, ":now": tx.now, ":limit": limit as i64,
         },
@@ -314,7 +317,7 @@ fn claim_new(
     let rows = update.query_map(
         named_params! {
             ":claimed": RowStatus::Pending.on(RowEvent::Claim)?,
-            ":owner": claim.claimant.owner, ":run": claim.run, ":expires_at": claim.claimant.expires_at,
+            ":owner": claim.claimant.owner, ":claim": claim.number, ":run": claim.run, ":expires_at": claim.claimant.expires_at,
             ":may_send_from": claim.may_send_from,
             ":from": RowId::new(source.batch, source.next_row), ":end": RowId::new(source.batch, end),
         },
@@ -367,14 +370,14 @@ pub fn claim_one(
         finished => return Ok(Err(NotClaimed::Finished(finished))),
     }
     // It notes nothing: whoever works the row writes its own note before its first request.
-    let claim = Claim { claimant, run: None, may_send_from: None };
+    let claim = Claim { claimant, number: ClaimNumber::random(), run: None, may_send_from: None };
     let mut update = tx.connection.prepare_cached(&format!(
         "UPDATE rows SET {CLAIMING}, next_attempt_at = NULL WHERE row = :row AND status = 'pending' RETURNING {RETURNING}"
     ))?;
     let claimed = update.query_row(
         named_params! {
             ":claimed": RowStatus::Pending.on(RowEvent::Claim)?,
-            ":owner": claim.claimant.owner, ":run": claim.run, ":expires_at": claim.claimant.expires_at,
+            ":owner": claim.claimant.owner, ":claim": claim.number, ":run": claim.run, ":expires_at": claim.claimant.expires_at,
             ":may_send_from": claim.may_send_from,
             ":row": row,
         },
@@ -384,7 +387,7 @@ pub fn claim_one(
     Ok(Ok(claimed))
 }
 
-fn count_claimed(tx: &Tx<'_>, batch: i64, rows: usize) -> Result<()> {
+pub(super) fn count_claimed(tx: &Tx<'_>, batch: i64, rows: usize) -> Result<()> {
     tx.connection
         .prepare_cached("UPDATE batches SET pending = pending - ?1, processing = processing + ?1 WHERE batch = ?2")?
         .execute(params![rows as i64, batch])?;

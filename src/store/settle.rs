@@ -1,6 +1,8 @@
 //! How claims of rows end, and with the last one the batch.
 //!
-//! Every function asks for the owner of the claim: a worker whose claim was taken over changes nothing and hears so.
+//! Every function asks for the number of the claim: a worker whose claim was taken over changes nothing and hears so. A claim
+//! that was freed and that nobody has taken over is still good for its end: what is known of a request is not to be lost,
+//! nor the request to be sent again.
 
 use rusqlite::{OptionalExtension, named_params, params};
 
@@ -10,7 +12,7 @@ use super::{
     error::Result,
     failures::{self, Kind},
 };
-use crate::model::{BatchEvent, BatchStatus, ClaimOwner, Counts, FailureCode, RowEvent, RowId, RowStatus, Timestamp};
+use crate::model::{BatchEvent, BatchStatus, ClaimNumber, Counts, FailureCode, RowEvent, RowId, RowStatus, Timestamp};
 
 /// A failure of a row, to be stored.
 #[derive(Debug, Clone)]
@@ -68,7 +70,7 @@ pub struct Sent {
 pub fn checkpoint(
     tx: &Tx<'_>,
     row: RowId,
-    owner: ClaimOwner,
+    claim: ClaimNumber,
     standing: &Standing,
     expires_at: Timestamp,
 ) -> Result<Held> {
@@ -78,11 +80,11 @@ pub fn checkpoint(
             "UPDATE rows SET step = :step, attempts = :attempts, progress = coalesce(:progress, progress),
                              first_request_at = :first_request_at, sent_at = :sent_at, sent_key = :sent_key,
                              claim_expires_at = :expires_at
-             WHERE row = :row AND status = 'processing' AND owner = :owner",
+             WHERE row = :row AND status = 'processing' AND claim = :claim",
         )?
         .execute(named_params! {
             ":row": row,
-            ":owner": owner,
+            ":claim": claim,
             ":step": standing.step,
             ":attempts": standing.attempts,
             ":progress": standing.progress,
@@ -94,12 +96,17 @@ pub fn checkpoint(
     Ok(if written == 1 { Held::Yes } else { Held::No })
 }
 
+/// Renews claims; those that are not held any more stay as they are.
+pub fn renew_all(tx: &Tx<'_>, claims: &[(RowId, ClaimNumber)], expires_at: Timestamp) -> Result<()> {
+    claims.iter().try_for_each(|&(row, claim)| renew(tx, row, claim, expires_at).map(|_| ()))
+}
+
 /// Renews a claim.
-pub fn renew(tx: &Tx<'_>, row: RowId, owner: ClaimOwner, expires_at: Timestamp) -> Result<Held> {
+pub fn renew(tx: &Tx<'_>, row: RowId, claim: ClaimNumber, expires_at: Timestamp) -> Result<Held> {
     let renewed = tx
         .connection
-        .prepare_cached("UPDATE rows SET claim_expires_at = ? WHERE row = ? AND status = 'processing' AND owner = ?")?
-        .execute(params![expires_at, row, owner])?;
+        .prepare_cached("UPDATE rows SET claim_expires_at = ? WHERE row = ? AND status = 'processing' AND claim = ?")?
+        .execute(params![expires_at, row, claim])?;
     Ok(if renewed == 1 { Held::Yes } else { Held::No })
 }
 
@@ -108,8 +115,8 @@ pub fn renew(tx: &Tx<'_>, row: RowId, owner: ClaimOwner, expires_at: Timestamp) 
 pub struct Settle {
     /// The claimed row.
     pub row: RowId,
-    /// Whose claim it is.
-    pub owner: ClaimOwner,
+    /// Which claim it is.
+    pub claim: ClaimNumber,
     /// Where the row stands.
     pub standing: Standing,
     /// How the claim ended.
@@ -137,7 +144,11 @@ pub fn settle_all<'s>(tx: &Tx<'_>, settles: impl IntoIterator<Item = &'s Settle>
         };
         let mut ended: Vec<(RowStatus, u32)> = Vec::new();
         for settle in of_batch {
-            let Some((to, run)) = end_claim(tx, settle, cancelled)? else {
+            let ended_now = match end_claim(tx, settle, cancelled)? {
+                None if take_again(tx, client, settle)? => end_claim(tx, settle, cancelled)?,
+                ended => ended,
+            };
+            let Some((to, run)) = ended_now else {
                 held.push(Held::No);
                 continue;
             };
@@ -160,10 +171,36 @@ pub fn settle_all<'s>(tx: &Tx<'_>, settles: impl IntoIterator<Item = &'s Settle>
     Ok(held)
 }
 
+/// Takes a claim again that was freed because it had expired, if nobody has taken the row over since: its worker was only
+/// late, and knows what became of its request.
+fn take_again(tx: &Tx<'_>, client: i64, settle: &Settle) -> Result<bool> {
+    let run: Option<Option<i64>> = tx
+        .connection
+        .prepare_cached(
+            "UPDATE rows SET status = :claimed, next_attempt_at = NULL, owner = :claim, claim_expires_at = :now
+             WHERE row = :row AND status = 'pending' AND claim = :claim
+             RETURNING claimed_run",
+        )?
+        .query_row(
+            named_params! {
+                ":claimed": RowStatus::Pending.on(RowEvent::Claim)?,
+                ":row": settle.row, ":claim": settle.claim, ":now": tx.now,
+            },
+            |found| found.get(0),
+        )
+        .optional()?;
+    let Some(run) = run else { return Ok(false) };
+    tx.connection
+        .prepare_cached("UPDATE grants SET remaining = remaining - 1 WHERE client = ? AND run = ? AND remaining > 0")?
+        .execute(params![client, run])?;
+    super::claims::count_claimed(tx, settle.row.batch(), 1)?;
+    Ok(true)
+}
+
 /// Moves a claimed row on. Says to which status, and whose run's grant the claim had spent; nothing where the claim is
 /// not held any more.
 fn end_claim(tx: &Tx<'_>, settle: &Settle, cancelled: bool) -> Result<Option<(RowStatus, Option<i64>)>> {
-    let Settle { row, owner, standing, ending, .. } = settle;
+    let Settle { row, claim, standing, ending, .. } = settle;
     let (event, failure, next_attempt_at) = match ending {
         Ending::Completed => (RowEvent::Complete, None, None),
         Ending::Failed(failure) => (RowEvent::Fail, Some(failure), None),
@@ -177,17 +214,17 @@ fn end_claim(tx: &Tx<'_>, settle: &Settle, cancelled: bool) -> Result<Option<(Ro
             "UPDATE rows SET status = :to, step = :step, attempts = :attempts,
                              progress = coalesce(:progress, progress),
                              first_request_at = :first_request_at, sent_at = :sent_at, sent_key = :sent_key,
-                             next_attempt_at = :next_attempt_at, owner = NULL, claim_expires_at = NULL,
+                             next_attempt_at = :next_attempt_at, owner = NULL, claim = NULL, claim_expires_at = NULL,
                              error_code = :code, error_status = :http_status, error = :error,
                              finished_at = :finished_at
-             WHERE row = :row AND status = 'processing' AND owner = :owner
+             WHERE row = :row AND status = 'processing' AND claim = :claim
              RETURNING claimed_run",
         )?
         .query_row(
             named_params! {
                 ":to": to,
                 ":row": row,
-                ":owner": owner,
+                ":claim": claim,
                 ":step": standing.step,
                 ":attempts": standing.attempts,
                 ":progress": standing.progress,

@@ -1,5 +1,7 @@
 //! The table `processes`, and claims whose owner is gone or went silent.
 
+use std::time::Duration;
+
 use rusqlite::{Connection, OptionalExtension, named_params, params};
 
 use super::{
@@ -11,6 +13,10 @@ use crate::model::{BatchEvent, BatchId, BatchStatus, ClaimOwner, RowEvent, RowId
 
 /// Claims that one transaction frees; the rest follow in the next.
 pub const FREED_AT_ONCE: u32 = 1_000;
+
+/// How long a row stays untouched whose claim has expired: what kept its worker from renewing the claim, a locked database
+/// above all, kept it from telling how the row ended too. Longer than the pause after which that is tried again.
+const LATE: Duration = Duration::from_secs(3);
 
 /// What makes claims.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,12 +146,13 @@ pub fn list(connection: &Connection, now: Timestamp, limit: u32) -> Result<(Vec<
 }
 
 /// Frees up to [`FREED_AT_ONCE`] lost claims of rows: they are `pending` again and due at once, or `cancelled` with
-/// their batch. What they had sent stays noted, so that whoever claims them next knows what may not be repeated.
+/// their batch. Those that have only expired are due when their worker, if it lives, has had [`LATE`] to tell what became
+/// of them. What they had sent stays noted, so that whoever claims them next knows what may not be repeated.
 pub fn free_rows(tx: &Tx<'_>, lost: Lost) -> Result<Vec<RowId>> {
     let mut freed = tx.connection.prepare_cached(&format!(
         "UPDATE rows SET owner = NULL, claim_expires_at = NULL,
                 status = CASE WHEN cancelled_at IS NULL THEN :released ELSE :cancelled END,
-                next_attempt_at = CASE WHEN cancelled_at IS NULL THEN :now END,
+                next_attempt_at = CASE WHEN cancelled_at IS NULL THEN :due END,
                 finished_at = CASE WHEN cancelled_at IS NOT NULL THEN :now END
          FROM batches
          WHERE batch = row >> 24
@@ -159,6 +166,7 @@ pub fn free_rows(tx: &Tx<'_>, lost: Lost) -> Result<Vec<RowId>> {
             ":released": RowStatus::Processing.on(RowEvent::Release)?,
             ":cancelled": RowStatus::Processing.on(RowEvent::Cancel)?,
             ":now": tx.now,
+            ":due": if lost == Lost::Expired { tx.now.after(LATE) } else { tx.now },
             ":me": lost.me(),
             ":mine": lost.mine(),
             ":limit": FREED_AT_ONCE,

@@ -13,7 +13,9 @@ use super::{
 };
 use crate::{
     downstream::GateReason,
-    model::{AlertKind, AskedBy, BatchId, BatchStatus, ClaimOwner, FailureCode, RowId, RowStatus, Timestamp},
+    model::{
+        AlertKind, AskedBy, BatchId, BatchStatus, ClaimNumber, ClaimOwner, FailureCode, RowId, RowStatus, Timestamp,
+    },
 };
 
 macro_rules! stored_as_integer {
@@ -41,7 +43,7 @@ macro_rules! stored_as_text {
     )*};
 }
 
-stored_as_integer!(Timestamp, RowId, ClaimOwner);
+stored_as_integer!(Timestamp, RowId, ClaimOwner, ClaimNumber);
 stored_as_text!(BatchId, BatchStatus, RowStatus, FailureCode, GateReason, AskedBy, AlertKind, AlertState);
 
 impl ToSql for BatchId {

@@ -78,11 +78,11 @@ impl Worker<'_> {
             }
         };
         let standing = Standing { progress: Some(self.sealed_progress()), ..self.standing.clone() };
-        let (row, owner, spent) = (self.claimed.row, self.claimed.owner, self.spent);
+        let (row, claim, spent) = (self.claimed.row, self.claimed.claim, self.spent);
         Some(Settling::new(
             self.batch.id,
             Some(self.workflow),
-            Settle { row, owner, standing, ending, spent },
+            Settle { row, claim, standing, ending, spent },
             ended,
             self.claim_expires_at,
             self.appliance.metrics.rows.of(&self.workflow.name),
@@ -139,7 +139,7 @@ pub(super) fn of_unopened(appliance: &Appliance, claimed: &ClaimedRow, why: Unop
         first_request_at: claimed.first_request_at,
         sent: claimed.sent.clone(),
     };
-    let settle = Settle { row: claimed.row, owner: claimed.owner, standing, ending, spent: false };
+    let settle = Settle { row: claimed.row, claim: claimed.claim, standing, ending, spent: false };
     let tally = appliance.metrics.rows.of(&workflow);
     let workflow = appliance.config.workflows.get(&workflow);
     Ok(Settling::new(batch, workflow, settle, ended, claimed.claim_expires_at, tally))

@@ -3,7 +3,7 @@
 //! Read [`row_work`] first: it is the way of a claimed row ([`worker`]), and [`ending`] is how the claim ends.
 //! [`pool`] are the threads that walk it, whose `turns` come row by row. Two threads write for them: `noter` that a
 //! request is about to leave, by `noting`, and `settler` how the claim ended, by `settling`, where
-//! `recent` knows how the last rows of each batch ended.
+//! `recent` knows how the last rows of each batch ended. [`under_way`] are the rows that are in hand: rescue leaves them alone.
 
 pub mod ending;
 pub mod error_payload;
@@ -20,4 +20,5 @@ mod settler;
 mod settling;
 mod traced;
 mod turns;
+pub mod under_way;
 pub mod worker;

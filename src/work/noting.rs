@@ -12,7 +12,7 @@ use super::{
 use crate::{
     appliance::Appliance,
     downstream::Request,
-    model::{ClaimOwner, RowId, Timestamp},
+    model::{ClaimNumber, RowId, Timestamp},
     store::{
         Held, StoreError,
         claims::ClaimedRow,
@@ -49,7 +49,7 @@ impl Leaving {
 /// What is to be written, and the claim that this renews.
 pub(super) struct Note {
     pub(super) row: RowId,
-    pub(super) owner: ClaimOwner,
+    pub(super) claim: ClaimNumber,
     pub(super) standing: Standing,
     pub(super) claim_expires_at: Timestamp,
 }
@@ -77,7 +77,7 @@ impl Worker<'_> {
         self.standing.first_request_at = self.standing.first_request_at.or(Some(now));
         let note = Note {
             row: self.claimed.row,
-            owner: self.claimed.owner,
+            claim: self.claimed.claim,
             standing: Standing { progress: Some(self.sealed_progress()), ..self.standing.clone() },
             claim_expires_at: now.after(self.appliance.config.workers.claim_ttl),
         };
@@ -132,7 +132,7 @@ impl Noting {
 pub(super) fn write(appliance: &Appliance, notes: Vec<Arc<Note>>) -> Result<Vec<Held>, StoreError> {
     appliance.store.write(move |tx| {
         let write =
-            |note: &Arc<Note>| settle::checkpoint(tx, note.row, note.owner, &note.standing, note.claim_expires_at);
+            |note: &Arc<Note>| settle::checkpoint(tx, note.row, note.claim, &note.standing, note.claim_expires_at);
         notes.iter().map(write).collect()
     })
 }

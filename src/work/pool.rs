@@ -89,9 +89,10 @@ impl Pool {
         let turns = Arc::new(Turns::default());
         let rows = Arc::new(Rows::default());
         let settled = {
-            let (rows, idle) = (rows.clone(), idle.clone());
-            move |settled| {
-                rows.end(settled);
+            let (appliance, rows, idle) = (appliance.clone(), rows.clone(), idle.clone());
+            move |settled: &[RowId]| {
+                appliance.under_way.end(settled);
+                rows.end(settled.len());
                 idle.ring();
             }
         };
@@ -136,7 +137,8 @@ impl Pool {
     }
 
     /// Hands rows to the next free workers.
-    pub fn begin(&self, jobs: Vec<Job>) {
+    pub fn begin(&self, appliance: &Appliance, jobs: Vec<Job>) {
+        appliance.under_way.begin(jobs.iter().map(|job| &job.claimed));
         self.rows.under_way.fetch_add(jobs.len(), Ordering::AcqRel);
         self.rows.waiting.fetch_add(jobs.len(), Ordering::AcqRel);
         self.turns.begin(jobs);
@@ -197,6 +199,7 @@ impl Hand {
                 }
             };
             if !goes_on {
+                self.appliance.under_way.end(&[row]);
                 self.rows.end(1);
                 self.idle.ring();
             }

@@ -281,8 +281,8 @@ impl<'a> Worker<'a> {
             return Ok(());
         }
         let expires_at = needed_until.after(self.appliance.config.workers.claim_ttl);
-        let (row, owner) = (self.claimed.row, self.claimed.owner);
-        let held = self.appliance.store.write(move |tx| settle::renew(tx, row, owner, expires_at))?;
+        let (row, claim) = (self.claimed.row, self.claimed.claim);
+        let held = self.appliance.store.write(move |tx| settle::renew(tx, row, claim, expires_at))?;
         self.claim_expires_at = expires_at;
         still_held(held)
     }

@@ -6,6 +6,7 @@
 //! just as if the process had died a moment earlier, between the answer and the settle.
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
@@ -15,7 +16,7 @@ use std::{
 };
 
 use super::settling::{self, SETTLE_AGAIN, Settling};
-use crate::{appliance::Appliance, crash_point::crash_point, heartbeat};
+use crate::{appliance::Appliance, crash_point::crash_point, heartbeat, model::RowId};
 
 /// The most settles of one transaction.
 const GROUP: usize = 256;
@@ -29,11 +30,11 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 pub(super) struct Settler(JoinHandle<()>);
 
 impl Settler {
-    /// Starts it. It tells `settled` how many claims have ended, and ends itself with the last of the senders. They are
+    /// Starts it. It tells `settled` which claims have ended, and ends itself with the last of the senders. They are
     /// not blocked: the pool bounds how many rows are under way.
     pub(super) fn start(
         appliance: &Arc<Appliance>,
-        settled: impl Fn(usize) + Send + 'static,
+        settled: impl Fn(&[RowId]) + Send + 'static,
     ) -> std::io::Result<(Self, Sender<Arc<Settling>>)> {
         let (queue, ended) = channel();
         let appliance = appliance.clone();
@@ -53,7 +54,7 @@ impl Settler {
     }
 }
 
-fn settle_until_closed(appliance: &Appliance, queue: &Receiver<Arc<Settling>>, settled: &impl Fn(usize)) {
+fn settle_until_closed(appliance: &Appliance, queue: &Receiver<Arc<Settling>>, settled: &impl Fn(&[RowId])) {
     // What the database refused. It is tried again beside what comes new, so that no row waits for another one's luck.
     let mut refused = Vec::new();
     let mut again_at = Instant::now();
@@ -78,16 +79,23 @@ fn settle_until_closed(appliance: &Appliance, queue: &Receiver<Arc<Settling>>, s
             group.append(&mut refused);
         }
         heartbeat::beat();
-        let size = group.len();
+        let rows: Vec<RowId> = group.iter().map(|settling| settling.row()).collect();
         crash_point("rows.settling");
         let left = write(appliance, group);
-        settled(size - left.len());
+        settled(&without(rows, &left));
         if !left.is_empty() {
             settling::refused(left.len());
             again_at = Instant::now() + SETTLE_AGAIN;
             refused.extend(left);
         }
     }
+}
+
+/// Those of the rows that are not left.
+fn without(mut rows: Vec<RowId>, left: &[Arc<Settling>]) -> Vec<RowId> {
+    let left: HashSet<RowId> = left.iter().map(|settling| settling.row()).collect();
+    rows.retain(|row| !left.contains(row));
+    rows
 }
 
 /// Writes them together or, where that fails, one by one, so that one that cannot be written takes no other with it.

@@ -4,6 +4,7 @@
 mod answers;
 mod clock;
 mod flood;
+mod lock;
 #[path = "../support/mod.rs"]
 mod support;
 mod token;

@@ -159,7 +159,8 @@ CREATE TABLE rows (
     sent_at           INTEGER,                                 -- a request of this step left then, and may have been carried out
     sent_key          TEXT,                                    -- under this key; NULL: without one, or the key is not known
     next_attempt_at   INTEGER,                                 -- pending, but worked on before: due then
-    owner             INTEGER,
+    owner             INTEGER,                                 -- who holds it
+    claim             INTEGER,                                 -- the number of the last claim, until that has ended
     claimed_run       INTEGER,                                 -- the dispatch run whose grant the claim spent
     claim_expires_at  INTEGER,
     error_code        TEXT,                                    -- of the last failure
@@ -167,6 +168,7 @@ CREATE TABLE rows (
     error             BLOB,                                    -- sealed: message and answer body
     finished_at       INTEGER,
     CHECK ((status = 'processing') = (owner IS NOT NULL)),
+    CHECK (owner IS NULL OR claim IS NOT NULL),
     CHECK ((owner IS NULL) = (claim_expires_at IS NULL)),
     CHECK (sent_key IS NULL OR sent_at IS NOT NULL),
     CHECK (next_attempt_at IS NULL OR status = 'pending'),
