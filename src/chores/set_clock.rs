@@ -57,6 +57,7 @@ fn move_waits(appliance: &Appliance, by: Duration) -> Result<(), StoreError> {
         waits::move_others(tx, by)?;
         waits::cut_claims(tx, longest)
     })?;
+    appliance.under_way.forget_expiries();
     let by_ms = by.as_millis() as u64;
     tracing::warn!(
         event = "clock.set_back",
@@ -79,6 +80,7 @@ fn cut(appliance: &Appliance) -> Result<(), StoreError> {
     }
     let longest_claim = worker::longest_claim(&appliance.config);
     appliance.store.write(move |tx| waits::cut_claims(tx, longest_claim))?;
+    appliance.under_way.forget_expiries();
     if !rows.is_empty() {
         ring(appliance);
     }

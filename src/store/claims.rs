@@ -127,15 +127,23 @@ pub fn claim_rows(
     loop {
         let clients = clients_in_turn(tx.connection, last_client)?;
         let before = claimed.len();
-        for &client in &clients {
+        for (place, &client) in clients.iter().enumerate() {
             if claimed.len() >= limit {
                 return Ok((claimed, last_client));
             }
-            let share = (limit - claimed.len()).div_ceil(clients.len());
+            // Of what there is room for each gets an equal part, and the turn of one that got nothing is not over: where
+            // there is room for a row or two at a time, the same client would have them each time.
+            let sharers = clients.len() - place;
+            let had = claimed.len();
+            let share = Share { rows: (limit - had).div_ceil(sharers), sharers };
             claim_of_client(tx, claimant, client, share, openings, &mut claimed)?;
-            last_client = client;
+            if claimed.len() > had {
+                last_client = client;
+            }
         }
         if claimed.len() == before {
+            // Where there are more clients than were asked, the others are asked the next time.
+            let last_client = clients.last().copied().unwrap_or(last_client);
             return Ok((claimed, last_client));
         }
     }
@@ -157,6 +165,15 @@ fn clients_in_turn(connection: &Connection, last_client: i64) -> Result<Vec<i64>
         }
     }
     Ok(clients)
+}
+
+/// What a client may take in its turn.
+#[derive(Clone, Copy)]
+struct Share {
+    /// At most so many rows.
+    rows: usize,
+    /// Among so many clients a dependency's room is shared: this one, and those whose turn is still to come.
+    sharers: usize,
 }
 
 /// What a claim writes.
@@ -181,7 +198,7 @@ fn claim_of_client(
     tx: &Tx<'_>,
     claimant: Claimant,
     client: i64,
-    share: usize,
+    share: Share,
     openings: &mut impl Openings,
     claimed: &mut Vec<ClaimedRow>,
 ) -> Result<()> {
@@ -189,7 +206,7 @@ fn claim_of_client(
         .connection
         .prepare_cached("SELECT run, remaining FROM grants WHERE client = ?")?
         .query_row([client], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let mut left = share.min(remaining as usize);
+    let mut left = share.rows.min(remaining as usize);
     let before = claimed.len();
     let mut batches = tx.connection.prepare_cached(
         "SELECT batch, workflow, next_row, total FROM batches INDEXED BY batches_unfinished
@@ -202,7 +219,8 @@ fn claim_of_client(
         let Some(found) = batches.next()? else { break };
         let source =
             Source { batch: found.get(0)?, workflow: found.get(1)?, next_row: found.get(2)?, total: found.get(3)? };
-        left -= claim_of_batch(tx, claimant, run, &source, left, openings, claimed)?;
+        let share = Share { rows: left, ..share };
+        left -= claim_of_batch(tx, claimant, run, &source, share, openings, claimed)?;
     }
     let spent = claimed.len() - before;
     tx.connection
@@ -216,7 +234,7 @@ fn claim_of_batch(
     claimant: Claimant,
     run: i64,
     source: &Source,
-    limit: usize,
+    share: Share,
     openings: &mut impl Openings,
     claimed: &mut Vec<ClaimedRow>,
 ) -> Result<usize> {
@@ -226,7 +244,8 @@ fn claim_of_batch(
         let claim =
             Claim { claimant, number: ClaimNumber::random(), run: Some(run), may_send_from: has_key.then_some(tx.now) };
         let wanted = |claimed: &Vec<ClaimedRow>, openings: &dyn Openings| {
-            openings.room(&source.workflow, step).min(limit - (claimed.len() - before))
+            let part = openings.room(&source.workflow, step).div_ceil(share.sharers);
+            part.min(share.rows - (claimed.len() - before))
         };
         let room = wanted(claimed, openings);
         let taken = claim_waiting(tx, &claim, source.batch, step, room, claimed)?;

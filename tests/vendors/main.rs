@@ -2,7 +2,9 @@
 //! and by what API and database say, never by what the code looks like.
 
 mod answers;
+mod apart;
 mod clock;
+mod fair;
 mod flood;
 mod lock;
 #[path = "../support/mod.rs"]
