@@ -47,8 +47,8 @@ fn a_pause_finds_few_rows_under_way_however_fast_they_flow_and_all_of_those_are_
 }
 
 #[test]
-fn a_wrong_token_costs_fifty_rows_and_not_all_of_them() {
-    let server = Server::start(|_| status(401));
+fn a_wrong_permission_costs_fifty_rows_and_not_all_of_them() {
+    let server = Server::start(|_| status(403));
     let app = App::start(Setup {
         dependency: "rate_per_second = 1000\nburst = 50\ntimeout = \"5s\"".into(),
         downstream: Some(server.address),
@@ -68,7 +68,7 @@ fn a_wrong_token_costs_fifty_rows_and_not_all_of_them() {
     // Eight workers may each have had a row under way: where rows fail none are claimed ahead.
     assert!(failed < 50 + 8, "{failed}");
     let says = batch["waiting_for"].as_str().expect("a sentence");
-    assert!(says.contains(" rows failed, the last one with `rejected` (HTTP 401) at address-links"), "{says}");
+    assert!(says.contains(" rows failed, the last one with `rejected` (HTTP 403) at address-links"), "{says}");
     assert!(app.log().contains("a batch has paused itself"));
     app.until_status(&other, "completed");
     assert_eq!(app.batch(&other)["paused"], false, "fewer than fifty pause nothing");

@@ -4,7 +4,8 @@
 //! |---|---|---|
 //! | 2xx with all that `save` asks for | success | well |
 //! | 2xx without it, not JSON, too large or deep | fails: `bad_answer` | well |
-//! | 429, 503 | again later, not counted | closes |
+//! | 429, 503, 403 with `Retry-After` | again later, not counted | closes |
+//! | 401 | again later, not counted; its row's affair where others are not refused | five in a row close |
 //! | 425 | again later | well |
 //! | 408 | again later; it may have been done | well |
 //! | other 5xx, no answer in time, cut off | again later; it may have been done | failing |
@@ -40,11 +41,18 @@ pub fn health(result: &Result<Answer, CallError>, now: Timestamp) -> Health {
         Health::Busy { reason, retry_after }
     };
     match (answer.status, &answer.body) {
+        (401, _) => Health::Unauthorized,
+        (403, _) if asks_to_wait(answer, now) => busy(GateReason::RateLimited),
         (429, _) => busy(GateReason::RateLimited),
         (503, _) => busy(GateReason::Unavailable),
         (500.., _) | (200..=299, AnswerBody::Broken(..)) => Health::Failing,
         _ => Health::Well,
     }
+}
+
+/// Whether its `Retry-After` says anything.
+fn asks_to_wait(answer: &Answer, now: Timestamp) -> bool {
+    answer.retry_after.as_deref().is_some_and(|text| retry_after(text, now).is_some())
 }
 
 /// How a call ended for its row. `silence_counts`: whether a request without an answer is an attempt.
@@ -82,8 +90,10 @@ pub fn outcome(
         }
         (200..=299, AnswerBody::Broken(_, error)) => silent(dependency, error, Some(status), silence_counts),
         (_, AnswerBody::Whole(body) | AnswerBody::TooLarge(body) | AnswerBody::Broken(body, _)) => {
+            let closes_the_gate = matches!(status, 429 | 503) || (status == 403 && retry_after.is_some());
             let code = match status {
-                429 => FailureCode::RateLimited,
+                401 => FailureCode::Unauthorized,
+                403 | 429 if closes_the_gate => FailureCode::RateLimited,
                 500.. => FailureCode::ServerError,
                 _ => FailureCode::Rejected,
             };
@@ -95,14 +105,24 @@ pub fn outcome(
             let hint = if (300..400).contains(&status) { NOT_FOLLOWED } else { "" };
             let failure = failure(code, format!("{dependency} answered {}{hint}", told(status)), &body);
             match status {
-                408 | 425 | 429 | 500.. => {
-                    let closes_the_gate = matches!(status, 429 | 503);
-                    let retry_after = retry_after.filter(|_| !closes_the_gate);
-                    Outcome::Transient { failure, effect, counted: !closes_the_gate, retry_after }
+                403 | 429 | 503 if closes_the_gate => {
+                    Outcome::Transient { failure, effect, counted: false, retry_after: None }
                 }
+                401 => Outcome::Transient { failure, effect, counted: false, retry_after },
+                408 | 425 | 500.. => Outcome::Transient { failure, effect, counted: true, retry_after },
                 _ => Outcome::Permanent { failure, effect },
             }
         }
+    }
+}
+
+/// A 401 that is its row's own affair: others are not refused.
+pub fn of_the_row(outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Transient { failure, effect, .. } if failure.code == FailureCode::Unauthorized => {
+            Outcome::Permanent { failure: StepFailure { code: FailureCode::Rejected, ..failure }, effect }
+        }
+        other => other,
     }
 }
 
@@ -191,6 +211,8 @@ mod tests {
         for (status, code, later, counted, did) in [
             (408, FailureCode::Rejected, true, true, Effect::Perhaps),
             (425, FailureCode::Rejected, true, true, Effect::Nothing),
+            (401, FailureCode::Unauthorized, true, false, Effect::Nothing),
+            (403, FailureCode::Rejected, false, true, Effect::Nothing),
             (429, FailureCode::RateLimited, true, false, Effect::Nothing),
             (500, FailureCode::ServerError, true, true, Effect::Perhaps),
             (503, FailureCode::ServerError, true, false, Effect::Nothing),
@@ -208,6 +230,27 @@ mod tests {
                     assert_eq!((failure.code, failure.body.as_deref()), (code, Some("why")));
                 }
                 other => panic!("{status}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_403_with_retry_after_asks_for_a_pause_of_everybody_and_one_without_is_its_rows_affair() {
+        let busy = |retry_after| Health::Busy { reason: GateReason::RateLimited, retry_after: Some(retry_after) };
+        for (header, expected) in [
+            (Some("7"), busy(Duration::from_secs(7))),
+            (Some("0"), busy(Duration::ZERO)),
+            (Some("soon"), Health::Well),
+            (None, Health::Well),
+        ] {
+            let answer = || Answer { retry_after: header.map(str::to_owned), ..answer(403, "") };
+            assert_eq!(health(&Ok(answer()), NOW), expected, "{header:?}");
+            match (classify(answer(), &[]), expected) {
+                (Outcome::Transient { failure, counted: false, retry_after: None, .. }, Health::Busy { .. }) => {
+                    assert_eq!(failure.code, FailureCode::RateLimited);
+                }
+                (Outcome::Permanent { failure, .. }, Health::Well) => assert_eq!(failure.code, FailureCode::Rejected),
+                (other, _) => panic!("{header:?}: {other:?}"),
             }
         }
     }

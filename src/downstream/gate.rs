@@ -29,7 +29,7 @@ use std::time::Duration;
 use rand::{Rng, RngExt};
 
 pub use self::reason::GateReason;
-use crate::model::Timestamp;
+use crate::model::{Timestamp, backoff};
 
 /// How long a gate closes the first time.
 pub const FIRST_PAUSE: Duration = Duration::from_secs(2);
@@ -39,6 +39,11 @@ pub const LONGEST_PAUSE: Duration = Duration::from_secs(2 * 60);
 pub const JITTER: f64 = 0.1;
 /// So many 401 in a row are the credential, and no longer the row that one of them was for.
 pub const UNAUTHORIZED_AFTER: u32 = 5;
+/// A request that left no longer than this before another one left after the other one's row had been refused before: rows
+/// are not tried again sooner.
+const NO_SOONER: i64 = (backoff::FIRST_WAIT.as_nanos() / 2) as i64;
+/// Of requests that are never sent twice so many are probes of one closing: where those were lost, a person decides.
+pub const RISKY_PROBES: u32 = 5;
 /// An opening gate that would let so many requests be under way lets all of them: rate and concurrency bound the rest.
 /// What a burst of the first ones could do to an API that just came back is over by then.
 pub const WIDE_OPEN: u32 = 32;
@@ -95,6 +100,8 @@ pub struct Passage {
     is_probe: bool,
     /// Which closing of this process it follows.
     after: u64,
+    /// Steady nanoseconds.
+    left_at: i64,
 }
 
 impl Passage {
@@ -150,6 +157,13 @@ pub struct Gate {
     failures: u32,
     /// Answers of 401 since one was good, whatever else came between.
     unauthorized: u32,
+    /// When the last 401 came, and when the latest request left that was answered well since the process started.
+    unauthorized_at: i64,
+    well_left_at: i64,
+    /// Whether a request was answered well that left after the last 401 had come.
+    is_vindicated: bool,
+    /// Probes since it was last open that are never to be sent twice.
+    risky_probes: u32,
     probing: bool,
     /// Counts the closings that this process knows of.
     era: u64,
@@ -171,6 +185,10 @@ impl Gate {
             max_retry_after,
             failures: 0,
             unauthorized: 0,
+            unauthorized_at: i64::MIN,
+            well_left_at: i64::MIN,
+            is_vindicated: false,
+            risky_probes: 0,
             probing: false,
             era: 0,
             late: 0,
@@ -207,6 +225,7 @@ impl Gate {
         }
         self.state = state;
         if self.is_open() {
+            self.risky_probes = 0;
             self.opening = if state.closings == 0 { None } else { self.opening.or(Some(Opening::FIRST)) };
         }
     }
@@ -229,7 +248,7 @@ impl Gate {
 
     /// Whether a request may pass at this time, as far as [`Gate::allowance`] has room. Changes nothing.
     pub fn passage(&self, now: Now) -> Result<Passage, Shut> {
-        let passage = |is_probe| Ok(Passage { is_probe, after: self.era });
+        let passage = |is_probe| Ok(Passage { is_probe, after: self.era, left_at: now.steady });
         let Some(closed) = self.closed(now) else { return passage(false) };
         let left = self.left(now);
         match (left.is_zero(), self.probing) {
@@ -243,6 +262,23 @@ impl Gate {
     pub fn pass(&mut self, passage: Passage) {
         self.probing |= passage.is_probe;
         self.under_way += 1;
+    }
+
+    /// Whether the next probe may be a request that is never sent twice.
+    pub fn may_risk(&self) -> bool {
+        self.risky_probes < RISKY_PROBES
+    }
+
+    /// The probe that has just passed is such a request.
+    pub fn risk(&mut self) {
+        self.risky_probes += 1;
+    }
+
+    /// Whether the credential was taken from others since the row of this request was last refused, where it was before:
+    /// then it is the row that is refused. To be asked before its 401 is reported.
+    pub fn takes_others(&self, passage: Passage) -> bool {
+        let lately = self.well_left_at >= passage.left_at.saturating_sub(NO_SOONER);
+        !self.is_late(passage) && self.is_open() && (self.is_vindicated || lately)
     }
 
     /// A request that passed was never sent: where it was the probe, the next one is.
@@ -261,7 +297,11 @@ impl Gate {
                 self.put_off(reason, retry_after.unwrap_or_default(), now, rng);
             }
             _ if self.is_late(passage) => {}
-            Health::Well => self.well(passage),
+            Health::Well => {
+                self.well_left_at = self.well_left_at.max(passage.left_at);
+                self.is_vindicated |= passage.left_at > self.unauthorized_at;
+                self.well(passage);
+            }
             Health::Failing => self.failing(passage, now, rng),
             Health::Unauthorized => self.unauthorized(passage, now, rng),
             // While it is closed nobody of the present closing is under way but its probe.
@@ -274,7 +314,7 @@ impl Gate {
     /// each pause and refuses the next is not well, and with every probe starting afresh it would be called at the
     /// shortest pause for ever.
     fn well(&mut self, passage: Passage) {
-        (self.failures, self.unauthorized) = (0, 0);
+        (self.failures, self.unauthorized, self.risky_probes) = (0, 0, 0);
         if passage.is_probe && !self.is_open() {
             self.state.closed = None;
             self.opening = Some(Opening::FIRST);
@@ -297,6 +337,7 @@ impl Gate {
     /// gate opens; a probe is all that is known, so there it counts at once.
     fn unauthorized(&mut self, passage: Passage, now: Now, rng: &mut impl Rng) {
         self.failures = 0;
+        (self.unauthorized_at, self.is_vindicated) = (now.steady, false);
         self.unauthorized = self.unauthorized.saturating_add(1);
         if passage.is_probe || self.unauthorized >= UNAUTHORIZED_AFTER {
             self.close(GateReason::Unauthorized, Duration::ZERO, now, rng);

@@ -15,7 +15,7 @@ use super::{
     gate::{Gate, GateState, Health, Now, Passage},
     ledger::{DependencyState, Lease, LeaseAsk},
     meter::Meter,
-    permit::Queue,
+    permit::{Before, Queue},
     rate::{Line, Pace},
 };
 use crate::{clock::Clock, model::Dependency};
@@ -122,12 +122,13 @@ impl Lane {
         Queue::wake(woken);
     }
 
-    /// A request has ended (`Some`), or was never sent. Says whether the gate was open until then.
-    pub(super) fn end(&self, passage: Passage, health: Option<Health>) -> bool {
+    /// A request has ended (`Some`), or was never sent. Says how the gate was until then.
+    pub(super) fn end(&self, passage: Passage, health: Option<Health>) -> Before {
         let now = self.now();
         let mut state = self.lock();
         let was_full = state.in_flight >= state.most_under_way(self.settings.concurrency);
         let was_open = state.gate.is_open();
+        let takes_others = state.gate.takes_others(passage);
         state.in_flight -= 1;
         let closings = state.gate.state().closings;
         let changed = match health {
@@ -160,7 +161,7 @@ impl Lane {
             self.poke_bookkeeper();
         }
         (self.wake)();
-        was_open
+        Before { was_open, takes_others }
     }
 
     fn log_gate(&self, gate: GateState) {

@@ -34,8 +34,10 @@ pub enum CallEnd {
     Rejected,
     /// 2xx without what the step saves, or too large.
     BadAnswer,
-    /// 429.
+    /// 429, or 403 with `Retry-After`.
     RateLimited,
+    /// 401.
+    Unauthorized,
     /// 503.
     Unavailable,
     /// Another 5xx.
@@ -48,11 +50,12 @@ pub enum CallEnd {
 
 impl CallEnd {
     /// Every end.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Success,
         Self::Rejected,
         Self::BadAnswer,
         Self::RateLimited,
+        Self::Unauthorized,
         Self::Unavailable,
         Self::ServerError,
         Self::Timeout,
@@ -66,6 +69,7 @@ impl CallEnd {
             Self::Rejected => "rejected",
             Self::BadAnswer => "bad_answer",
             Self::RateLimited => "rate_limited",
+            Self::Unauthorized => "unauthorized",
             Self::Unavailable => "unavailable",
             Self::ServerError => "server_error",
             Self::Timeout => "timeout",
@@ -80,7 +84,8 @@ impl CallEnd {
         };
         let StepFailure { code, http_status, .. } = failure;
         match (http_status, code) {
-            (Some(429), _) => Self::RateLimited,
+            (_, FailureCode::RateLimited) => Self::RateLimited,
+            (Some(401), _) => Self::Unauthorized,
             (Some(503), _) => Self::Unavailable,
             (_, FailureCode::ServerError) => Self::ServerError,
             (_, FailureCode::Timeout) => Self::Timeout,

@@ -44,7 +44,7 @@ use std::{
 
 use crate::{
     clock::Clock,
-    model::{Dependency, FailureCode, StepFailure, Timestamp, Workflow, outcome::Outcome},
+    model::{Dependency, FailureCode, StepFailure, Timestamp, Workflow, outcome::Outcome, workflow::Repeat},
     template::Scope,
 };
 
@@ -185,18 +185,33 @@ impl Downstream {
 
     /// The right to send a request now. Blocks for at most `patience`, and not at all where that would not be enough.
     pub fn permit(&self, request: &Request, patience: Duration) -> Result<Permit, Wait> {
-        request.call.lane.permit(patience)
+        request.call.lane.permit(patience, request.call.plan.repeat == Repeat::Never)
     }
 
-    /// Sends a request, once, and says what came of it and how long that took. `permit` is the request's own.
-    pub fn send(&self, request: &Request, idempotency_key: Option<&str>, permit: Permit) -> (Outcome, Duration) {
+    /// The same because a person asks for this very request: it finds out whether a closed gate may open, also where it is
+    /// never sent twice.
+    pub fn permit_by_hand(&self, request: &Request, patience: Duration) -> Result<Permit, Wait> {
+        request.call.lane.permit(patience, false)
+    }
+
+    /// Sends a request, once, and says what came of it and how long that took. `permit` is the request's own; `refused`
+    /// says whether its row got a 401 at this step before.
+    pub fn send(
+        &self,
+        request: &Request,
+        idempotency_key: Option<&str>,
+        permit: Permit,
+        refused: bool,
+    ) -> (Outcome, Duration) {
         let Call { plan, client, lane } = &*request.call;
         let left_at = self.clock.steady();
         let result = client.call(&request.filled, idempotency_key);
         let duration = Duration::from_nanos(self.clock.steady().saturating_sub(left_at).max(0) as u64);
+        let before = permit.report(classify::health(&result, self.clock.now()));
         // Silence behind a gate that was closed is what the gate was closed for: no row pays for it with an attempt.
-        let silence_counts = permit.report(classify::health(&result, self.clock.now()));
+        let silence_counts = before.was_open;
         let outcome = classify::outcome(&lane.settings.name, &plan.save, result, silence_counts, self.clock.now());
+        let outcome = if refused && before.takes_others { classify::of_the_row(outcome) } else { outcome };
         lane.meter.called(CallEnd::of(&outcome), duration);
         (outcome, duration)
     }

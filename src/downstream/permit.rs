@@ -43,11 +43,19 @@ impl Permit {
         &self.lane.settings.name
     }
 
-    /// The request has ended. Says whether the gate was open until then.
-    pub(super) fn report(mut self, health: Health) -> bool {
+    /// The request has ended. Says how the gate was until then.
+    pub(super) fn report(mut self, health: Health) -> Before {
         self.ended = true;
         self.lane.end(self.passage, Some(health))
     }
+}
+
+/// How a gate was until a request ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Before {
+    pub was_open: bool,
+    /// [`super::gate::Gate::takes_others`].
+    pub takes_others: bool,
 }
 
 impl Drop for Permit {
@@ -150,7 +158,8 @@ enum Turn {
 
 impl Lane {
     /// Waits at most `patience` for a permit; not at all where it can be told that this would not be enough.
-    pub fn permit(self: &Arc<Self>, patience: Duration) -> Result<Permit, Wait> {
+    /// `is_risky`: the request is never sent twice, so that it is no probe where such have been lost.
+    pub fn permit(self: &Arc<Self>, patience: Duration, is_risky: bool) -> Result<Permit, Wait> {
         let patience = i64::try_from(patience.as_nanos()).unwrap_or(i64::MAX);
         let asked_at = self.clock.steady();
         let deadline = asked_at.saturating_add(patience);
@@ -159,7 +168,7 @@ impl Lane {
         loop {
             let now = self.now();
             let place = ticket.map_or(state.queue.len(), |ticket| state.queue.place(ticket));
-            let turn = self.turn(&mut state, place, now, deadline);
+            let turn = self.turn(&mut state, place, now, deadline, is_risky);
             let needs_slots = !matches!(turn, Turn::Leave(wait) if wait.why != WaitReason::Rate);
             let short = needs_slots && state.demand(now);
             let end = match turn {
@@ -200,19 +209,41 @@ impl Lane {
         }
     }
 
-    fn turn(&self, state: &mut State, place: usize, now: Now, deadline: i64) -> Turn {
-        match self.release(state, place, now) {
+    fn turn(&self, state: &mut State, place: usize, now: Now, deadline: i64, is_risky: bool) -> Turn {
+        if let Some(wait) = self.too_risky(state, now, is_risky) {
+            return Turn::Leave(wait);
+        }
+        match self.release(state, place, now, is_risky) {
             Some(passage) => Turn::Go(passage),
             None => self.outlook(state, place, now, deadline).map_or_else(Turn::Leave, Turn::Sleep),
         }
     }
 
     /// Releases a request whose turn it is, or one that takes a slot from nobody who waits.
-    fn release(&self, state: &mut State, place: usize, now: Now) -> Option<Passage> {
+    fn release(&self, state: &mut State, place: usize, now: Now, is_risky: bool) -> Option<Passage> {
         let concurrency = self.settings.concurrency;
         let free = state.most_under_way(concurrency).saturating_sub(state.in_flight) as usize;
         let may = place == 0 || (free > place && state.line.ready(now.steady) > place && state.gate.is_open());
-        if may { state.release(concurrency, now) } else { None }
+        let passage = if may { state.release(concurrency, now) } else { None };
+        if is_risky && passage.is_some_and(Passage::is_probe) {
+            state.gate.risk();
+            if !state.gate.may_risk() {
+                let dependency = &self.settings.name;
+                tracing::warn!(
+                    event = "gate.asks_for_a_person",
+                    dependency,
+                    "no more requests that are never sent twice find out whether the gate may open; a row that is run by hand does"
+                );
+            }
+        }
+        passage
+    }
+
+    /// Why a request that is never sent twice is not the next probe.
+    fn too_risky(&self, state: &State, now: Now, is_risky: bool) -> Option<Wait> {
+        let is_probe = state.gate.passage(now).is_ok_and(Passage::is_probe);
+        let closed = state.gate.closed(now).filter(|_| is_risky && is_probe && !state.gate.may_risk())?;
+        Some(Wait { until: now.wall.after(COME_BACK), why: WaitReason::Gate(closed.reason) })
     }
 
     /// For somebody who cannot go now: when to look again without being woken, or why that is not worth it.

@@ -11,7 +11,10 @@ use sha2::{Digest, Sha256};
 use ureq::http::{HeaderName, HeaderValue};
 
 use crate::{
-    model::{FailureCode, Step, StepFailure, workflow::Method},
+    model::{
+        FailureCode, Step, StepFailure,
+        workflow::{Method, Repeat},
+    },
     template::{RESERVED, Scope, Template, TemplateError},
 };
 
@@ -26,6 +29,8 @@ pub struct Plan {
     pub step: String,
     /// What to keep of its answer: name -> JSON Pointer.
     pub save: BTreeMap<String, String>,
+    /// Whether it may be sent again.
+    pub repeat: Repeat,
     method: Method,
     path: Template,
     /// The names are encoded already.
@@ -94,6 +99,7 @@ impl Plan {
         Ok(Self {
             step: step.name.clone(),
             save: step.save.clone(),
+            repeat: step.repeat,
             method: step.method,
             path: part("path", Template::path(&step.path))?,
             query: query.collect::<Result<_, PlanError>>()?,

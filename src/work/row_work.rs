@@ -220,7 +220,8 @@ impl<'a> Worker<'a> {
         crash_point("request.leaving");
         let left_at = self.appliance.clock.now();
         self.standing.first_request_at.get_or_insert(left_at);
-        let (outcome, duration) = self.appliance.downstream.send(request, key.as_deref(), permit);
+        let refused = self.was_refused();
+        let (outcome, duration) = self.appliance.downstream.send(request, key.as_deref(), permit, refused);
         crash_point("request.ended");
         let effect = outcome.effect();
         self.standing.sent = match effect {
@@ -246,6 +247,12 @@ impl<'a> Worker<'a> {
         Ok((outcome, was_probe))
     }
 
+    /// Whether the row had a 401 before, at the step that it is at.
+    fn was_refused(&self) -> bool {
+        let last = self.claimed.last_error.as_ref().filter(|_| self.claimed.step == self.standing.step);
+        last.is_some_and(|last| last.code == FailureCode::Unauthorized)
+    }
+
     /// A permit, and a claim that outlasts the request.
     fn permit(&mut self, step: &Step, request: &Request, reservation: &mut Reservation) -> Result<Permit, Stop> {
         let (longest, gives_up) = match self.patience {
@@ -254,7 +261,12 @@ impl<'a> Worker<'a> {
         };
         loop {
             self.keep_claim(step, longest)?;
-            let wait = match self.appliance.downstream.permit(request, longest) {
+            let downstream = &self.appliance.downstream;
+            let permit = match self.patience {
+                Patience::Brief(_) => downstream.permit(request, longest),
+                Patience::Unlimited => downstream.permit_by_hand(request, longest),
+            };
+            let wait = match permit {
                 Ok(permit) => {
                     reservation.spend();
                     return Ok(permit);

@@ -167,7 +167,7 @@ fn claims_that_nobody_frees_are_told_until_somebody_does() {
     database(&app)
         .execute_batch(&format!(
             "BEGIN;
-             UPDATE rows SET status = 'processing', owner = 7, claim_expires_at = 1000
+             UPDATE rows SET status = 'processing', owner = 7, claim = 7, claim_expires_at = 1000
               WHERE row & 0xFFFFFF <= 2 AND row >> 24 = (SELECT batch FROM batches WHERE id = '{stuck}');
              UPDATE batches SET pending = 1, processing = 2 WHERE id = '{stuck}';
              COMMIT;"

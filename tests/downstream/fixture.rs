@@ -176,6 +176,6 @@ impl Fixture {
     pub fn call(&self) -> Outcome {
         let request = self.request(0);
         let permit = self.downstream.permit(&request, PATIENCE).expect("a permit");
-        self.downstream.send(&request, Some("key-1"), permit).0
+        self.downstream.send(&request, Some("key-1"), permit, false).0
     }
 }

@@ -37,7 +37,7 @@ fn http_date(seconds_ago: u64) -> String {
     httpdate::fmt_http_date(SystemTime::now() - Duration::from_secs(seconds_ago))
 }
 
-const LIES: [Lie; 9] = [
+const LIES: [Lie; 10] = [
     ("none", 429, || status(429)),
     ("zero", 429, || with(429, "Retry-After", "0")),
     ("past", 429, || with(429, "Retry-After", http_date(5))),
@@ -46,6 +46,7 @@ const LIES: [Lie; 9] = [
     ("words", 429, || with(429, "Retry-After", "soon, -1")),
     ("away", 503, || status(503)),
     ("away-zero", 503, || with(503, "Retry-After", "0")),
+    ("forbidden", 403, || with(403, "Retry-After", "0")),
     ("away-past", 503, || with(503, "Retry-After", http_date(3600))),
 ];
 

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 /// What closed a gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GateReason {
-    /// It answered 429: it wants fewer requests.
+    /// It answered 429, or 403 with `Retry-After`: it wants fewer requests.
     RateLimited,
     /// It answered 503: it is not there for anybody.
     Unavailable,
@@ -34,7 +34,7 @@ impl GateReason {
 impl fmt::Display for GateReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::RateLimited => "it answered 429 (too many requests)",
+            Self::RateLimited => "it answered 429, or 403 with Retry-After (too many requests)",
             Self::Unavailable => "it answered 503 (service unavailable)",
             Self::Failing => "its last requests all failed",
             Self::Unauthorized => "it answered 401 (unauthorized): its credential is not taken",

@@ -204,6 +204,51 @@ fn another_process_opens_it_closes_it_and_is_not_believed_beyond_what_can_be() {
     assert_eq!(kept.allowance(), Some(1), "a restart does not make it well");
 }
 
+#[test]
+fn a_row_is_its_own_fault_where_others_left_after_it_was_refused_and_were_not() {
+    let second = Duration::from_secs(1);
+    let mut gate = gate();
+    let refused = leave(&mut gate, START);
+    let slow = leave(&mut gate, START);
+    gate.report(refused, Health::Unauthorized, START, &mut rng());
+    let now = after(START, second * 2);
+    // One that left before says nothing of what holds since.
+    gate.report(slow, Health::Well, now, &mut rng());
+    let again = leave(&mut gate, after(now, second * 2));
+    assert!(!gate.takes_others(again));
+    gate.report(again, Health::Unauthorized, after(now, second * 2), &mut rng());
+    let later = after(now, second * 10);
+    send(&mut gate, later, Health::Well);
+    let much_later = after(later, second * 100);
+    let again = leave(&mut gate, much_later);
+    assert!(gate.takes_others(again), "however long that was ago");
+    gate.report(again, Health::Unauthorized, much_later, &mut rng());
+    let again = leave(&mut gate, after(much_later, second));
+    assert!(!gate.takes_others(again), "it may be dead since");
+    let closed = after(much_later, second * 2);
+    for _ in 0..4 {
+        send(&mut gate, closed, Health::Unauthorized);
+    }
+    assert!(!gate.is_open() && !gate.takes_others(again));
+}
+
+#[test]
+fn of_requests_that_are_never_sent_twice_five_are_probes_of_one_closing() {
+    let mut gate = gate();
+    let mut now = START;
+    send(&mut gate, now, busy(0));
+    for _ in 0..RISKY_PROBES {
+        now = opens(&gate, now);
+        assert!(gate.may_risk());
+        let probe = leave(&mut gate, now);
+        gate.risk();
+        gate.report(probe, Health::Failing, now, &mut rng());
+    }
+    assert!(!gate.may_risk());
+    now = opens(&gate, now);
+    assert!(send(&mut gate, now, Health::Well) && gate.may_risk(), "somebody else's probe opened it");
+}
+
 /// Calls for an hour as fast as the gate lets it, and notes when; each answer is there at once.
 fn hour_of_calls(gate: &mut Gate, answer: impl Fn(usize) -> Health) -> Vec<i64> {
     let (mut now, mut left) = (START, Vec::new());

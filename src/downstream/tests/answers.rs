@@ -87,13 +87,13 @@ proptest! {
             }
             (Outcome::Permanent { failure, effect: Effect::Nothing }, _) => {
                 prop_assert_eq!((failure.code, failure.http_status), (FailureCode::Rejected, Some(status)));
-                prop_assert!(!matches!(status, 200..=299 | 408 | 425 | 429 | 500..), "{}", status);
+                prop_assert!(!matches!(status, 200..=299 | 401 | 408 | 425 | 429 | 500..), "{}", status);
             }
             (Outcome::Transient { effect, counted, .. }, _) => {
-                prop_assert!(matches!(status, 408 | 425 | 429 | 500..), "{}", status);
-                let may_be_done = !matches!(status, 425 | 429 | 503);
+                prop_assert!(matches!(status, 401 | 408 | 425 | 429 | 500..), "{}", status);
+                let may_be_done = !matches!(status, 401 | 425 | 429 | 503);
                 let expected = if may_be_done { Effect::Perhaps } else { Effect::Nothing };
-                prop_assert_eq!((effect, counted), (expected, status != 429 && status != 503));
+                prop_assert_eq!((effect, counted), (expected, !matches!(status, 401 | 429 | 503)));
             }
             other => prop_assert!(false, "{} {:?}", status, other),
         }
