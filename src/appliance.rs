@@ -33,6 +33,7 @@ use crate::{
     work::{
         open_batch::{OpenBatch, OpenBatchError, OpenBatches},
         recent::Recent,
+        standstill::Standstill,
         under_way::UnderWay,
     },
 };
@@ -75,6 +76,8 @@ pub struct Appliance {
     pub late_settles: AtomicU64,
     /// The rows that this process works.
     pub under_way: Arc<UnderWay>,
+    /// Which batches stand still, as far as is known.
+    pub standstill: Standstill,
     /// How the last rows of each batch ended.
     pub recent: Recent,
     /// Uploads that are still to be cleared away.
@@ -181,6 +184,7 @@ impl Appliance {
             metrics,
             late_settles: AtomicU64::new(0),
             under_way: Arc::default(),
+            standstill: Standstill::default(),
             recent: Recent::default(),
             given_up: GivenUp::default(),
             ring: RwLock::new(Arc::new(ring)),

@@ -19,7 +19,7 @@ use support::{
 const UNDER_WAY: u64 = 8 * ROWS_PER_THREAD as u64;
 
 #[test]
-fn a_pause_finds_few_rows_under_way_however_fast_they_flow_and_all_of_those_are_settled() {
+fn a_pause_finds_few_rows_under_way_however_fast_they_flow_and_none_of_those_is_lost() {
     let app = App::start(Setup {
         dependency: "rate_per_second = 100_000\nburst = 1_000\ntimeout = \"5s\"".into(),
         dispatch: "every = \"200ms\"\nmin_interval = \"0s\"\nrows_per_client_per_run = 20_000".into(),
@@ -40,7 +40,9 @@ fn a_pause_finds_few_rows_under_way_however_fast_they_flow_and_all_of_those_are_
     let (completed, processing) = counts();
     assert!(processing <= UNDER_WAY, "{processing}");
     app.until("what was under way has settled", || (counts().1 == 0).then_some(()));
-    assert_eq!(counts().0, completed + processing, "nothing was claimed since, and nothing was dropped");
+    // Rows that were between two steps were put back; the others were at their last one.
+    let ended = counts().0;
+    assert!((completed..=completed + processing).contains(&ended), "nothing was claimed since: {ended} of {completed}");
     app.post(&app.key, &format!("/v2/batches/{id}/resume"));
     assert_eq!(app.until_status(&id, "completed")["counts"]["completed"], 5_000);
     assert_eq!((app.stats().invites, app.stats().duplicate_invites), (5_000, 0));

@@ -229,6 +229,7 @@ pub fn has_elder(connection: &Connection, batch: &Batch) -> Result<bool> {
 
 /// Stops claims of the batch's rows at once; what is under way finishes. A second pause keeps the first one's time.
 pub fn pause(tx: &Tx<'_>, batch: i64, reason: Option<&str>) -> Result<()> {
+    super::standstill::changed(tx);
     tx.connection
         .prepare_cached(
             "UPDATE batches SET paused_at = coalesce(paused_at, ?), paused_reason = coalesce(paused_reason, ?)
@@ -240,6 +241,7 @@ pub fn pause(tx: &Tx<'_>, batch: i64, reason: Option<&str>) -> Result<()> {
 
 /// Pauses a batch because too many of its rows failed, for this reason.
 pub(super) fn pause_itself(tx: &Tx<'_>, batch: i64, reason: &str) -> Result<()> {
+    super::standstill::changed(tx);
     pause(tx, batch, Some(reason))?;
     tx.connection.prepare_cached("UPDATE batches SET paused_itself = 1 WHERE batch = ?")?.execute([batch])?;
     Ok(())
@@ -258,6 +260,7 @@ pub fn resume(tx: &Tx<'_>, batch: i64) -> Result<()> {
 /// However many rows it has, only the batch is touched: a row that is still `pending` in a batch with `cancelled_at`
 /// **is** cancelled, and is shown so ([`super::rows`]). Returns whether the batch could be cancelled.
 pub fn cancel(tx: &Tx<'_>, batch: i64) -> Result<bool> {
+    super::standstill::changed(tx);
     if by_key(tx.connection, batch)?.status.on(BatchEvent::Cancel).is_err() {
         return Ok(false);
     }

@@ -170,6 +170,7 @@ pub fn set_rows_per_run(tx: &Tx<'_>, name: &str, rows_per_run: Option<u32>, defa
 
 /// Stops or starts claims of the client's rows; `false` where there is no such client.
 pub fn set_paused(tx: &Tx<'_>, name: &str, paused: bool) -> Result<bool> {
+    super::standstill::changed(tx);
     let changed = tx
         .connection
         .prepare_cached(

@@ -182,6 +182,7 @@ pub fn pause_of(connection: &Connection) -> Result<Option<DispatchPause>> {
 
 /// Stops all claims at once. A second pause keeps the first one's time, and takes its own name and reason.
 pub fn pause(tx: &Tx<'_>, by: &str, reason: Option<&str>) -> Result<()> {
+    super::standstill::changed(tx);
     tx.connection
         .prepare_cached(
             "UPDATE dispatch SET paused_at = coalesce(paused_at, ?), paused_by = ?, paused_reason = ? WHERE only = 1",

@@ -40,6 +40,7 @@ pub mod sessions;
 pub mod settle;
 pub mod sizes;
 pub mod skipped;
+pub mod standstill;
 pub mod stuck;
 pub mod troubles;
 pub mod upkeep;

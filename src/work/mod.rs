@@ -18,6 +18,7 @@ pub mod recent;
 pub mod row_work;
 mod settler;
 mod settling;
+pub mod standstill;
 mod traced;
 mod turns;
 pub mod under_way;

@@ -215,6 +215,7 @@ impl<'a> Worker<'a> {
     fn send(&mut self, step: &Step, leaving: &Leaving, reservation: &mut Reservation) -> Result<(Outcome, bool), Stop> {
         let Leaving { request, key, sent_before } = leaving;
         let permit = self.permit(step, request, reservation);
+        let permit = permit.and_then(|permit| self.may_leave().map(|()| permit));
         let permit = permit.inspect_err(|_| self.standing.sent = sent_before.clone())?;
         let was_probe = permit.is_probe();
         crash_point("request.leaving");
@@ -279,6 +280,16 @@ impl<'a> Worker<'a> {
                 return Err(Stop::End(End::Again { at, failure: None }));
             }
             self.appliance.closing.wait(wait.until.since(now).clamp(SHORTEST_RELEASE, longest));
+        }
+    }
+
+    /// A row that stands still is given back between its steps; one that somebody asked for goes on, whatever is paused.
+    fn may_leave(&self) -> Result<(), Stop> {
+        let Patience::Brief(_) = self.patience else { return Ok(()) };
+        let Appliance { standstill, store, clock, .. } = self.appliance;
+        match standstill.of_batch(store, self.claimed.row.batch())? {
+            true => Err(Stop::End(End::Again { at: clock.now(), failure: None })),
+            false => Ok(()),
         }
     }
 

@@ -7,6 +7,7 @@ mod clock;
 mod fair;
 mod flood;
 mod lock;
+mod stop;
 #[path = "../support/mod.rs"]
 mod support;
 mod token;
