@@ -186,7 +186,7 @@ fn retry_after_closes_the_gate_for_all_rows_and_costs_none_of_them_an_attempt() 
         let gates = listed["dependencies"].as_array()?.iter().map(|it| it["gate"].clone());
         gates.into_iter().find(|gate| gate["open"] == false)
     });
-    assert_eq!(closed["reason"], "it answered 429 (too many requests)");
+    assert_eq!(closed["reason"], "it answered 429, or 403 with Retry-After (too many requests)");
     assert!(closed["until"].is_string());
     let batch = app.until_status(&id, "completed");
     assert_eq!(batch["counts"]["completed"], 12, "with a single attempt each: {batch}");
