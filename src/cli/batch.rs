@@ -64,7 +64,8 @@ pub enum BatchCommand {
     /// Try its failed rows again, in place, with what they had saved
     Retry {
         id: BatchId,
-        /// Only those that failed with this code; without it, rows with `outcome_unknown` are left alone
+        /// Only those that failed with this code; without it, rows that were perhaps (`outcome_unknown`) or probably
+        /// (`bad_answer`, where the step is not `safe`) carried out are left alone
         #[arg(long)]
         code: Option<String>,
         /// Only those that failed at this step

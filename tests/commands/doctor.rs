@@ -140,7 +140,9 @@ fn faults_of_the_database_and_what_it_tells_are_found() {
     let change = |sql: &str| Connection::open(&path).and_then(|it| it.execute_batch(sql)).expect(sql);
     change("INSERT INTO runs (at, rows, granted) VALUES (1000, 0, '[]')");
     assert_found(&app, "warn", "dispatch", "1970-01-01");
-    change("UPDATE rows SET status = 'processing', owner = 7, claim_expires_at = 1000 WHERE row & 0xFFFFFF = 1");
+    change(
+        "UPDATE rows SET status = 'processing', owner = 7, claim = 7, claim_expires_at = 1000 WHERE row & 0xFFFFFF = 1",
+    );
     assert_found(&app, "warn", "claims", "1 have expired");
     change(
         "INSERT INTO deliveries (id, client, batch_id, payload, status, attempts, next_attempt_at, created_at)

@@ -292,7 +292,7 @@ fn a_lost_server_a_stuck_row_and_a_late_settle_are_counted() {
     // As if one's claim had expired and another process had it now, which then went silent.
     let database = rusqlite::Connection::open(app.data_dir().join("dripfeed.db")).expect("the database");
     database.busy_timeout(Duration::from_secs(10)).expect("set");
-    let steal = "UPDATE rows SET owner = 4711, claim_expires_at = 1 WHERE (row & 16777215) = 1";
+    let steal = "UPDATE rows SET owner = 4711, claim = 4711, claim_expires_at = 1 WHERE (row & 16777215) = 1";
     assert_eq!(database.execute(steal, []).expect("taken"), 1);
     let stuck = app.until("the late settle is counted", || {
         let scrape = scrape(&app);
