@@ -72,16 +72,33 @@ CREATE TABLE uploads (
     started_at  INTEGER NOT NULL
 ) STRICT;
 
+-- The workflows as they were when a batch was accepted, and as they are configured now. A batch keeps its own, whatever the
+-- configuration says later, so a definition never changes. What it sends may hold secrets of the configuration, so it is
+-- sealed, and known again by a keyed digest; its outline says what lists and commands need that have no key.
+CREATE TABLE workflow_versions (
+    version     INTEGER PRIMARY KEY AUTOINCREMENT,
+    name        TEXT NOT NULL,
+    digest      BLOB NOT NULL CHECK (length(digest) = 32),     -- HMAC of the definition
+    outline     TEXT NOT NULL,                                 -- JSON: names, dependencies and `repeat` of the steps, in order
+    is_current  INTEGER NOT NULL DEFAULT 0 CHECK (is_current IN (0, 1)),  -- uploads become batches of it
+    key_id      TEXT NOT NULL REFERENCES ring (key_id),
+    sealed      BLOB NOT NULL,                                 -- the definition, under that key of the ring
+    created_at  INTEGER NOT NULL,
+    UNIQUE (name, digest)
+) STRICT;
+
 -- One uploaded CSV. The five counts are for showing; what has to be decided is decided from the rows.
 CREATE TABLE batches (
     batch                INTEGER PRIMARY KEY,
     id                   TEXT NOT NULL UNIQUE,
     client               INTEGER NOT NULL REFERENCES clients (client),
-    workflow             TEXT NOT NULL,
+    workflow             TEXT NOT NULL,                        -- its name: for lists, and for the same file again
+    workflow_version     INTEGER NOT NULL REFERENCES workflow_versions (version),
     status               TEXT NOT NULL CHECK (status = 'queued' OR status IN ('pending', 'processing', 'completed', 'failed', 'cancelled')),
     paused_at            INTEGER,
     paused_reason        TEXT,
     paused_itself        INTEGER NOT NULL DEFAULT 0 CHECK (paused_itself IN (0, 1)),  -- because too many of its rows failed
+    paused_missing       INTEGER NOT NULL DEFAULT 0 CHECK (paused_missing IN (0, 1)),  -- by nobody: a dependency is missing
     cancelled_at         INTEGER,                              -- asked for; the status follows when nothing is in flight
     object               TEXT NOT NULL,                        -- the stored file
     file_bytes           INTEGER NOT NULL,
@@ -115,6 +132,7 @@ CREATE TABLE batches (
     CHECK (status <> 'cancelled' OR (cancelled_at IS NOT NULL AND pending = 0 AND processing = 0)),
     CHECK (status <> 'failed' OR error_code IS NOT NULL),
     CHECK (paused_itself = 0 OR paused_at IS NOT NULL),
+    CHECK (paused_missing = 0 OR (paused_at IS NOT NULL AND paused_itself = 0)),
     CHECK (CASE WHEN status = 'queued' OR status = 'processing' OR status = 'pending'
            THEN finished_at IS NULL ELSE finished_at IS NOT NULL END)
 ) STRICT;
@@ -127,6 +145,8 @@ CREATE INDEX batches_by_file ON batches (client, file_sha256);
 CREATE INDEX batches_finished ON batches (finished_at) WHERE finished_at IS NOT NULL;
 -- The few that could not be extracted.
 CREATE INDEX batches_failed ON batches (finished_at) WHERE status = 'failed';
+-- Whether a version is still needed.
+CREATE INDEX batches_by_version ON batches (workflow_version);
 -- What dispatch, extraction and rescue look through: never the finished ones.
 CREATE INDEX batches_unfinished ON batches (client, batch) WHERE status IN ('pending', 'processing', 'queued');
 

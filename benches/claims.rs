@@ -5,16 +5,17 @@ use std::time::{Duration, Instant};
 
 use dripfeed::{
     clock::Clock,
-    model::{AskedBy, BatchId, ClaimOwner, workflow::Repeat},
+    model::{AskedBy, BatchId, ClaimOwner, Outline, workflow::Repeat},
     store::{
-        DatabaseSettings, Durability, Store,
+        DatabaseSettings, Durability, Store, Tx,
         batches::{self, NewBatch},
         claims::{self, Claimant, Openings},
         clients,
         extraction::{self, NewRow},
         grants,
-        keys::SealedSecret,
+        keys::{self, KeyProof, SealedSecret},
         uploads,
+        workflows::{self, NewVersion},
     },
 };
 
@@ -26,16 +27,16 @@ const SEALED_BYTES: usize = 115;
 struct AllOpen;
 
 impl Openings for AllOpen {
-    fn steps(&self, _: &str) -> u32 {
+    fn steps(&self, _: i64) -> u32 {
         3
     }
-    fn repeat(&self, _: &str, _: u32) -> Repeat {
+    fn repeat(&self, _: i64, _: u32) -> Repeat {
         Repeat::IdempotencyKey
     }
-    fn room(&self, _: &str, _: u32) -> usize {
+    fn room(&self, _: i64, _: u32) -> usize {
         usize::MAX
     }
-    fn take(&mut self, _: &str, _: u32, _: usize) {}
+    fn take(&mut self, _: i64, _: u32, _: usize) {}
 }
 
 fn main() {
@@ -67,6 +68,20 @@ fn main() {
     }
 }
 
+/// The one version of a workflow that there is here.
+fn version(tx: &Tx<'_>) -> dripfeed::store::Result<i64> {
+    keys::add_proof(tx, &KeyProof { key_id: "k1".into(), proof: vec![1] })?;
+    workflows::keep(
+        tx,
+        &NewVersion {
+            name: "invite".into(),
+            digest: [1; 32],
+            outline: Outline { repeat_window_ms: 0, steps: Vec::new() },
+            sealed: SealedSecret { key_id: "k1".into(), sealed: vec![1] },
+        },
+    )
+}
+
 fn fill(store: &Store, owner: ClaimOwner, client: u32, rows: u32) {
     store
         .write(move |tx| {
@@ -76,6 +91,7 @@ fn fill(store: &Store, owner: ClaimOwner, client: u32, rows: u32) {
             let new = NewBatch {
                 client,
                 workflow: "invite".into(),
+                workflow_version: version(tx)?,
                 data_key: SealedSecret { key_id: "k".into(), sealed: vec![0] },
                 details: vec![0],
                 object: upload.id.to_string(),

@@ -10,7 +10,7 @@ use std::{
 use dripfeed::{
     clock::Clock,
     config::Config,
-    downstream::{Downstream, Request},
+    downstream::{Downstream, Request, Way},
     store::{DatabaseSettings, Store, dependencies::StoredLedger},
     template::Scope,
 };
@@ -25,8 +25,8 @@ fn main() {
     for rate in [5, 50, 500, 5_000] {
         let folder = tempfile::tempdir().expect("a folder");
         let store = Store::open(folder.path(), DatabaseSettings::default(), Clock::machine()).expect("a database");
-        let downstream = downstream(rate, store);
-        let mut released = release(&downstream);
+        let (downstream, way) = downstream(rate, store);
+        let mut released = release(&downstream, &way);
         released.sort_unstable();
         let (first, last) = (released[0], released[released.len() - 1]);
         // The burst is what a quiet time saved up; what came after it is the rate.
@@ -40,7 +40,7 @@ fn main() {
     }
 }
 
-fn downstream(rate: u32, store: Store) -> Downstream {
+fn downstream(rate: u32, store: Store) -> (Downstream, Way) {
     let dependency = |name: &str| {
         format!(
             "[dependencies.{name}]\nbase_url = \"http://127.0.0.1:9\"\nrate_per_second = {rate}\nburst = {BURST}\n\
@@ -49,27 +49,18 @@ fn downstream(rate: u32, store: Store) -> Downstream {
     };
     let config = Config::from_toml(&(dependency("addresses") + &dependency("invites")), &|_| None).expect("valid");
     let ledger = Arc::new(StoredLedger::new(store));
-    Downstream::new(
-        &config.dependencies,
-        &config.workflows,
-        ledger,
-        Clock::machine(),
-        Arc::new(|| ()),
-        |_| Arc::new(()),
-    )
-    .expect("valid")
+    let downstream = Downstream::new(&config.dependencies, ledger, Clock::machine(), Arc::new(|| ()), |_| Arc::new(()))
+        .expect("valid");
+    let way = downstream.way(&config.workflows["invite"]).expect("valid");
+    (downstream, way)
 }
 
 /// The steady instants of all releases of some seconds.
-fn release(downstream: &Downstream) -> Vec<i64> {
+fn release(downstream: &Downstream, way: &Way) -> Vec<i64> {
     let clock = Clock::machine();
     let released = Mutex::new(Vec::new());
-    let request: Request = downstream
-        .prepare(
-            "invite",
-            0,
-            &Scope::new([("postcode", "AB1 2CD"), ("house_number", "1")], &BTreeMap::new(), &().into()),
-        )
+    let request: Request = way
+        .prepare(0, &Scope::new([("postcode", "AB1 2CD"), ("house_number", "1")], &BTreeMap::new(), &().into()))
         .expect("a good template");
     let end = clock.steady() + SECONDS * SECOND;
     std::thread::scope(|scope| {

@@ -24,6 +24,7 @@ use crate::{
         Store, StoreError,
         dependencies::StoredLedger,
         stuck::{self, ProcessKind},
+        workflows as versions,
     },
     telemetry::{
         metrics::{self, Metrics},
@@ -35,6 +36,7 @@ use crate::{
         recent::Recent,
         standstill::Standstill,
         under_way::UnderWay,
+        workflows::{Kept, VersionError, Workflows, WorkflowsError},
     },
 };
 
@@ -54,6 +56,8 @@ pub struct Appliance {
     pub room: Room,
     /// The APIs that steps call.
     pub downstream: Downstream,
+    /// What rows are worked by.
+    pub workflows: Workflows,
     /// The owner of all claims that this process makes.
     pub owner: ClaimOwner,
     /// Rung when rows may be there to be claimed, or a worker became idle.
@@ -118,9 +122,12 @@ pub enum OpenError {
     /// A folder could not be made.
     #[error("a folder of the data folder could not be made: {0}")]
     Folder(#[from] std::io::Error),
-    /// The dependencies or the templates of the steps.
+    /// The dependencies.
     #[error(transparent)]
     Downstream(#[from] crate::downstream::DownstreamError),
+    /// The steps of a workflow.
+    #[error(transparent)]
+    Workflows(#[from] WorkflowsError),
 }
 
 /// The store of files that the configuration names.
@@ -152,7 +159,6 @@ impl Appliance {
         let work_bell = Bell::default();
         let downstream = Downstream::new(
             &config.dependencies,
-            &config.workflows,
             Arc::new(StoredLedger::new(store.clone())),
             clock.clone(),
             Arc::new({
@@ -161,6 +167,11 @@ impl Appliance {
             }),
             |dependency| metrics.calls.of(dependency),
         )?;
+        let workflows = Workflows::open(&config.workflows, &downstream, &store, &ring, &identity)?;
+        if kind == ProcessKind::Server {
+            let versions = workflows.current_versions();
+            store.write(move |tx| versions::make_current(tx, &versions))?;
+        }
         std::fs::create_dir_all(config.storage.data_dir.join(SPOOL_FOLDER))?;
         let owner = ClaimOwner::random();
         store.write(move |tx| stuck::register(tx, owner, kind))?;
@@ -173,6 +184,7 @@ impl Appliance {
             identity,
             objects,
             downstream,
+            workflows,
             rules,
             owner,
             work_bell,
@@ -214,9 +226,17 @@ impl Appliance {
         self.config.storage.data_dir.join(SPOOL_FOLDER)
     }
 
-    /// The batch with this key in the database, with its data key open.
-    pub fn open_batch(&self, batch: i64) -> Result<Arc<OpenBatch>, OpenBatchError> {
-        self.open_batches.get(&self.store, &self.ring(), batch)
+    /// The version of a workflow with this number, compiled.
+    pub fn workflow(&self, version: i64) -> Result<Arc<Kept>, VersionError> {
+        self.workflows.version(version, &self.downstream, &self.store, &self.ring())
+    }
+
+    /// The batch with this key in the database, with its data key open, and its workflow in this version.
+    pub fn open_batch(&self, batch: i64, version: i64) -> Result<Arc<OpenBatch>, OpenBatchError> {
+        self.open_batches.get(batch, version, || {
+            let kept = self.workflow(version)?;
+            OpenBatch::open(&self.store, &self.ring(), batch, kept)
+        })
     }
 
     /// Forgets a batch that was deleted.

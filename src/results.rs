@@ -121,7 +121,7 @@ impl Results {
             csv.write_field(self.cell(cell).as_bytes())?;
         }
         let origin = self.origin(row, &opened);
-        let steps = self.appliance.config.workflows.get(&self.open.workflow).map_or(&[][..], |it| &it.steps);
+        let steps = &self.open.kept.workflow.steps;
         let failed_at = row.error.as_ref().and_then(|_| steps.get(row.step as usize));
         let ours: [Cow<'_, str>; COLUMNS.len()] = [
             origin.batch.to_string().into(),

@@ -51,7 +51,10 @@ fn hang_up(app: &App, expected: &str) {
 fn keys_in_use(app: &App) -> Vec<String> {
     let database = Connection::open(app.data_dir().join("dripfeed.db")).expect("the database");
     let mut statement = database
-        .prepare("SELECT key_id FROM data_keys UNION SELECT key_id FROM secrets UNION SELECT key_id FROM ring")
+        .prepare(
+            "SELECT key_id FROM data_keys UNION SELECT key_id FROM secrets UNION
+                  SELECT key_id FROM workflow_versions UNION SELECT key_id FROM ring",
+        )
         .expect("a query");
     let keys = statement.query_map([], |row| row.get(0)).expect("rows");
     keys.map(|key| key.expect("a key")).collect()
@@ -86,7 +89,7 @@ fn rotated_under_a_running_server_the_old_key_can_go_and_everything_still_opens(
     let third = app.accepted(people(4));
 
     let rotated = parsed(&rotate(&app));
-    assert_eq!(rotated, json!({ "key": "k2", "batches": 2, "secrets": 1, "not_needed": ["test"] }));
+    assert_eq!(rotated, json!({ "key": "k2", "batches": 2, "secrets": 1, "workflows": 1, "not_needed": ["test"] }));
     assert_eq!(keys_in_use(&app), ["k2"]);
     assert_eq!(parsed(&rotate(&app))["batches"], 0, "a second one finds nothing to do");
     // A command that reads the whole key file does not bring the old key back into use.

@@ -5,21 +5,22 @@ use std::{sync::Barrier, time::Duration};
 use dripfeed::{
     clock::Clock,
     model::{
-        AskedBy, BatchId, BatchStatus, ClaimNumber, ClaimOwner, FailureCode, RowId, RowStatus, Timestamp,
+        AskedBy, BatchId, BatchStatus, ClaimNumber, ClaimOwner, FailureCode, Outline, RowId, RowStatus, Timestamp,
         workflow::Repeat,
     },
     store::{
-        DatabaseSettings, Durability, Held, Store,
+        DatabaseSettings, Durability, Held, Store, Tx,
         batches::{self, Batch, NewBatch},
         claims::{self, Claimant, ClaimedRow, NotClaimed, Openings},
         clients,
         extraction::{self, NewRow},
         grants::{self, RunOutcome},
-        keys::SealedSecret,
+        keys::{self, KeyProof, SealedSecret},
         rows::{self, Filter},
         settle::{self, Ending, Failure, Settle, Standing},
         stuck::{self, Lost, ProcessKind},
         uploads, waits,
+        workflows::{self, NewVersion},
     },
 };
 
@@ -59,6 +60,7 @@ impl World {
                 let new = NewBatch {
                     client,
                     workflow: "invite".into(),
+                    workflow_version: version(tx)?,
                     data_key: SealedSecret { key_id: "k1".into(), sealed: vec![1] },
                     details: vec![2],
                     object: id.to_string(),
@@ -138,35 +140,49 @@ impl World {
     }
 }
 
+/// The one version of a workflow that there is here.
+fn version(tx: &Tx<'_>) -> dripfeed::store::Result<i64> {
+    keys::add_proof(tx, &KeyProof { key_id: "k1".into(), proof: vec![1] })?;
+    workflows::keep(
+        tx,
+        &NewVersion {
+            name: "invite".into(),
+            digest: [1; 32],
+            outline: Outline { repeat_window_ms: 0, steps: Vec::new() },
+            sealed: SealedSecret { key_id: "k1".into(), sealed: vec![1] },
+        },
+    )
+}
+
 struct AllOpen;
 
 impl Openings for AllOpen {
-    fn steps(&self, _: &str) -> u32 {
+    fn steps(&self, _: i64) -> u32 {
         3
     }
-    fn repeat(&self, _: &str, _: u32) -> Repeat {
+    fn repeat(&self, _: i64, _: u32) -> Repeat {
         Repeat::IdempotencyKey
     }
-    fn room(&self, _: &str, _: u32) -> usize {
+    fn room(&self, _: i64, _: u32) -> usize {
         usize::MAX
     }
-    fn take(&mut self, _: &str, _: u32, _: usize) {}
+    fn take(&mut self, _: i64, _: u32, _: usize) {}
 }
 
 /// Room for so many new rows, and none for those that wait.
 struct OnlyNew(usize);
 
 impl Openings for OnlyNew {
-    fn steps(&self, _: &str) -> u32 {
+    fn steps(&self, _: i64) -> u32 {
         3
     }
-    fn repeat(&self, _: &str, _: u32) -> Repeat {
+    fn repeat(&self, _: i64, _: u32) -> Repeat {
         Repeat::IdempotencyKey
     }
-    fn room(&self, _: &str, step: u32) -> usize {
+    fn room(&self, _: i64, step: u32) -> usize {
         if step == 0 { self.0 } else { 0 }
     }
-    fn take(&mut self, _: &str, _: u32, rows: usize) {
+    fn take(&mut self, _: i64, _: u32, rows: usize) {
         self.0 -= rows;
     }
 }

@@ -85,7 +85,7 @@ pub fn restore(place: &Place, target: Target<'_>) -> Result<Restored, BackupErro
     let freed_rows = check_and_prepare(&staging, &manifest, &target)?;
     let may_have_been_called = {
         let store = Store::open(&staging, target.config.database, target.clock.clone())?;
-        risk::find(&store, target.config, manifest.taken_at, target.clock.now())?
+        risk::find(&store, manifest.taken_at, target.clock.now())?
     };
     backups::fold(&database)?;
     bring_files(place, &manifest, &target, &staging)?;

@@ -1,11 +1,12 @@
 //! Which rows may have been called between a backup and its restoring.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use crate::{
-    config::Config,
-    model::{Timestamp, Workflow, workflow::Repeat},
-    store::{Store, StoreError, restored},
+    model::{Outline, Timestamp, workflow::Repeat},
+    store::{Store, StoreError, restored, workflows},
 };
 
 /// A batch with rows that the backup shows as unfinished. Since then they may have been called, or even finished.
@@ -47,12 +48,7 @@ pub enum Danger {
 }
 
 /// Looks through the unfinished batches of a restored database.
-pub fn find(
-    store: &Store,
-    config: &Config,
-    taken_at: Timestamp,
-    now: Timestamp,
-) -> Result<Vec<BatchAtRisk>, StoreError> {
+pub fn find(store: &Store, taken_at: Timestamp, now: Timestamp) -> Result<Vec<BatchAtRisk>, StoreError> {
     store.read(|connection| {
         let mut found = Vec::new();
         for batch in restored::unfinished(connection)? {
@@ -60,14 +56,14 @@ pub fn find(
             if batch.not_extracted > 0 {
                 by_step.insert(0, (0, u64::from(batch.not_extracted)));
             }
-            let workflow = config.workflows.get(&batch.workflow);
+            let outline = workflows::outline(connection, batch.workflow_version)?;
             let first = by_step.iter().map(|(step, _)| *step).min().unwrap_or(0);
             found.push(BatchAtRisk {
                 batch: batch.id.to_string(),
                 client: batch.client,
                 rows: by_step.iter().map(|(_, rows)| rows).sum(),
-                next_steps: by_step.iter().map(|&(step, rows)| next_step(workflow, step, rows)).collect(),
-                danger: workflow.map_or(Danger::NeverRepeat, |workflow| danger(workflow, first, taken_at, now)),
+                next_steps: by_step.iter().map(|&(step, rows)| next_step(&outline, step, rows)).collect(),
+                danger: danger(&outline, first, taken_at, now),
                 workflow: batch.workflow,
             });
         }
@@ -75,16 +71,17 @@ pub fn find(
     })
 }
 
-fn next_step(workflow: Option<&Workflow>, step: u32, rows: u64) -> NextStep {
-    let named = workflow.and_then(|workflow| workflow.steps.get(step as usize));
+fn next_step(outline: &Outline, step: u32, rows: u64) -> NextStep {
+    let named = outline.steps.get(step as usize);
     NextStep { step: named.map_or_else(|| format!("step {}", step + 1), |step| step.name.clone()), rows }
 }
 
-fn danger(workflow: &Workflow, first: u32, taken_at: Timestamp, now: Timestamp) -> Danger {
-    let left = workflow.steps.iter().skip(first as usize);
+fn danger(outline: &Outline, first: u32, taken_at: Timestamp, now: Timestamp) -> Danger {
+    let left = outline.steps.iter().skip(first as usize);
+    let repeat_window = Duration::from_millis(outline.repeat_window_ms);
     let of_step = |repeat: Repeat| match repeat {
         Repeat::Safe => Danger::None,
-        Repeat::IdempotencyKey if now.since(taken_at) < workflow.repeat_window => Danger::None,
+        Repeat::IdempotencyKey if now.since(taken_at) < repeat_window => Danger::None,
         Repeat::IdempotencyKey => Danger::KeyForgotten,
         Repeat::Never => Danger::NeverRepeat,
     };

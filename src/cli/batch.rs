@@ -13,15 +13,18 @@ use super::{
     output,
 };
 use crate::{
+    config::Config,
     extract::{self, Extracted},
     http::batch_view::BatchView,
-    model::{BatchId, BatchStatus, FailureCode},
+    model::{BatchId, BatchStatus, FailureCode, Outline, outline},
     store::{
         Store, audit,
         batches::{self, Batch},
         extraction,
         retries::{self, Asked, LeftAlone, StepSet, Which},
+        workflows,
     },
+    work::upgrade::{self, Upgraded},
 };
 
 /// The subcommands of `batch`.
@@ -76,6 +79,8 @@ pub enum BatchCommand {
     },
     /// End it: what is under way finishes, the rest is never worked
     Cancel { id: BatchId },
+    /// Work it by the present version of its workflow, where nothing is under way and no row has been elsewhere
+    Upgrade { id: BatchId },
 }
 
 impl BatchCommand {
@@ -95,14 +100,17 @@ impl BatchCommand {
                 })?)
             }
             Self::Resume { id } => {
-                let store = open_store(config)?.1;
-                let batch = find(&store, id)?.batch;
+                let (config, store) = open_store(config)?;
+                let found = find(&store, id)?;
+                must_be_workable(&config, &store, &found)?;
+                let batch = found.batch;
                 Ok(store.write(move |tx| {
                     audit::note(tx, &deed("batch.resume", id.to_string(), None))?;
                     batches::resume(tx, batch)
                 })?)
             }
             Self::Retry { id, code, step, json } => retry(config, id, code.as_deref(), step.as_deref(), json),
+            Self::Upgrade { id } => move_to_present(config, id),
             Self::Cancel { id } => {
                 let store = open_store(config)?.1;
                 let found = find(&store, id)?;
@@ -126,6 +134,15 @@ impl BatchCommand {
 fn find(store: &Store, id: BatchId) -> Result<Batch, CliError> {
     let found = store.read(|connection| batches::find(connection, id))?;
     found.ok_or_else(|| CliError::Failed(format!("there is no batch {id}; `dripfeed batch list` shows all")))
+}
+
+/// The outline of its workflow, of which everything has to be configured.
+fn must_be_workable(config: &Config, store: &Store, batch: &Batch) -> Result<Outline, CliError> {
+    let outline = store.read(|connection| workflows::outline(connection, batch.workflow_version))?;
+    match outline.missing(|name| config.dependencies.contains_key(name)) {
+        None => Ok(outline),
+        Some(missing) => Err(CliError::Failed(outline::why_missing(&batch.workflow, missing))),
+    }
 }
 
 /// As the API lists batches for an operator.
@@ -200,18 +217,18 @@ fn shown_status(batch: &Batch) -> String {
 fn retry(path: Option<&Path>, id: BatchId, code: Option<&str>, step: Option<&str>, json: bool) -> Result<(), CliError> {
     let (config, store) = open_store(path)?;
     let batch = find(&store, id)?;
-    let steps = config.workflows.get(&batch.workflow).map_or(&[][..], |workflow| &workflow.steps);
-    let position = |name: &str| steps.iter().position(|step| step.name == name).map(|index| index as u32);
+    let outline = must_be_workable(&config, &store, &batch)?;
+    let position = |name: &str| outline.position(name).and_then(|place| u32::try_from(place).ok());
     let which = Which {
         code: code
             .map(str::parse)
             .transpose()
             .map_err(|()| wrong("--code", &FailureCode::ALL.map(|it| it.as_str())))?,
-        safe_steps: StepSet::safe(steps),
+        safe_steps: StepSet::safe(&outline),
         step: match step {
             None => None,
             Some(name) => {
-                let names: Vec<_> = steps.iter().map(|step| step.name.as_str()).collect();
+                let names: Vec<_> = outline.steps.iter().map(|step| step.name.as_str()).collect();
                 Some(position(name).ok_or_else(|| wrong("--step", &names))?)
             }
         },
@@ -282,6 +299,17 @@ fn run(config: Option<&Path>, id: BatchId) -> Result<(), CliError> {
         Extracted::Later(why) => Err(CliError::Failed(format!("{id} could not be extracted now: {why}"))),
         Extracted::Failed(why) => Err(CliError::Failed(format!("{id} can never be extracted: {why}"))),
     }
+}
+
+/// Moves a batch to the version of its workflow that the configuration has now.
+fn move_to_present(config: Option<&Path>, id: BatchId) -> Result<(), CliError> {
+    let open = OpenForCommand::open(config)?;
+    match upgrade::upgrade(&open.appliance, id, deed(upgrade::DEED, id.to_string(), None)) {
+        Ok(Upgraded::Moved) => println!("{id} goes on by the present version of its workflow"),
+        Ok(Upgraded::Already) => println!("{id} has the present version of its workflow already; nothing was changed"),
+        Err(refused) => return Err(CliError::Failed(format!("{id} keeps its workflow: {refused}"))),
+    }
+    Ok(())
 }
 
 fn not_claimed(batch: &Batch) -> Result<(), CliError> {

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use crate::{appliance::OpenError, backup::BackupError, config::ConfigError, keys::KeysError, store::StoreError};
+use crate::{
+    appliance::OpenError, backup::BackupError, config::ConfigError, keys::KeysError, store::StoreError,
+    work::workflows::WorkflowsError,
+};
 
 /// The error of a command. Its exit status is a contract: 1 failed, 2 wrong usage or configuration.
 #[derive(Debug)]
@@ -52,7 +55,10 @@ impl From<OpenError> for CliError {
             OpenError::Store(error) => error.into(),
             OpenError::Keys(error) => error.into(),
             OpenError::Downstream(error) => Self::Unusable(error.to_string()),
-            error @ (OpenError::Columns(_) | OpenError::Traces(_)) => Self::Unusable(error.to_string()),
+            OpenError::Workflows(WorkflowsError::Store(error)) => error.into(),
+            error @ (OpenError::Columns(_) | OpenError::Traces(_) | OpenError::Workflows(_)) => {
+                Self::Unusable(error.to_string())
+            }
             error @ (OpenError::Objects(_) | OpenError::Metrics(_) | OpenError::Folder(_)) => {
                 Self::Failed(error.to_string())
             }

@@ -44,6 +44,7 @@ const EXAMPLES: &[(&[&str], &str)] = &[
         "Examples:\n  dripfeed batch pause bat_01J9ZK3V8Q2M4N6P8R0S2T4V6X --reason \"vendor maintenance\"",
     ),
     (&["batch", "resume"], "Examples:\n  dripfeed batch resume bat_01J9ZK3V8Q2M4N6P8R0S2T4V6X"),
+    (&["batch", "upgrade"], "Examples:\n  dripfeed batch upgrade bat_01J9ZK3V8Q2M4N6P8R0S2T4V6X"),
     (&["batch", "cancel"], "Examples:\n  dripfeed batch cancel bat_01J9ZK3V8Q2M4N6P8R0S2T4V6X"),
     (
         &["batch", "retry"],

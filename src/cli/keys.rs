@@ -114,8 +114,8 @@ fn rotate(config: Option<&Path>, json: bool) -> Result<(), CliError> {
         return output::json(&rotated);
     }
     println!(
-        "everything is under `{}`: wrapped {} batches and {} secrets anew",
-        rotated.key, rotated.batches, rotated.secrets
+        "everything is under `{}`: wrapped {} batches, {} secrets and {} workflows anew",
+        rotated.key, rotated.batches, rotated.secrets, rotated.workflows
     );
     if rotated.not_needed.is_empty() {
         println!("every key of the file is needed");

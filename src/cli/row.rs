@@ -58,7 +58,9 @@ fn show(appliance: &Appliance, row: RowRef, json: bool) -> Result<(), CliError> 
     let batch = batch_of(appliance, row)?;
     let stored = appliance.store.read(|connection| rows::find(connection, &batch, row.number))?;
     let stored = stored.ok_or_else(|| missing(row))?;
-    let open = appliance.open_batch(batch.batch).map_err(|error| CliError::Failed(error.to_string()))?;
+    let open = appliance
+        .open_batch(batch.batch, batch.workflow_version)
+        .map_err(|error| CliError::Failed(error.to_string()))?;
     let waits_for = waiting::of_batch(appliance, &batch)?;
     let view = RowView::of(appliance, &open, &stored, true, waits_for.as_deref());
     if json {
@@ -70,6 +72,8 @@ fn show(appliance: &Appliance, row: RowRef, json: bool) -> Result<(), CliError> 
 
 fn run(appliance: &Appliance, row: RowRef, resend: bool) -> Result<(), CliError> {
     let batch = batch_of(appliance, row)?;
+    let kept = appliance.workflow(batch.workflow_version).map_err(|error| CliError::Failed(error.to_string()))?;
+    let way = kept.way().map_err(|error| CliError::Failed(error.to_string()))?;
     let id = RowId::new(batch.batch, row.number);
     let owner = appliance.owner;
     let expires_at = appliance.clock.now().after(appliance.config.workers.claim_ttl);
@@ -81,7 +85,7 @@ fn run(appliance: &Appliance, row: RowRef, resend: bool) -> Result<(), CliError>
         Ok(claimed)
     })?;
     let claimed = claimed.map_err(|why| CliError::Failed(refusal(row, why)))?;
-    let mut reservation = appliance.downstream.reserve(&batch.workflow, claimed.step as usize);
+    let mut reservation = way.reserve(claimed.step as usize);
     match row_work::work(appliance, claimed, &mut reservation, Patience::Unlimited)? {
         Ended::Completed => {
             println!("{row} is completed");

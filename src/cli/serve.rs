@@ -38,7 +38,7 @@ use crate::{
         log::{self, Output},
     },
     upload,
-    work::pool::Pool,
+    work::{missing, pool::Pool},
 };
 
 /// Async threads: they only pass bytes on, whatever blocks has threads of its own.
@@ -84,6 +84,7 @@ impl Server {
             .map_err(|error| CliError::Failed(format!("cannot listen on {listen}: {error}")))?;
         home::move_in(&appliance)?;
         clear_away(&appliance)?;
+        missing::look(&appliance)?;
         keys::note_sealing_key(&appliance)?;
         let server = Self {
             dispatcher: Arc::new(Dispatcher::default()),

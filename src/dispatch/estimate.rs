@@ -39,8 +39,8 @@ pub struct Scene {
     pub last_run: Option<Timestamp>,
     /// By name.
     pub dependencies: BTreeMap<String, Pace>,
-    /// Of each workflow: how often one row calls each dependency.
-    pub calls: BTreeMap<String, BTreeMap<String, u32>>,
+    /// Of each version of a workflow: how often one row calls each dependency.
+    pub calls: BTreeMap<i64, BTreeMap<String, u32>>,
     /// Every unfinished batch.
     pub queue: Vec<Queued>,
 }
@@ -61,8 +61,8 @@ pub struct Queued {
     pub batch: i64,
     /// Its client.
     pub client: i64,
-    /// What its rows go through.
-    pub workflow: String,
+    /// The version of the workflow that its rows go through.
+    pub workflow_version: i64,
     /// Rows that nobody has claimed.
     pub pending: u64,
     /// Rows under way.
@@ -104,7 +104,7 @@ impl Scene {
         let extraction = self.extraction(batch);
         let waits = not_before.map_or(0.0, |at| seconds(at.since(self.now)));
         let start = extraction.max(waits);
-        let mut calls = self.calls_of(&batch.workflow, batch.rows())?;
+        let mut calls = self.calls_of(batch.workflow_version, batch.rows())?;
         elders().try_for_each(|elder| self.add(&mut calls, elder, elder.rows()))?;
 
         let granted = self.grants(batch, elders().map(|elder| elder.pending).sum(), start)?;
@@ -140,9 +140,9 @@ impl Scene {
         Some(Estimate { finished_at: self.now.after(Duration::from_secs(seconds)), seconds, reason: last.reason })
     }
 
-    /// Batches of which rows can be claimed: none of a workflow that is not configured any more is.
+    /// Batches of which rows can be claimed: none of a workflow is of which something is not configured.
     fn moving(&self) -> impl Iterator<Item = &Queued> {
-        self.queue.iter().filter(|batch| !batch.is_paused && self.calls.contains_key(&batch.workflow))
+        self.queue.iter().filter(|batch| !batch.is_paused && self.calls.contains_key(&batch.workflow_version))
     }
 
     /// Seconds until the batch is in the work table: one after the other, the oldest first, paused ones too.
@@ -154,14 +154,14 @@ impl Scene {
         (before.sum::<u64>() + batch.unextracted) as f64 / EXTRACTED_PER_SECOND
     }
 
-    /// Calls of so many rows, by dependency; `None` for a workflow that is not configured any more.
-    fn calls_of(&self, workflow: &str, rows: u64) -> Option<BTreeMap<String, f64>> {
-        let a_row = self.calls.get(workflow)?;
+    /// Calls of so many rows, by dependency; `None` for a workflow of which something is not configured.
+    fn calls_of(&self, workflow_version: i64, rows: u64) -> Option<BTreeMap<String, f64>> {
+        let a_row = self.calls.get(&workflow_version)?;
         Some(a_row.iter().map(|(name, calls)| (name.clone(), f64::from(*calls) * rows as f64)).collect())
     }
 
     fn add(&self, calls: &mut BTreeMap<String, f64>, of: &Queued, rows: u64) -> Option<()> {
-        for (name, more) in self.calls_of(&of.workflow, rows)? {
+        for (name, more) in self.calls_of(of.workflow_version, rows)? {
             *calls.entry(name).or_default() += more;
         }
         Some(())
@@ -219,7 +219,7 @@ impl Scene {
         let runs = wanted.checked_next_multiple_of(limit)? / limit;
         let in_the_last = (wanted - (runs - 1) * limit).min(batch.pending);
         let last_run = next + (runs - 1) as f64 * every;
-        let calls = self.calls_of(&batch.workflow, in_the_last)?;
+        let calls = self.calls_of(batch.workflow_version, in_the_last)?;
         let work = calls.iter().filter_map(|(name, calls)| Some(calls / self.dependencies.get(name)?.per_second));
         let reason = match runs {
             1 => format!("the next dispatch run has to grant its rows, one comes every {every_told}"),
@@ -255,9 +255,18 @@ mod tests {
     const NOW: Timestamp = Timestamp(1_786_000_000_000);
 
     fn batch(batch: i64, client: i64, pending: u64) -> Queued {
-        let workflow = "invite".to_owned();
         let (limit, granted) = (1_000_000, 1_000_000);
-        Queued { batch, client, workflow, pending, processing: 0, unextracted: 0, is_paused: false, limit, granted }
+        Queued {
+            batch,
+            client,
+            workflow_version: 1,
+            pending,
+            processing: 0,
+            unextracted: 0,
+            is_paused: false,
+            limit,
+            granted,
+        }
     }
 
     fn scene(queue: &[Queued]) -> Scene {
@@ -268,7 +277,7 @@ mod tests {
             every: Duration::from_secs(60),
             last_run: Some(NOW.before(Duration::from_secs(20))),
             dependencies: BTreeMap::from([("addresses".to_owned(), open(50.0)), ("invites".to_owned(), open(20.0))]),
-            calls: BTreeMap::from([("invite".to_owned(), calls)]),
+            calls: BTreeMap::from([(1, calls)]),
             queue: queue.to_vec(),
         }
     }
@@ -317,7 +326,7 @@ mod tests {
         let reason = "invites allows 20 calls a second; 2000 rows of older batches go first";
         assert_eq!(of(&full, &mine), (150, reason.to_owned()));
         assert_eq!(of(&full, &elder).0, 100);
-        let gone = Queued { workflow: "gone".to_owned(), ..elder.clone() };
+        let gone = Queued { workflow_version: 2, ..elder.clone() };
         assert_eq!(of(&scene(&[gone.clone(), mine.clone()]), &mine).0, 50, "nobody works what nobody knows");
         assert_eq!(full.estimate(&gone, None), None);
         let paused = Queued { is_paused: true, ..elder };

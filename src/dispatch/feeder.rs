@@ -4,6 +4,8 @@
 //! [`AHEAD`], and what a pause or a crash finds under way is never more than [`ROWS_PER_THREAD`] for each worker.
 
 use std::{
+    cell::RefCell,
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -11,14 +13,17 @@ use std::{
 use crate::{
     appliance::Appliance,
     crash_point::crash_point,
-    downstream::{Downstream, Reservation},
+    downstream::{Reservation, Way},
     heartbeat,
     model::workflow::Repeat,
     store::{
         StoreError,
         claims::{self, Claimant, ClaimedRow, Openings},
     },
-    work::pool::{Job, Pool, ROWS_PER_THREAD},
+    work::{
+        pool::{Job, Pool, ROWS_PER_THREAD},
+        workflows::Kept,
+    },
 };
 
 /// How long the feeder sleeps when nobody rings: retries that fall due and changes made by commands ring no bell.
@@ -91,7 +96,7 @@ fn claim(appliance: &Arc<Appliance>, pool: &Pool, limit: usize, last_client: &mu
         owner: appliance.owner,
         expires_at: appliance.clock.now().after(appliance.config.workers.claim_ttl),
     };
-    let mut openings = Reserving { appliance: appliance.clone(), taken: Vec::new() };
+    let mut openings = Reserving { appliance: appliance.clone(), taken: Vec::new(), workflows: RefCell::default() };
     let after = *last_client;
     let (claimed, last, openings) = appliance.store.write(move |tx| {
         let (claimed, last) = claims::claim_rows(tx, claimant, limit, after, &mut openings)?;
@@ -99,11 +104,26 @@ fn claim(appliance: &Arc<Appliance>, pool: &Pool, limit: usize, last_client: &mu
     })?;
     *last_client = last;
     let rows = claimed.len();
+    let brought = bring(appliance, &openings.workflows.into_inner());
     if rows > 0 {
         crash_point("rows.claimed");
     }
     pool.begin(appliance, in_order_of_reservation(claimed, openings.taken));
-    Ok(rows)
+    Ok(rows + brought)
+}
+
+/// Reads versions that the next claim needs; how many could be.
+fn bring(appliance: &Appliance, asked_for: &BTreeMap<i64, Option<Arc<Kept>>>) -> usize {
+    let absent = asked_for.iter().filter(|(_, kept)| kept.is_none());
+    let bring = |(version, _): &(&i64, &Option<Arc<Kept>>)| match appliance.workflow(**version) {
+        Ok(_) => true,
+        Err(error) => {
+            let version = **version;
+            tracing::error!(event = "workflow.unreadable", version, %error, "a workflow that batches keep cannot be read");
+            false
+        }
+    };
+    absent.filter(bring).count()
 }
 
 /// What the dependencies can take, asked and reserved while rows are being claimed. If the claim does not commit, the
@@ -111,33 +131,39 @@ fn claim(appliance: &Arc<Appliance>, pool: &Pool, limit: usize, last_client: &mu
 struct Reserving {
     appliance: Arc<Appliance>,
     taken: Vec<Reservation>,
+    /// Versions that were asked for. Those that are not at hand are read when the writer is free again.
+    workflows: RefCell<BTreeMap<i64, Option<Arc<Kept>>>>,
 }
 
 impl Reserving {
-    fn downstream(&self) -> &Downstream {
-        &self.appliance.downstream
+    fn kept(&self, version: i64) -> Option<Arc<Kept>> {
+        let look = || self.appliance.workflows.at_hand(version);
+        self.workflows.borrow_mut().entry(version).or_insert_with(look).clone()
+    }
+
+    fn way(&self, version: i64) -> Option<Way> {
+        self.kept(version)?.way().ok().cloned()
     }
 }
 
 impl Openings for Reserving {
-    fn steps(&self, workflow: &str) -> u32 {
-        self.appliance.config.workflows.get(workflow).map_or(0, |workflow| workflow.steps.len() as u32)
+    fn steps(&self, version: i64) -> u32 {
+        let kept = self.kept(version).filter(|kept| kept.way().is_ok());
+        kept.map_or(0, |kept| kept.workflow.steps.len() as u32)
     }
 
-    fn repeat(&self, workflow: &str, step: u32) -> Repeat {
-        let workflow = self.appliance.config.workflows.get(workflow);
-        workflow.and_then(|workflow| workflow.steps.get(step as usize)).map_or(Repeat::Never, |step| step.repeat)
+    fn repeat(&self, version: i64, step: u32) -> Repeat {
+        let kept = self.kept(version);
+        kept.and_then(|kept| Some(kept.workflow.steps.get(step as usize)?.repeat)).unwrap_or(Repeat::Never)
     }
 
-    fn room(&self, workflow: &str, step: u32) -> usize {
-        self.downstream().room(workflow, step as usize).rows
+    fn room(&self, version: i64, step: u32) -> usize {
+        self.way(version).map_or(0, |way| way.room(step as usize).rows)
     }
 
-    fn take(&mut self, workflow: &str, step: u32, rows: usize) {
-        for _ in 0..rows {
-            let reservation = self.downstream().reserve(workflow, step as usize);
-            self.taken.push(reservation);
-        }
+    fn take(&mut self, version: i64, step: u32, rows: usize) {
+        let way = if rows > 0 { self.way(version) } else { None };
+        self.taken.extend(way.iter().flat_map(|way| (0..rows).map(|_| way.reserve(step as usize))));
     }
 }
 

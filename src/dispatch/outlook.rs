@@ -1,7 +1,7 @@
 //! What a batch can expect: why it does not move, and when it will be done. Gathers what both are told from; what it
 //! costs does not depend on how many rows there are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     estimate::{Estimate, Pace, Queued, Scene},
@@ -49,7 +49,7 @@ impl Outlook {
         let batch = Queued {
             batch: i64::MAX,
             client: client.client,
-            workflow: workflow.name.clone(),
+            workflow_version: appliance.workflows.current(&workflow.name).map_or(0, |kept| kept.version),
             pending: rows.into(),
             processing: 0,
             unextracted: rows.into(),
@@ -76,7 +76,7 @@ impl Look {
             every: runs.every,
             last_run: runs.last,
             dependencies: paces(appliance),
-            calls: appliance.config.workflows.values().map(|it| (it.name.clone(), calls(it))).collect(),
+            calls: calls_of(appliance, &queue),
             queue: queue.into_iter().map(|batch| queued(batch, default_limit)).collect(),
         };
         let (is_paused, runs_are_missing) = (pause.is_some(), runs.missing_since(now).is_some());
@@ -117,7 +117,7 @@ fn queued(batch: Unfinished, default_limit: u32) -> Queued {
     Queued {
         batch: batch.batch,
         client: batch.client,
-        workflow: batch.workflow,
+        workflow_version: batch.workflow_version,
         pending: batch.pending.into(),
         processing: batch.processing.into(),
         unextracted: batch.unextracted.into(),
@@ -133,6 +133,18 @@ fn paces(appliance: &Appliance) -> BTreeMap<String, Pace> {
         (status.name, Pace { per_second: status.rate_per_second, closed })
     });
     paces.collect()
+}
+
+/// The calls of a row, by the version of its workflow: of those that batches here have and that can be worked, and of the
+/// configured ones.
+fn calls_of(appliance: &Appliance, queue: &[Unfinished]) -> BTreeMap<i64, BTreeMap<String, u32>> {
+    let mut versions: BTreeSet<i64> = queue.iter().map(|batch| batch.workflow_version).collect();
+    versions.extend(appliance.workflows.current_versions());
+    let of_version = |version| {
+        let kept = appliance.workflow(version).ok().filter(|kept| kept.way().is_ok())?;
+        Some((version, calls(&kept.workflow)))
+    };
+    versions.into_iter().filter_map(of_version).collect()
 }
 
 /// How often one row of a workflow calls each dependency.

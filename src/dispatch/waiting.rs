@@ -18,6 +18,7 @@ use crate::{
         grants::{self, Grant},
         rows::StoredRow,
     },
+    work::workflows::VersionError,
 };
 
 /// A silence of the built-in clock that is shorter than this means only that the machine is busy.
@@ -79,10 +80,19 @@ fn of_queued(appliance: &Appliance, batch: &Batch, now: Timestamp) -> Result<Opt
     if batch.counts.processing > 0 {
         return Ok(None);
     }
+    let kept = match appliance.workflow(batch.workflow_version) {
+        Ok(kept) => kept,
+        Err(VersionError::Store(error)) => return Err(error),
+        Err(error) => return Ok(Some(error.to_string())),
+    };
+    let way = match kept.way() {
+        Ok(way) => way,
+        Err(error) => return Ok(Some(error.to_string())),
+    };
     let step = match next_step(appliance, batch, now)? {
         Next::At(step) => step,
         Next::Later { at, step } => {
-            let shut = appliance.downstream.obstacle(&batch.workflow, step);
+            let shut = way.obstacle(step);
             let shut = shut.filter(|(_, wait)| matches!(wait.why, WaitReason::Gate(_)));
             let again = || format!("its rows are tried again, the first at {}", at.told(now));
             return Ok(Some(shut.map_or_else(again, |(dependency, wait)| obstacle(&dependency, wait, now))));
@@ -92,7 +102,7 @@ fn of_queued(appliance: &Appliance, batch: &Batch, now: Timestamp) -> Result<Opt
     if let Some(grant) = grant(appliance, batch, now)? {
         return Ok(Some(grant));
     }
-    if let Some((dependency, wait)) = appliance.downstream.obstacle(&batch.workflow, step) {
+    if let Some((dependency, wait)) = way.obstacle(step) {
         return Ok(Some(obstacle(&dependency, wait, now)));
     }
     let elder = appliance.store.read(|connection| batches::has_elder(connection, batch))?;
@@ -119,7 +129,8 @@ pub(super) enum Next {
 }
 
 pub(super) fn next_step(appliance: &Appliance, batch: &Batch, now: Timestamp) -> Result<Next, StoreError> {
-    let steps = appliance.config.workflows.get(&batch.workflow).map_or(0, |workflow| workflow.steps.len());
+    let kept = appliance.workflow(batch.workflow_version).ok();
+    let steps = kept.map_or(0, |kept| kept.workflow.steps.len());
     let mut first = None;
     for step in (0..steps).rev() {
         let due = appliance.store.read(|connection| claims::first_due(connection, batch.batch, step as u32))?;

@@ -9,7 +9,7 @@
 //!                +- bookkeeper -> Ledger (the store)
 //! ```
 //!
-//! In reading order: `request` fills a step's templates; `rate` is the arithmetic of slots, `gate` the state machine
+//! In reading order: `way` is a workflow's steps, each with its dependency; `request` fills a step's templates; `rate` is the arithmetic of slots, `gate` the state machine
 //! of trust, `lane` puts both behind one lock for each dependency; `permit` waits there, `admission` looks ahead for
 //! the feeder; `client` (over `resolver`, `gathering` and `socket`) sends, `classify` judges; `bookkeeper` keeps what must
 //! be durable.
@@ -34,6 +34,7 @@ mod request;
 mod resolver;
 mod socket;
 mod status;
+mod way;
 
 use std::{
     collections::BTreeMap,
@@ -44,8 +45,7 @@ use std::{
 
 use crate::{
     clock::Clock,
-    model::{Dependency, FailureCode, StepFailure, Timestamp, Workflow, outcome::Outcome, workflow::Repeat},
-    template::Scope,
+    model::{Dependency, Timestamp, Workflow, outcome::Outcome, workflow::Repeat},
 };
 
 pub use admission::{CLAIM_AHEAD, Reservation, Room};
@@ -57,24 +57,19 @@ pub use meter::{CallEnd, Meter};
 pub use permit::{Permit, Wait, WaitReason};
 pub use request::PlanError;
 pub use status::{DependencyStatus, GateStatus};
+pub use way::{Way, WayError};
 
 use bookkeeper::Bookkeeper;
 use client::Client;
 use lane::Lane;
 use request::{Filled, Plan};
 
-/// Every dependency and every step, ready to be called.
+/// Every dependency, ready to be called.
 pub struct Downstream {
     lanes: BTreeMap<String, Arc<Lane>>,
-    workflows: BTreeMap<String, Way>,
+    clients: BTreeMap<String, Arc<Client>>,
     clock: Clock,
     bookkeeper: Mutex<Option<Bookkeeper>>,
-}
-
-/// A workflow's way: its steps, and the lane of each.
-struct Way {
-    calls: Vec<Arc<Call>>,
-    lanes: Arc<[Arc<Lane>]>,
 }
 
 /// A step, and whom it calls.
@@ -113,16 +108,6 @@ impl fmt::Debug for Request {
 /// Why nothing can be called.
 #[derive(Debug, thiserror::Error)]
 pub enum DownstreamError {
-    /// A step that cannot be sent.
-    #[error("workflows.{workflow}, step `{step}`: {error}")]
-    Step {
-        /// Its workflow.
-        workflow: String,
-        /// Its name.
-        step: String,
-        /// What is wrong with it.
-        error: PlanError,
-    },
     /// A dependency that cannot be called.
     #[error("dependencies.{dependency}: {error}")]
     Client {
@@ -146,11 +131,9 @@ pub enum DownstreamError {
 }
 
 impl Downstream {
-    /// Compiles every step, reads what was kept of every dependency, and starts the thread that keeps it. `wake` is
-    /// called whenever there may be room again for rows that there was none for; `meter` gives each dependency its own.
+    /// Reads what was kept of every dependency, and starts the thread that keeps it. `wake` is called whenever there may be room again for rows that there was none for; `meter` gives each dependency its own.
     pub fn new(
         dependencies: &BTreeMap<String, Dependency>,
-        workflows: &BTreeMap<String, Workflow>,
         ledger: Arc<dyn Ledger>,
         clock: Clock,
         wake: Wake,
@@ -165,22 +148,14 @@ impl Downstream {
             clients.insert(name.clone(), Arc::new(client));
             lanes.insert(name.clone(), Arc::new(lane));
         }
-        let way = |(name, workflow): (&String, &Workflow)| Ok((name.clone(), Way::new(workflow, &lanes, &clients)?));
-        let workflows = workflows.iter().map(way).collect::<Result<_, DownstreamError>>()?;
         let bookkeeper = Bookkeeper::start(lanes.values().cloned().collect(), ledger, clock.clone())
             .map_err(DownstreamError::Thread)?;
-        Ok(Self { lanes, workflows, clock, bookkeeper: Mutex::new(Some(bookkeeper)) })
+        Ok(Self { lanes, clients, clock, bookkeeper: Mutex::new(Some(bookkeeper)) })
     }
 
-    /// The request of a workflow's step, counted from 0, for these values. The failure's code is `template`.
-    pub fn prepare(&self, workflow: &str, step: usize, scope: &Scope<'_>) -> Result<Request, StepFailure> {
-        let call = self.workflows.get(workflow).and_then(|way| way.calls.get(step)).ok_or_else(|| StepFailure {
-            code: FailureCode::Template,
-            http_status: None,
-            message: format!("the configuration has no step {} of a workflow `{workflow}`", step + 1),
-            body: None,
-        })?;
-        Ok(Request { call: call.clone(), filled: call.plan.fill(scope)? })
+    /// Compiles the steps of a workflow, and joins each with its dependency.
+    pub fn way(&self, workflow: &Workflow) -> Result<Way, WayError> {
+        Way::new(workflow, &self.lanes, &self.clients)
     }
 
     /// The right to send a request now. Blocks for at most `patience`, and not at all where that would not be enough.
@@ -216,20 +191,6 @@ impl Downstream {
         (outcome, duration)
     }
 
-    /// How many rows could be started now at a workflow's step, counted from 0.
-    pub fn room(&self, workflow: &str, step: usize) -> Room {
-        admission::room(self.lanes_from(workflow).get(step..).unwrap_or_default())
-    }
-
-    /// Reserves the calls that a claimed row has still to make, from `step` on.
-    pub fn reserve(&self, workflow: &str, step: usize) -> Reservation {
-        Reservation::new(self.lanes_from(workflow), step)
-    }
-
-    fn lanes_from(&self, workflow: &str) -> Arc<[Arc<Lane>]> {
-        self.workflows.get(workflow).map_or_else(|| Arc::from([]), |way| way.lanes.clone())
-    }
-
     /// Changes a rate, from the next request on. The caller has kept it before, where the ledger reads it: what is kept
     /// holds in the end.
     pub fn set_rate(&self, dependency: &str, per_second: f64) -> Result<(), DownstreamError> {
@@ -250,12 +211,6 @@ impl Downstream {
     /// Until when a dependency's gate is closed, and why; `None` where it is open.
     pub fn gate(&self, dependency: &str) -> Option<Closed> {
         self.lanes.get(dependency).and_then(|lane| lane.lock().gate.closed(lane.now()))
-    }
-
-    /// What keeps rows from starting at a workflow's step, counted from 0: the dependency, and the wait for it.
-    pub fn obstacle(&self, workflow: &str, step: usize) -> Option<(String, Wait)> {
-        let lanes = self.lanes_from(workflow);
-        admission::obstacle(lanes.get(step..)?).map(|(lane, wait)| (lane.settings.name.clone(), wait))
     }
 
     /// How every dependency is, by name.
@@ -279,29 +234,6 @@ impl Downstream {
 impl Drop for Downstream {
     fn drop(&mut self) {
         self.close();
-    }
-}
-
-impl Way {
-    fn new(
-        workflow: &Workflow,
-        lanes: &BTreeMap<String, Arc<Lane>>,
-        clients: &BTreeMap<String, Arc<Client>>,
-    ) -> Result<Self, DownstreamError> {
-        let calls = workflow.steps.iter().map(|step| {
-            let unknown = || DownstreamError::UnknownDependency(step.dependency.clone());
-            let plan = Plan::new(step).map_err(|error| DownstreamError::Step {
-                workflow: workflow.name.clone(),
-                step: step.name.clone(),
-                error,
-            })?;
-            let lane = lanes.get(&step.dependency).ok_or_else(unknown)?.clone();
-            let client = clients.get(&step.dependency).ok_or_else(unknown)?.clone();
-            Ok(Arc::new(Call { plan, client, lane }))
-        });
-        let calls: Vec<_> = calls.collect::<Result<_, DownstreamError>>()?;
-        let lanes = calls.iter().map(|call| call.lane.clone()).collect();
-        Ok(Self { calls, lanes })
     }
 }
 

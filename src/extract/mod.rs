@@ -83,7 +83,7 @@ impl Obstacle {
             Self::Store(_) | Self::Room(_) | Self::Read(_) | Self::Sealing => true,
             // Credentials, policies and file systems are mended by a person, and then the file is still there.
             Self::Objects(error) => !matches!(error, ObjectError::NotFound { .. } | ObjectError::BadName),
-            Self::Batch(OpenBatchError::Store(_)) => true,
+            Self::Batch(OpenBatchError::Store(_) | OpenBatchError::Workflow(_)) => true,
             Self::Batch(_) | Self::Damaged | Self::Rows { .. } => false,
         }
     }
@@ -191,7 +191,7 @@ fn note<T: Send + 'static>(
 
 fn write_all(appliance: &Arc<Appliance>, batch: &Batch) -> Result<Held, Obstacle> {
     crash_point("extract.claimed");
-    let open = appliance.open_batch(batch.batch)?;
+    let open = appliance.open_batch(batch.batch, batch.workflow_version)?;
     let file = appliance.objects.open(&batch.object)?;
     let plain = OpeningReader::new(file, &open.key, Place::batch(Purpose::File, open.id))?;
     let skipped = SkippedLines::of(appliance.clone(), batch.batch)?;

@@ -150,7 +150,7 @@ impl BatchView {
 
 /// Opens what is private of a batch. One whose key is lost is still worth showing.
 fn file_name(appliance: &Appliance, batch: &Batch) -> Option<String> {
-    appliance.open_batch(batch.batch).ok().and_then(|open| open.details.file_name.clone())
+    appliance.open_batch(batch.batch, batch.workflow_version).ok().and_then(|open| open.details.file_name.clone())
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -13,8 +13,13 @@ use super::{
     small_json::{Reason, reason},
 };
 use crate::{
-    model::{BatchId, BatchStatus},
-    store::{Tx, audit, batches, error},
+    appliance::Appliance,
+    model::{BatchId, BatchStatus, outline},
+    store::{
+        Tx, audit,
+        batches::{self, Batch},
+        error, workflows,
+    },
 };
 
 /// Entries of a page where the caller does not say, and at most.
@@ -154,6 +159,9 @@ async fn apply(id: BatchId, change: Change, request: Request, reason: Result<Rea
         let batch = caller.batch(appliance, id)?;
         let key = batch.batch;
         let reason = reason?.reason;
+        if matches!(change, Change::Resume) {
+            must_be_workable(appliance, &batch)?;
+        }
         let deed = request.deed(&caller, change.deed(), id.to_string(), reason.clone());
         let changed = move |tx: &Tx<'_>| {
             let made = change.make(tx, key, reason.as_deref())?;
@@ -174,6 +182,15 @@ async fn apply(id: BatchId, change: Change, request: Request, reason: Result<Rea
         Ok(BatchView::of(appliance, batch, caller.sees()?.is_none())?)
     });
     json(StatusCode::OK, &view.await?)
+}
+
+/// Nobody can set rows going whose workflow calls somebody whom nobody knows.
+pub(super) fn must_be_workable(appliance: &Appliance, batch: &Batch) -> Result<(), Problem> {
+    let is_configured = |name: &str| appliance.config.dependencies.contains_key(name);
+    let outline = appliance.store.read(|connection| workflows::outline(connection, batch.workflow_version))?;
+    let Some(missing) = outline.missing(is_configured) else { return Ok(()) };
+    let why = outline::why_missing(&batch.workflow, missing);
+    Err(Problem::new(ProblemCode::Conflict, format!("Nothing of it can be worked: {why}.")))
 }
 
 fn conflict(status: BatchStatus) -> Problem {

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     model::{BatchId, FailureCode},
-    store::failures,
+    store::{failures, workflows},
 };
 
 /// The failed rows of a batch, by what went wrong.
@@ -49,10 +49,12 @@ async fn errors(id: BatchId, request: Request) -> Answer {
     let groups = blocking(move || {
         let appliance = request.appliance();
         let batch = request.caller()?.batch(appliance, id)?;
-        let steps = appliance.config.workflows.get(&batch.workflow).map_or(&[][..], |workflow| &workflow.steps);
-        let groups = appliance.store.read(|connection| failures::groups(connection, batch.batch))?;
+        let (outline, groups) = appliance.store.read(|connection| {
+            let outline = workflows::outline(connection, batch.workflow_version)?;
+            Ok((outline, failures::groups(connection, batch.batch)?))
+        })?;
         let view = |group: failures::Group| ErrorGroup {
-            step: steps.get(group.kind.step as usize).map(|step| step.name.clone()),
+            step: outline.steps.get(group.kind.step as usize).map(|step| step.name.clone()),
             code: group.kind.code.as_str(),
             http_status: group.kind.http_status,
             count: group.failed,

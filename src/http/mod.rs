@@ -37,6 +37,7 @@ pub mod sign_ins;
 mod small_json;
 mod stall;
 pub mod stuck;
+mod upgrade;
 pub mod upload;
 pub mod webhooks;
 pub mod workflows;
@@ -94,7 +95,7 @@ type Area = fn(Context) -> BoxedFilter<(Response,)>;
 
 /// Everything that the server answers, problems included.
 pub fn routes(context: Context) -> BoxedFilter<(Response,)> {
-    let areas: [Area; 21] = [
+    let areas: [Area; 22] = [
         health::routes,
         upload::routes,
         batches::routes,
@@ -104,6 +105,7 @@ pub fn routes(context: Context) -> BoxedFilter<(Response,)> {
         errors::routes,
         results::routes,
         events::routes,
+        upgrade::routes,
         workflows::routes,
         dispatch::routes,
         limits::routes,

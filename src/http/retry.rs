@@ -8,6 +8,7 @@ use super::{
     Context,
     answer::{Answer, answer, blocking, json},
     batch_view::BatchView,
+    batches as http_batches,
     problem::{Problem, ProblemCode},
     request::{Request, request},
 };
@@ -18,6 +19,7 @@ use crate::{
         audit, batches,
         batches::Batch,
         retries::{self, Asked, LeftAlone, Retried, StepSet, Which},
+        workflows,
     },
 };
 
@@ -37,13 +39,13 @@ impl Query {
     fn which(&self, appliance: &Appliance, batch: &Batch) -> Result<Which, Problem> {
         let code = self.code.as_deref().map(str::parse).transpose();
         let code = code.map_err(|()| bad("`code` is the code of a failed row."))?;
-        let steps = appliance.config.workflows.get(&batch.workflow).map_or(&[][..], |workflow| &workflow.steps);
-        let position = |name: &str| steps.iter().position(|step| step.name == name).map(|index| index as u32);
+        let outline = appliance.store.read(|connection| workflows::outline(connection, batch.workflow_version))?;
+        let position = |name: &str| outline.position(name).and_then(|place| u32::try_from(place).ok());
         let step = match self.step.as_deref() {
             None => None,
             Some(name) => Some(position(name).ok_or_else(|| bad("`step` is the name of a step of its workflow."))?),
         };
-        Ok(Which { step, code, safe_steps: StepSet::safe(steps) })
+        Ok(Which { step, code, safe_steps: StepSet::safe(&outline) })
     }
 }
 
@@ -95,6 +97,7 @@ async fn retry(id: BatchId, request: Request) -> Answer {
         let (appliance, caller) = (request.appliance(), request.caller()?);
         let batch = caller.batch(appliance, id)?;
         let which = request.query::<Query>()?.which(appliance, &batch)?;
+        http_batches::must_be_workable(appliance, &batch)?;
         let deed = request.deed(&caller, "batch.retry", id.to_string(), None);
         let (asked, batch) = appliance.store.write(move |tx| {
             let asked = retries::begin(tx, id, which)?;

@@ -78,7 +78,7 @@ impl RowView {
     ) -> Self {
         let show = |value: Value| if masked { Value::from(MASK) } else { value };
         let OpenRow { record, progress, error } = OpenRow::of(open, row);
-        let steps = appliance.config.workflows.get(&open.workflow).map_or(&[][..], |workflow| &workflow.steps);
+        let steps = &open.kept.workflow.steps;
         let step_views = steps.iter().enumerate().map(|(index, step)| {
             let history = progress.steps.get(index).cloned().unwrap_or_default();
             StepView {
@@ -214,7 +214,7 @@ pub(super) struct Sight {
 pub(super) fn opened(request: &Request, id: BatchId, sight: Sight) -> Result<(Batch, Arc<OpenBatch>, bool), Problem> {
     let caller = request.caller()?;
     let batch = caller.batch(request.appliance(), id)?;
-    let open = request.appliance().open_batch(batch.batch).map_err(|error| {
+    let open = request.appliance().open_batch(batch.batch, batch.workflow_version).map_err(|error| {
         tracing::error!(event = "batch.undecryptable", batch = %id, %error, "a batch cannot be opened");
         Problem::internal()
     })?;

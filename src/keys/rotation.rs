@@ -12,10 +12,12 @@ use crate::{
         Store, StoreError,
         data_keys::{self, BatchKey},
         keys::{self as table, SealedSecret},
+        workflows as versions,
     },
+    work::workflows,
 };
 
-/// Keys that are wrapped anew in one transaction.
+/// Keys that are wrapped anew in one transaction, and sealed things that are looked up at once.
 const AT_ONCE: u32 = 500;
 
 /// What a rotation did.
@@ -27,6 +29,8 @@ pub struct Rotated {
     pub batches: u64,
     /// Secrets of the appliance and of webhooks that were.
     pub secrets: u64,
+    /// Workflows that batches keep that were sealed anew.
+    pub workflows: u64,
     /// Keys of the ring under which nothing is: their lines may be removed from the key file.
     pub not_needed: Vec<String>,
 }
@@ -39,6 +43,7 @@ pub fn rotate(store: &Store, ring: &KeyRing) -> Result<Rotated, KeysError> {
         let stale = rotate_batches(store, ring, &mut rotated.batches)?;
         rotate_secrets(store, ring, &mut rotated.secrets)?;
         rotate_webhooks(store, ring, &mut rotated.secrets)?;
+        rotate_workflows(store, ring, &mut rotated.workflows)?;
         // A pass that found nothing saw everything up to the batch that was the newest before it.
         if !stale {
             break newest;
@@ -91,6 +96,19 @@ fn rotate_webhooks(store: &Store, ring: &KeyRing, count: &mut u64) -> Result<(),
         for (client, old) in stale {
             let new = sealed(ring.rewrap_secret(&wrapped(&old), &announce::sealed_as(client))?);
             *count += u64::from(store.write(move |tx| table::change_webhook(tx, client, &old, &new))?);
+        }
+    }
+}
+
+fn rotate_workflows(store: &Store, ring: &KeyRing, count: &mut u64) -> Result<(), KeysError> {
+    let mut after = 0;
+    loop {
+        let stale = store.read(|connection| versions::under_others(connection, ring.first_id(), after, AT_ONCE))?;
+        let Some(last) = stale.last() else { return Ok(()) };
+        after = last.version;
+        for old in stale {
+            let new = sealed(ring.rewrap_secret(&wrapped(&old.sealed), &workflows::sealed_as(&old.digest))?);
+            *count += u64::from(store.write(move |tx| versions::change_sealing(tx, &old, &new))?);
         }
     }
 }

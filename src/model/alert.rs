@@ -8,6 +8,7 @@ use std::str::FromStr;
 /// |---|---|---|---|
 /// | `extraction_failed` | a batch | it could not be extracted | a day later, or once the batch is deleted |
 /// | `batch_paused` | a batch | it paused itself, because too many of its rows failed | it is resumed, cancelled or deleted |
+/// | `dependency_missing` | a batch | its workflow calls a dependency that is not configured | it is, or the batch is upgraded, cancelled or deleted |
 /// | `rows_undecryptable` | a batch | rows of it failed as `undecryptable` | they are retried, or the batch is deleted |
 /// | `rows_stuck` | all | claims expired, and nobody frees them | none is left |
 /// | `gate_closed` | a dependency | its gate is closed for long | a request to it succeeds |
@@ -21,6 +22,8 @@ pub enum AlertKind {
     ExtractionFailed,
     /// A batch paused itself.
     BatchPaused,
+    /// A batch calls somebody whom the configuration does not know.
+    DependencyMissing,
     /// Rows of a batch can be opened with no key.
     RowsUndecryptable,
     /// Claims have expired.
@@ -39,9 +42,10 @@ pub enum AlertKind {
 
 impl AlertKind {
     /// Every kind.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::ExtractionFailed,
         Self::BatchPaused,
+        Self::DependencyMissing,
         Self::RowsUndecryptable,
         Self::RowsStuck,
         Self::GateClosed,
@@ -56,6 +60,7 @@ impl AlertKind {
         match self {
             Self::ExtractionFailed => "extraction_failed",
             Self::BatchPaused => "batch_paused",
+            Self::DependencyMissing => "dependency_missing",
             Self::RowsUndecryptable => "rows_undecryptable",
             Self::RowsStuck => "rows_stuck",
             Self::GateClosed => "gate_closed",
@@ -68,7 +73,7 @@ impl AlertKind {
 
     /// Whether it is about a batch each, of which there can be any number: many at once are told as one.
     pub fn is_of_batches(self) -> bool {
-        matches!(self, Self::ExtractionFailed | Self::BatchPaused | Self::RowsUndecryptable)
+        matches!(self, Self::ExtractionFailed | Self::BatchPaused | Self::DependencyMissing | Self::RowsUndecryptable)
     }
 
     /// That many batches are in this trouble, which are not told one by one.
@@ -76,6 +81,7 @@ impl AlertKind {
         match self {
             Self::ExtractionFailed => format!("{batches} batches could not be extracted"),
             Self::BatchPaused => format!("{batches} batches paused themselves, because too many of their rows failed"),
+            Self::DependencyMissing => format!("{batches} batches call dependencies that are not configured"),
             Self::RowsUndecryptable => format!("{batches} batches have rows that no key opens"),
             _ => format!("{batches} of {}", self.as_str()),
         }
@@ -90,6 +96,8 @@ impl AlertKind {
             }
             (Self::BatchPaused, "") => "no batch is paused any more that paused itself".into(),
             (Self::BatchPaused, batch) => format!("{batch} is not paused any more"),
+            (Self::DependencyMissing, "") => "what every unfinished batch calls is configured".into(),
+            (Self::DependencyMissing, batch) => format!("what {batch} calls is configured, or it is over"),
             (Self::RowsUndecryptable, "") => "no batch stands with rows any more that no key opens".into(),
             (Self::RowsUndecryptable, batch) => format!("{batch} has no rows any more that no key opens"),
             (Self::RowsStuck, _) => "nothing is stuck any more".into(),
@@ -110,6 +118,10 @@ impl AlertKind {
             Self::BatchPaused => {
                 "Nothing more of it is sent. Mend the cause (often a token, or a dependency), then resume it; rows that \
                  failed stay so until they are retried."
+            }
+            Self::DependencyMissing => {
+                "Nothing of it is sent. Configure the dependency and restart the server, or move the batch to the present version \
+                 of its workflow, or cancel it."
             }
             Self::RowsUndecryptable => {
                 "A key is missing from the ring, or the database is damaged. Put the key back, then retry these rows."
@@ -137,11 +149,12 @@ impl AlertKind {
     /// The commands to run next, in this order.
     pub fn what_to_do(self, subject: &str) -> Vec<String> {
         let commands: &[&str] = match (self, subject) {
-            (Self::ExtractionFailed | Self::BatchPaused, "") => &["dripfeed batch list"],
+            (Self::ExtractionFailed | Self::BatchPaused | Self::DependencyMissing, "") => &["dripfeed batch list"],
             (Self::ExtractionFailed, _) => &["dripfeed batch show {}"],
             (Self::BatchPaused, _) => {
                 &["dripfeed batch show {}", "dripfeed batch resume {}", "dripfeed batch retry {}"]
             }
+            (Self::DependencyMissing, _) => &["dripfeed doctor", "dripfeed batch upgrade {}"],
             (Self::RowsUndecryptable, "") => &["dripfeed keys list", "dripfeed doctor --full"],
             (Self::RowsUndecryptable, _) => {
                 &["dripfeed keys list", "dripfeed doctor --full", "dripfeed batch retry {} --code undecryptable"]

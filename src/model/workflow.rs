@@ -2,11 +2,17 @@
 //!
 //! These are plain values, already checked by `config`; `intake` compiles the columns into checks, `downstream` the
 //! steps into templates.
+//!
+//! Batches keep the workflow that they were accepted under, so its JSON outlives the release that wrote it: a field that
+//! comes later has a `#[serde(default)]` that means what was so before, and one that goes is passed over. A test holds the
+//! form.
 
 use std::{collections::BTreeMap, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 /// One kind of upload, and what is done with each of its rows.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Workflow {
     /// Its name: `invite`.
     pub name: String,
@@ -23,10 +29,13 @@ pub struct Workflow {
     /// What columns that the workflow does not name come to.
     pub extra_columns: ExtraColumns,
     /// How long the same file of the same client is refused.
+    #[serde(rename = "duplicate_window_ms", with = "milliseconds")]
     pub duplicate_window: Duration,
     /// From a row's first request; what is not settled then fails.
+    #[serde(rename = "give_up_after_ms", with = "milliseconds")]
     pub give_up_after: Duration,
     /// How long the downstream honours an `Idempotency-Key`.
+    #[serde(rename = "repeat_window_ms", with = "milliseconds")]
     pub repeat_window: Duration,
     /// How many failed rows make a batch pause itself.
     pub failure_limit: FailureLimit,
@@ -38,7 +47,7 @@ pub struct Workflow {
 
 /// What pauses a batch: so many rows that failed among the last that ended, as many as make so many failures this share.
 /// A wrong token costs fifty rows then, and not a million, and so does one that dies after half of them.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct FailureLimit {
     /// At least so many.
     pub failures: u32,
@@ -57,7 +66,7 @@ impl FailureLimit {
 }
 
 /// Whether one bad row refuses the whole file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnInvalidRow {
     /// The whole upload is refused.
@@ -67,7 +76,7 @@ pub enum OnInvalidRow {
 }
 
 /// What to do with columns that the workflow does not name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ExtraColumns {
     /// The file is refused (`unknown_column`).
@@ -77,7 +86,7 @@ pub enum ExtraColumns {
 }
 
 /// A column, and what its cells must look like.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Column {
     /// Its name in templates, and in the header (matched trimmed, without regard to case).
     pub name: String,
@@ -100,7 +109,7 @@ impl Column {
 }
 
 /// The type of a column's cells.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum ColumnKind {
     /// Anything.
@@ -124,7 +133,7 @@ pub enum ColumnKind {
 }
 
 /// One HTTP call of a workflow.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Step {
     /// Its name: `invite-create`.
     pub name: String,
@@ -149,7 +158,7 @@ pub struct Step {
 }
 
 /// The methods that a step can have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 #[allow(missing_docs, reason = "they are HTTP's own")]
 pub enum Method {
@@ -182,7 +191,7 @@ impl Method {
 }
 
 /// May a request whose answer never came be sent again?
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Repeat {
     /// Yes, at any time.
@@ -191,4 +200,103 @@ pub enum Repeat {
     IdempotencyKey,
     /// No: a person decides.
     Never,
+}
+
+/// Durations as they are kept: whole milliseconds.
+mod milliseconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_millis)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(24 * 3_600);
+
+    /// With something of everything that can be said today.
+    fn workflow() -> Workflow {
+        let column = |name: &str, kind| Column {
+            name: name.to_owned(),
+            aliases: Vec::new(),
+            kind,
+            required: false,
+            unique: false,
+            max_length: Column::DEFAULT_MAX_LENGTH,
+        };
+        let texts = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        Workflow {
+            name: "invite".to_owned(),
+            upload_path: "/v2/client/users/batch/invite".to_owned(),
+            max_rows: 1_000,
+            max_bytes: 5_000_000_000,
+            max_attempts: 5,
+            on_invalid_row: OnInvalidRow::Skip,
+            extra_columns: ExtraColumns::Keep,
+            duplicate_window: DAY,
+            give_up_after: DAY * 2,
+            repeat_window: Duration::from_millis(1_500),
+            failure_limit: FailureLimit::DEFAULT,
+            columns: vec![
+                Column {
+                    aliases: vec!["mail".to_owned()],
+                    required: true,
+                    unique: true,
+                    max_length: 254,
+                    ..column("email", ColumnKind::Email)
+                },
+                column("note", ColumnKind::Text),
+                column("phone", ColumnKind::Phone),
+                column("post", ColumnKind::Postcode { country: Some("GB".to_owned()) }),
+                column("age", ColumnKind::Integer),
+                column("price", ColumnKind::Decimal),
+                column("born", ColumnKind::Date { format: None }),
+                column("kind", ColumnKind::Enum { values: vec!["a".to_owned()] }),
+                column("code", ColumnKind::Regex { pattern: "[A-Z]+".to_owned() }),
+            ],
+            steps: vec![Step {
+                name: "create".to_owned(),
+                dependency: "crm".to_owned(),
+                method: Method::Post,
+                path: "/contacts".to_owned(),
+                query: texts(&[("q", "{{ row.email }}")]),
+                headers: texts(&[("X-Token", "s3cret")]),
+                json: Some(json!({ "z": "{{ row.note }}", "a": [1.5, null, true] })),
+                save: texts(&[("id", "/id")]),
+                repeat: Repeat::IdempotencyKey,
+                result: Some("id".to_owned()),
+            }],
+        }
+    }
+
+    /// As the first release kept it. What is in databases is never written anew, so this text may only ever be added to by
+    /// another one beside it.
+    const KEPT: &str = r#"{"name":"invite","upload_path":"/v2/client/users/batch/invite","max_rows":1000,"max_bytes":5000000000,"max_attempts":5,"on_invalid_row":"skip","extra_columns":"keep","duplicate_window_ms":86400000,"give_up_after_ms":172800000,"repeat_window_ms":1500,"failure_limit":{"failures":50,"share":0.5},"columns":[{"name":"email","aliases":["mail"],"type":"email","required":true,"unique":true,"max_length":254},{"name":"note","aliases":[],"type":"text","required":false,"unique":false,"max_length":1000},{"name":"phone","aliases":[],"type":"phone","required":false,"unique":false,"max_length":1000},{"name":"post","aliases":[],"type":"postcode","country":"GB","required":false,"unique":false,"max_length":1000},{"name":"age","aliases":[],"type":"integer","required":false,"unique":false,"max_length":1000},{"name":"price","aliases":[],"type":"decimal","required":false,"unique":false,"max_length":1000},{"name":"born","aliases":[],"type":"date","format":null,"required":false,"unique":false,"max_length":1000},{"name":"kind","aliases":[],"type":"enum","values":["a"],"required":false,"unique":false,"max_length":1000},{"name":"code","aliases":[],"type":"regex","pattern":"[A-Z]+","required":false,"unique":false,"max_length":1000}],"steps":[{"name":"create","dependency":"crm","method":"POST","path":"/contacts","query":{"q":"{{ row.email }}"},"headers":{"X-Token":"s3cret"},"json":{"z":"{{ row.note }}","a":[1.5,null,true]},"save":{"id":"/id"},"repeat":"idempotency-key","result":"id"}]}"#;
+
+    #[test]
+    fn what_is_kept_is_read_and_written_as_ever() {
+        assert_eq!(serde_json::from_str::<Workflow>(KEPT).expect("our own form"), workflow());
+        assert_eq!(serde_json::to_string(&workflow()).expect("JSON"), KEPT);
+    }
+
+    #[test]
+    fn fields_that_nobody_knows_are_passed_over() {
+        let mut kept: Value = serde_json::from_str(KEPT).expect("JSON");
+        kept["later"] = json!({ "a": 1 });
+        kept["columns"][0]["later"] = json!(true);
+        kept["columns"][3]["later"] = json!("x");
+        kept["steps"][0]["later"] = json!([]);
+        assert_eq!(serde_json::from_value::<Workflow>(kept).expect("more than is known"), workflow());
+    }
 }

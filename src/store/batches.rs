@@ -21,6 +21,8 @@ pub struct Batch {
     pub client_name: String,
     /// The workflow that its rows go through.
     pub workflow: String,
+    /// The version of it that the batch was accepted under, or was moved to.
+    pub workflow_version: i64,
     /// Where it is on its way.
     pub status: BatchStatus,
     /// Since when none of its rows are claimed.
@@ -58,7 +60,8 @@ pub struct Batch {
 }
 
 /// All but `details`, which are long.
-const COLUMNS: &str = "batch, id, client, workflow, status, batches.paused_at, paused_reason, cancelled_at, object,
+const COLUMNS: &str =
+    "batch, id, client, workflow, workflow_version, status, batches.paused_at, paused_reason, cancelled_at, object,
                        file_bytes, file_sha256, skipped, total, pending, processing, completed, failed, cancelled,
                        extracted, next_row, next_attempt_at, error_code, error_message, batches.created_at,
                        extracted_at, finished_at, name AS client_name, clients.paused_at AS client_paused_at
@@ -74,6 +77,7 @@ impl Batch {
             client: row.get("client")?,
             client_name: row.get("client_name")?,
             workflow: row.get("workflow")?,
+            workflow_version: row.get("workflow_version")?,
             status: row.get("status")?,
             paused_at: row.get("paused_at")?,
             paused_reason: row.get("paused_reason")?,
@@ -109,6 +113,8 @@ pub struct NewBatch {
     pub client: i64,
     /// The workflow's name.
     pub workflow: String,
+    /// The version of it.
+    pub workflow_version: i64,
     /// The data key, wrapped.
     pub data_key: SealedSecret,
     /// Sealed: file name, header, request context.
@@ -129,9 +135,9 @@ pub struct NewBatch {
 pub fn create(tx: &Tx<'_>, upload: Upload, new: &NewBatch) -> Result<Batch> {
     tx.connection
         .prepare_cached(
-            "INSERT INTO batches (batch, id, client, workflow, status, details, object, file_bytes, file_sha256,
+            "INSERT INTO batches (batch, id, client, workflow, workflow_version, status, details, object, file_bytes, file_sha256,
                                   skipped, total, pending, created_at)
-             VALUES (:batch, :id, :client, :workflow, 'pending', :details, :object, :file_bytes, :file_sha256,
+             VALUES (:batch, :id, :client, :workflow, :workflow_version, 'pending', :details, :object, :file_bytes, :file_sha256,
                      :skipped, :rows, :rows, :now)",
         )?
         .execute(named_params! {
@@ -139,6 +145,7 @@ pub fn create(tx: &Tx<'_>, upload: Upload, new: &NewBatch) -> Result<Batch> {
             ":id": upload.id,
             ":client": new.client,
             ":workflow": new.workflow,
+            ":workflow_version": new.workflow_version,
             ":details": new.details,
             ":object": new.object,
             ":file_bytes": new.file_bytes as i64,
@@ -227,13 +234,17 @@ pub fn has_elder(connection: &Connection, batch: &Batch) -> Result<bool> {
     Ok(statement.query_row([batch.client, batch.batch], |row| row.get(0))?)
 }
 
-/// Stops claims of the batch's rows at once; what is under way finishes. A second pause keeps the first one's time.
+/// Stops claims of the batch's rows at once; what is under way finishes. A second pause keeps the first one's time, unless
+/// that was made by nobody: then this one's holds, and does not end by itself.
 pub fn pause(tx: &Tx<'_>, batch: i64, reason: Option<&str>) -> Result<()> {
     super::standstill::changed(tx);
     tx.connection
         .prepare_cached(
-            "UPDATE batches SET paused_at = coalesce(paused_at, ?), paused_reason = coalesce(paused_reason, ?)
-             WHERE batch = ?",
+            "UPDATE batches SET paused_at = CASE WHEN paused_missing = 0 THEN coalesce(paused_at, ?1) ELSE ?1 END,
+                                paused_reason = CASE WHEN paused_missing = 0 THEN coalesce(paused_reason, ?2)
+                                                     ELSE coalesce(?2, paused_reason) END,
+                                paused_missing = 0
+             WHERE batch = ?3",
         )?
         .execute(params![tx.now, reason, batch])?;
     Ok(())
@@ -250,7 +261,9 @@ pub(super) fn pause_itself(tx: &Tx<'_>, batch: i64, reason: &str) -> Result<()> 
 /// Lets the batch's rows be claimed again.
 pub fn resume(tx: &Tx<'_>, batch: i64) -> Result<()> {
     tx.connection
-        .prepare_cached("UPDATE batches SET paused_at = NULL, paused_reason = NULL, paused_itself = 0 WHERE batch = ?")?
+        .prepare_cached(
+            "UPDATE batches SET paused_at = NULL, paused_reason = NULL, paused_itself = 0, paused_missing = 0 WHERE batch = ?",
+        )?
         .execute([batch])?;
     Ok(())
 }

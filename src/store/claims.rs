@@ -33,6 +33,8 @@ pub struct ClaimedRow {
     pub claim: ClaimNumber,
     /// When the claim expires, unless it is renewed.
     pub claim_expires_at: Timestamp,
+    /// The version of its batch's workflow, by which it is worked.
+    pub version: i64,
     /// How many of its steps are done.
     pub step: u32,
     /// Counted attempts of the step it is at.
@@ -74,7 +76,7 @@ const RETURNING: &str =
                          error_code, error_status, error, sent_key";
 
 impl ClaimedRow {
-    fn from_row(row: &Row<'_>, claimed_at: Timestamp) -> rusqlite::Result<Self> {
+    fn from_row(row: &Row<'_>, version: i64, claimed_at: Timestamp) -> rusqlite::Result<Self> {
         let sent_at: Option<Timestamp> = row.get(9)?;
         let code: Option<FailureCode> = row.get(10)?;
         let http_status = row.get(11)?;
@@ -84,6 +86,7 @@ impl ClaimedRow {
             row: row.get(0)?,
             claim: row.get(1)?,
             claim_expires_at: row.get(2)?,
+            version,
             step: row.get(3)?,
             attempts: row.get(4)?,
             retries: row.get(5)?,
@@ -97,16 +100,16 @@ impl ClaimedRow {
     }
 }
 
-/// How many rows can be worked on right now, by workflow and step. Asked inside the claiming transaction.
+/// How many rows can be worked on right now, by the version of a workflow and the step. Asked inside the claiming transaction.
 pub trait Openings {
-    /// The number of steps of this workflow; 0 for one that is not configured any more.
-    fn steps(&self, workflow: &str) -> u32;
+    /// The number of its steps; 0 where they cannot be called.
+    fn steps(&self, version: i64) -> u32;
     /// What makes a second request of this step harmless.
-    fn repeat(&self, workflow: &str, step: u32) -> Repeat;
+    fn repeat(&self, version: i64, step: u32) -> Repeat;
     /// Rows at this step that could be started now.
-    fn room(&self, workflow: &str, step: u32) -> usize;
+    fn room(&self, version: i64, step: u32) -> usize;
     /// So many rows at this step were claimed.
-    fn take(&mut self, workflow: &str, step: u32, rows: usize);
+    fn take(&mut self, version: i64, step: u32, rows: usize);
 }
 
 /// Claims up to `limit` rows: in turn over the clients that have something left of their grant, beginning behind
@@ -189,7 +192,7 @@ struct Claim {
 /// A batch that rows may be claimed of.
 struct Source {
     batch: i64,
-    workflow: String,
+    version: i64,
     next_row: u32,
     total: u32,
 }
@@ -209,7 +212,7 @@ fn claim_of_client(
     let mut left = share.rows.min(remaining as usize);
     let before = claimed.len();
     let mut batches = tx.connection.prepare_cached(
-        "SELECT batch, workflow, next_row, total FROM batches INDEXED BY batches_unfinished
+        "SELECT batch, workflow_version, next_row, total FROM batches INDEXED BY batches_unfinished
          WHERE client = ? AND status IN ('pending', 'processing', 'queued') AND status = 'queued'
            AND paused_at IS NULL AND cancelled_at IS NULL
          ORDER BY batch",
@@ -218,7 +221,7 @@ fn claim_of_client(
     while left > 0 {
         let Some(found) = batches.next()? else { break };
         let source =
-            Source { batch: found.get(0)?, workflow: found.get(1)?, next_row: found.get(2)?, total: found.get(3)? };
+            Source { batch: found.get(0)?, version: found.get(1)?, next_row: found.get(2)?, total: found.get(3)? };
         let share = Share { rows: left, ..share };
         left -= claim_of_batch(tx, claimant, run, &source, share, openings, claimed)?;
     }
@@ -239,21 +242,21 @@ fn claim_of_batch(
     claimed: &mut Vec<ClaimedRow>,
 ) -> Result<usize> {
     let before = claimed.len();
-    for step in (0..openings.steps(&source.workflow)).rev() {
-        let has_key = openings.repeat(&source.workflow, step) == Repeat::IdempotencyKey;
+    for step in (0..openings.steps(source.version)).rev() {
+        let has_key = openings.repeat(source.version, step) == Repeat::IdempotencyKey;
         let claim =
             Claim { claimant, number: ClaimNumber::random(), run: Some(run), may_send_from: has_key.then_some(tx.now) };
         let wanted = |claimed: &Vec<ClaimedRow>, openings: &dyn Openings| {
-            let part = openings.room(&source.workflow, step).div_ceil(share.sharers);
+            let part = openings.room(source.version, step).div_ceil(share.sharers);
             part.min(share.rows - (claimed.len() - before))
         };
         let room = wanted(claimed, openings);
-        let taken = claim_waiting(tx, &claim, source.batch, step, room, claimed)?;
-        openings.take(&source.workflow, step, taken);
+        let taken = claim_waiting(tx, &claim, source, step, room, claimed)?;
+        openings.take(source.version, step, taken);
         if step == 0 {
             let room = wanted(claimed, openings);
             let taken = claim_new(tx, &claim, source, room, claimed)?;
-            openings.take(&source.workflow, step, taken);
+            openings.take(source.version, step, taken);
         }
     }
     let taken = claimed.len() - before;
@@ -267,13 +270,13 @@ fn claim_of_batch(
 fn claim_waiting(
     tx: &Tx<'_>,
     claim: &Claim,
-    batch: i64,
+    source: &Source,
     step: u32,
     limit: usize,
     claimed: &mut Vec<ClaimedRow>,
 ) -> Result<usize> {
     // Most often nothing waits, and asking costs a tenth of what an UPDATE that finds nothing does.
-    if limit == 0 || !anything_is_due(tx, batch, step)? {
+    if limit == 0 || !anything_is_due(tx, source.batch, step)? {
         return Ok(0);
     }
     let mut update = tx.connection.prepare_cached(&format!(
@@ -289,9 +292,9 @@ fn claim_waiting(
             ":claimed": RowStatus::Pending.on(RowEvent::Claim)?,
             ":owner": claim.claimant.owner, ":claim": claim.number, ":run": claim.run, ":expires_at": claim.claimant.expires_at,
             ":may_send_from": claim.may_send_from,
-            ":batch": batch, ":step": step, ":now": tx.now, ":limit": limit as i64,
+            ":batch": source.batch, ":step": step, ":now": tx.now, ":limit": limit as i64,
         },
-        |row| ClaimedRow::from_row(row, tx.now),
+        |row| ClaimedRow::from_row(row, source.version, tx.now),
     )?;
     append(rows, claimed)
 }
@@ -340,7 +343,7 @@ fn claim_new(
             ":may_send_from": claim.may_send_from,
             ":from": RowId::new(source.batch, source.next_row), ":end": RowId::new(source.batch, end),
         },
-        |row| ClaimedRow::from_row(row, tx.now),
+        |row| ClaimedRow::from_row(row, source.version, tx.now),
     )?;
     let taken = append(rows, claimed)?;
     tx.connection
@@ -370,16 +373,18 @@ pub fn claim_one(
     claimant: Claimant,
     resend: bool,
 ) -> Result<std::result::Result<ClaimedRow, NotClaimed>> {
-    let found: Option<(RowStatus, Option<Timestamp>, Option<FailureCode>, bool)> = tx
+    /// Status, holder's time, last error, whether its batch has ended, and the version of its workflow.
+    type Found = (RowStatus, Option<Timestamp>, Option<FailureCode>, bool, i64);
+    let found: Option<Found> = tx
         .connection
         .prepare_cached(
             "SELECT rows.status, rows.claim_expires_at, rows.error_code,
-                    cancelled_at IS NOT NULL OR batches.status = 'failed'
+                    cancelled_at IS NOT NULL OR batches.status = 'failed', workflow_version
              FROM rows JOIN batches ON batch = row >> 24 WHERE row = ?",
         )?
-        .query_row([row], |found| Ok((found.get(0)?, found.get(1)?, found.get(2)?, found.get(3)?)))
+        .query_row([row], |found| Ok((found.get(0)?, found.get(1)?, found.get(2)?, found.get(3)?, found.get(4)?)))
         .optional()?;
-    let Some((status, held_until, error, batch_ended)) = found else { return Ok(Err(NotClaimed::Missing)) };
+    let Some((status, held_until, error, batch_ended, version)) = found else { return Ok(Err(NotClaimed::Missing)) };
     let resent = resend && status == RowStatus::Failed && error == Some(FailureCode::OutcomeUnknown);
     match status {
         RowStatus::Processing => return Ok(Err(NotClaimed::Held(held_until.unwrap_or(tx.now)))),
@@ -400,7 +405,7 @@ pub fn claim_one(
             ":may_send_from": claim.may_send_from,
             ":row": row,
         },
-        |row| ClaimedRow::from_row(row, tx.now),
+        |row| ClaimedRow::from_row(row, version, tx.now),
     )?;
     count_claimed(tx, row.batch(), 1)?;
     Ok(Ok(claimed))

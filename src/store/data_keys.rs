@@ -74,13 +74,16 @@ mod tests {
     use crate::{
         clock::Clock,
         crypto::{DataKey, KeyRing},
-        model::ClaimOwner,
+        model::{ClaimOwner, Outline},
         store::{
             DatabaseSettings, Durability, FILE_NAME, Store,
             batches::{self, NewBatch},
             clients,
             deletions::{self, Asked, CopiesKept},
-            extraction, upkeep, uploads,
+            extraction,
+            keys::{self, KeyProof},
+            upkeep, uploads,
+            workflows::{self, NewVersion},
         },
     };
 
@@ -96,6 +99,20 @@ mod tests {
         there: BTreeMap<i64, (BatchId, SealedSecret)>,
         destroyed: Vec<Vec<u8>>,
         folder: tempfile::TempDir,
+    }
+
+    /// The one version of a workflow that there is here.
+    fn version(tx: &Tx<'_>) -> Result<i64> {
+        keys::add_proof(tx, &KeyProof { key_id: "k1".into(), proof: vec![1] })?;
+        workflows::keep(
+            tx,
+            &NewVersion {
+                name: "invite".into(),
+                digest: [1; 32],
+                outline: Outline { repeat_window_ms: 0, steps: Vec::new() },
+                sealed: SealedSecret { key_id: "k1".into(), sealed: vec![1] },
+            },
+        )
     }
 
     impl World {
@@ -116,9 +133,10 @@ mod tests {
 
         fn add(&mut self) {
             let (id, owner, wrapped) = (BatchId::random(), self.owner, self.wrapping("k1"));
-            let new = NewBatch {
+            let mut new = NewBatch {
                 client: 1,
                 workflow: "invite".into(),
+                workflow_version: 0,
                 data_key: wrapped.clone(),
                 details: vec![2; self.random.random_range(1..60)],
                 object: id.to_string(),
@@ -129,6 +147,7 @@ mod tests {
             };
             let created = self.store.write(move |tx| {
                 let upload = uploads::begin(tx, id, owner)?;
+                new.workflow_version = version(tx)?;
                 batches::create(tx, upload, &new)
             });
             self.there.insert(created.expect("a batch").batch, (id, wrapped));

@@ -101,6 +101,7 @@ pub fn begin(tx: &Tx<'_>, id: BatchId, kept: CopiesKept) -> Result<Asked> {
     ] {
         tx.connection.prepare_cached(sql)?.execute([batch.batch])?;
     }
+    super::workflows::forget_unneeded(tx, batch.workflow_version)?;
     Ok(Asked::Deleted(Receipt {
         id: batch.id,
         deleted_at: tx.now,

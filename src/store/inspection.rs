@@ -13,6 +13,7 @@ use super::{
     integrity::{self, Depth},
     keys::{self, KeyProof},
     migrate,
+    workflows::{self, Missing},
 };
 use crate::model::{AskedBy, Timestamp};
 
@@ -87,6 +88,16 @@ impl Inspection {
     /// What is wrong, as the server's last check found it.
     pub fn alerts(&self, limit: u32) -> Result<Vec<Alert>> {
         alerts::firing(&self.0, limit)
+    }
+
+    /// Unfinished batches that call a dependency which is not configured, at most `limit`.
+    pub fn missing(&self, is_configured: impl Fn(&str) -> bool, limit: u32) -> Result<Vec<Missing>> {
+        workflows::missing(&self.0, is_configured, limit)
+    }
+
+    /// How many batches the server paused when it started, because something was not configured.
+    pub fn paused_missing(&self) -> Result<u64> {
+        workflows::count_paused(&self.0)
     }
 
     /// Rows and batches whose claim has expired.

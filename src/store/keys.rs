@@ -107,7 +107,8 @@ pub fn drop_unneeded_proofs(tx: &Tx<'_>, key_id: &str, looked_through: i64) -> R
             "DELETE FROM ring WHERE key_id <> ?1
                AND NOT EXISTS (SELECT 1 FROM data_keys WHERE batch > ?2 AND data_keys.key_id = ring.key_id)
                AND NOT EXISTS (SELECT 1 FROM secrets WHERE secrets.key_id = ring.key_id)
-               AND NOT EXISTS (SELECT 1 FROM webhooks WHERE webhooks.key_id = ring.key_id)",
+               AND NOT EXISTS (SELECT 1 FROM webhooks WHERE webhooks.key_id = ring.key_id)
+               AND NOT EXISTS (SELECT 1 FROM workflow_versions WHERE workflow_versions.key_id = ring.key_id)",
         )?
         .execute(params![key_id, looked_through])?;
     Ok(())

@@ -49,6 +49,7 @@ pub mod uploads;
 mod values;
 pub mod waits;
 pub mod webhooks;
+pub mod workflows;
 mod writer;
 
 use std::{

@@ -14,8 +14,8 @@ pub struct Unfinished {
     pub batch: i64,
     /// Its client.
     pub client: i64,
-    /// The workflow's name.
-    pub workflow: String,
+    /// The version of its workflow.
+    pub workflow_version: i64,
     /// Rows that nobody has claimed.
     pub pending: u32,
     /// Rows under way.
@@ -58,7 +58,7 @@ pub fn owed(connection: &Connection) -> Result<Owed> {
 /// The unfinished batches, by client and age.
 pub fn look(connection: &Connection) -> Result<Vec<Unfinished>> {
     let mut statement = connection.prepare_cached(
-        "SELECT batch, client, workflow, pending, processing, total - extracted,
+        "SELECT batch, client, workflow_version, pending, processing, total - extracted,
                 batches.paused_at IS NOT NULL OR clients.paused_at IS NOT NULL, rows_per_run, coalesce(remaining, 0)
          FROM batches INDEXED BY batches_unfinished JOIN clients USING (client) LEFT JOIN grants USING (client)
          WHERE status IN ('pending', 'processing', 'queued') AND cancelled_at IS NULL
@@ -68,7 +68,7 @@ pub fn look(connection: &Connection) -> Result<Vec<Unfinished>> {
         Ok(Unfinished {
             batch: row.get(0)?,
             client: row.get(1)?,
-            workflow: row.get(2)?,
+            workflow_version: row.get(2)?,
             pending: row.get(3)?,
             processing: row.get(4)?,
             unextracted: row.get(5)?,

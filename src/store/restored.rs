@@ -20,6 +20,8 @@ pub struct Unfinished {
     pub client: String,
     /// Its workflow.
     pub workflow: String,
+    /// The version of it.
+    pub workflow_version: i64,
     /// Rows that are not in the work table yet.
     pub not_extracted: u32,
 }
@@ -59,7 +61,7 @@ pub fn settle_in(tx: &Tx<'_>, by: &str, reason: &str, dependencies: &[String]) -
 /// The batches that were not finished, oldest first.
 pub fn unfinished(connection: &Connection) -> Result<Vec<Unfinished>> {
     let mut statement = connection.prepare(
-        "SELECT batch, id, name, workflow, total - extracted FROM batches INDEXED BY batches_unfinished
+        "SELECT batch, id, name, workflow, workflow_version, total - extracted FROM batches INDEXED BY batches_unfinished
          JOIN clients USING (client) WHERE status IN ('pending', 'processing', 'queued') ORDER BY batch",
     )?;
     let batches = statement.query_map([], |row| {
@@ -68,7 +70,8 @@ pub fn unfinished(connection: &Connection) -> Result<Vec<Unfinished>> {
             id: row.get(1)?,
             client: row.get(2)?,
             workflow: row.get(3)?,
-            not_extracted: row.get(4)?,
+            workflow_version: row.get(4)?,
+            not_extracted: row.get(5)?,
         })
     })?;
     Ok(batches.collect::<rusqlite::Result<_>>()?)

@@ -13,7 +13,7 @@ use super::{
     failures::{self, Group, Kind},
     settle::{end_batch_if_done, put_back, reopen_batch},
 };
-use crate::model::{BatchId, BatchStatus, FailureCode, RowId, Step, Timestamp, workflow::Repeat};
+use crate::model::{BatchId, BatchStatus, FailureCode, Outline, RowId, Timestamp, workflow::Repeat};
 
 /// Rows that one transaction puts back, and failed rows that it looks through for them.
 pub const PUT_BACK_AT_ONCE: usize = 1_000;
@@ -36,10 +36,9 @@ pub struct StepSet(i64);
 
 impl StepSet {
     /// The steps that are safe to repeat.
-    pub fn safe(steps: &[Step]) -> Self {
-        let bits =
-            steps.iter().enumerate().filter(|(_, step)| step.repeat == Repeat::Safe).map(|(place, _)| 1 << place);
-        Self(bits.sum())
+    pub fn safe(outline: &Outline) -> Self {
+        let safe = outline.steps.iter().zip(0..i64::BITS).filter(|(step, _)| step.repeat == Repeat::Safe);
+        Self(safe.fold(0, |bits, (_, place)| bits | 1 << place))
     }
 
     fn has(self, step: u32) -> bool {

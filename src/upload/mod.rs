@@ -224,6 +224,7 @@ impl Received<'_> {
         let Self { workflow, key, accepted, mut noted } = self;
         let (appliance, upload) = (noted.appliance, noted.upload);
         let id = upload.id;
+        let kept = appliance.workflows.current(&workflow.name).ok_or(UploadError::Workflow)?;
         let fingerprint = once::fingerprint(appliance, &accepted.sha256, &meta.context);
         let mut context = meta.context;
         context.insert("request".to_owned(), meta.request);
@@ -236,6 +237,7 @@ impl Received<'_> {
         let new = NewBatch {
             client: meta.client,
             workflow: workflow.name.clone(),
+            workflow_version: kept.version,
             data_key: SealedSecret { key_id: wrapped.key_id, sealed: wrapped.sealed },
             details: key.seal(Place::batch(Purpose::Context, id), &plain),
             object: object_name(id),

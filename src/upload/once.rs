@@ -21,7 +21,7 @@ use crate::{
     intake::{Refused, pass},
     model::{BatchId, Workflow},
     store::{
-        StoreError,
+        StoreError, batches,
         upload_keys::{self, UploadKey},
     },
     work::open_batch::OpenBatchError,
@@ -68,7 +68,8 @@ impl HeldKey {
         let Some(found) = appliance.store.read(|connection| upload_keys::find(connection, &self.key, now))? else {
             return Ok(None);
         };
-        let open = appliance.open_batch(found.batch)?;
+        let batch = appliance.store.read(|connection| batches::by_key(connection, found.batch))?;
+        let open = appliance.open_batch(found.batch, batch.workflow_version)?;
         let answer = open.key.open(Place::batch(Purpose::Answer, open.id), &found.answer);
         let answer = answer.map_err(OpenBatchError::from)?.to_vec();
         Ok(Some(First { id: open.id, answer, fingerprint: found.fingerprint }))

@@ -1,14 +1,17 @@
 //! How a claim ends: what is to be written of it, whatever stopped the steps. [`super::settling`] writes it.
 
+use std::fmt::Display;
+
 use super::{
     error_payload::ErrorPayload,
     open_batch::OpenBatchError,
     settling::Settling,
     worker::{Unopened, Worker},
+    workflows::VersionError,
 };
 use crate::{
     appliance::Appliance,
-    model::{FailureCode, StepFailure, Timestamp, backoff},
+    model::{BatchId, FailureCode, StepFailure, Timestamp, backoff},
     store::{
         StoreError,
         batches::{self, Batch},
@@ -81,11 +84,11 @@ impl Worker<'_> {
         let (row, claim, spent) = (self.claimed.row, self.claimed.claim, self.spent);
         Some(Settling::new(
             self.batch.id,
-            Some(self.workflow),
+            Some(self.workflow()),
             Settle { row, claim, standing, ending, spent },
             ended,
             self.claim_expires_at,
-            self.appliance.metrics.rows.of(&self.workflow.name),
+            self.appliance.metrics.rows.of(&self.workflow().name),
         ))
     }
 
@@ -105,19 +108,11 @@ pub(super) fn of_unopened(appliance: &Appliance, claimed: &ClaimedRow, why: Unop
     let (number, key) = (claimed.row.number(), claimed.row.batch());
     let Batch { id: batch, workflow, .. } = appliance.store.read(move |connection| batches::by_key(connection, key))?;
     let (ending, ended) = match why {
-        Unopened::Batch(OpenBatchError::Store(error)) => return Err(error),
-        Unopened::NoWorkflow => {
-            let workflow = &workflow;
-            tracing::error!(
-                event = "row.without_workflow",
-                %batch,
-                row = number,
-                workflow,
-                "a row's workflow is not configured any more"
-            );
-            let at = appliance.clock.now().after(backoff::LONGEST_WAIT);
-            (Ending::Released { next_attempt_at: at, failure: None }, Ended::Released(at))
+        Unopened::Batch(OpenBatchError::Store(error) | OpenBatchError::Workflow(VersionError::Store(error))) => {
+            return Err(error);
         }
+        Unopened::NoWay(error) => without_workflow(appliance, batch, number, &error),
+        Unopened::Batch(OpenBatchError::Workflow(error)) => without_workflow(appliance, batch, number, &error),
         Unopened::Batch(error) => {
             tracing::error!(event = "row.undecryptable", %batch, row = number, %error, "a row cannot be opened");
             (undecryptable(), Ended::Failed(FailureCode::Undecryptable))
@@ -141,8 +136,16 @@ pub(super) fn of_unopened(appliance: &Appliance, claimed: &ClaimedRow, why: Unop
     };
     let settle = Settle { row: claimed.row, claim: claimed.claim, standing, ending, spent: false };
     let tally = appliance.metrics.rows.of(&workflow);
-    let workflow = appliance.config.workflows.get(&workflow);
+    let kept = appliance.workflow(claimed.version).ok();
+    let workflow = kept.as_ref().map(|kept| &kept.workflow);
     Ok(Settling::new(batch, workflow, settle, ended, claimed.claim_expires_at, tally))
+}
+
+/// A row that nobody knows what to do with is given back: a person can mend that.
+fn without_workflow(appliance: &Appliance, batch: BatchId, row: u32, error: &dyn Display) -> (Ending, Ended) {
+    tracing::error!(event = "row.without_workflow", %batch, row, %error, "a row's workflow cannot be worked by");
+    let at = appliance.clock.now().after(backoff::LONGEST_WAIT);
+    (Ending::Released { next_attempt_at: at, failure: None }, Ended::Released(at))
 }
 
 /// Nothing can be sealed for a row whose key does not open: the code alone says what is wrong.

@@ -4,10 +4,12 @@
 //! [`pool`] are the threads that walk it, whose `turns` come row by row. Two threads write for them: `noter` that a
 //! request is about to leave, by `noting`, and `settler` how the claim ended, by `settling`, where
 //! `recent` knows how the last rows of each batch ended. [`under_way`] are the rows that are in hand: rescue leaves them alone.
+//! What steps there are says the batch's own version of its workflow ([`workflows`]).
 
 pub mod ending;
 pub mod error_payload;
 pub mod idempotency;
+pub mod missing;
 mod noter;
 mod noting;
 pub mod open_batch;
@@ -22,4 +24,6 @@ pub mod standstill;
 mod traced;
 mod turns;
 pub mod under_way;
+pub mod upgrade;
 pub mod worker;
+pub mod workflows;

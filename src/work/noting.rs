@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     appliance::Appliance,
-    downstream::Request,
+    downstream::{Request, Way},
     model::{ClaimNumber, RowId, Timestamp},
     store::{
         Held, StoreError,
@@ -67,6 +67,7 @@ pub(super) struct Noting {
     spent: bool,
     trace: Option<RowTrace>,
     patience: Patience,
+    way: Way,
 }
 
 impl Worker<'_> {
@@ -81,7 +82,7 @@ impl Worker<'_> {
             standing: Standing { progress: Some(self.sealed_progress()), ..self.standing.clone() },
             claim_expires_at: now.after(self.appliance.config.workers.claim_ttl),
         };
-        let Self { claimed, batch, origin, cells, progress, standing, spent, trace, patience, .. } = self;
+        let Self { claimed, batch, origin, cells, progress, standing, spent, trace, patience, way, .. } = self;
         Noting {
             note: Arc::new(note),
             leaving,
@@ -94,6 +95,7 @@ impl Worker<'_> {
             spent,
             trace,
             patience,
+            way,
         }
     }
 }
@@ -105,17 +107,17 @@ impl Noting {
         self.leaving.key.is_none()
     }
 
-    /// The row again as it was laid aside, and its request; nothing where its workflow has gone.
-    pub(super) fn take_up(self, appliance: &Appliance) -> Option<(Worker<'_>, Leaving)> {
-        let Self { note, leaving, claimed, batch, origin, cells, progress, standing, spent, trace, patience } = self;
-        let workflow = appliance.config.workflows.get(&batch.workflow)?;
+    /// The row again as it was laid aside, and its request.
+    pub(super) fn take_up(self, appliance: &Appliance) -> (Worker<'_>, Leaving) {
+        let Self { note, leaving, claimed, batch, origin, cells, progress, standing, spent, trace, patience, way } =
+            self;
         let worker = Worker {
             appliance,
             claim_expires_at: note.claim_expires_at,
             is_noted: true,
             claimed,
             batch,
-            workflow,
+            way,
             origin,
             cells,
             progress,
@@ -124,7 +126,7 @@ impl Noting {
             trace,
             patience,
         };
-        Some((worker, leaving))
+        (worker, leaving)
     }
 }
 

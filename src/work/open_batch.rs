@@ -8,6 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::workflows::{Kept, VersionError};
 use crate::{
     crypto::{DataKey, KeyRing, OpenError, Place, Purpose, WrappedKey},
     intake::Header,
@@ -35,8 +36,8 @@ pub struct OpenBatch {
     pub id: BatchId,
     /// The client's key in the database.
     pub client: i64,
-    /// The workflow of its rows.
-    pub workflow: String,
+    /// The workflow of its rows, as it was accepted under.
+    pub kept: Arc<Kept>,
     /// Opens and seals everything of its rows.
     pub key: DataKey,
     /// File name, header, context.
@@ -52,6 +53,9 @@ pub enum OpenBatchError {
     /// They open, and are not what we wrote. The cause is left out: it quotes them.
     #[error("the batch's details are not understood")]
     Details(#[from] serde_json::Error),
+    /// Its workflow is not at hand.
+    #[error(transparent)]
+    Workflow(#[from] VersionError),
     /// The database could not be asked.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -59,7 +63,7 @@ pub enum OpenBatchError {
 
 impl OpenBatch {
     /// Opens what is sealed of a batch.
-    fn open(store: &Store, ring: &KeyRing, batch: i64) -> Result<Self, OpenBatchError> {
+    pub(crate) fn open(store: &Store, ring: &KeyRing, batch: i64, kept: Arc<Kept>) -> Result<Self, OpenBatchError> {
         let (batch, wrapped, details) = store.read(|connection| {
             let wrapped = data_keys::of(connection, batch)?;
             Ok((batches::by_key(connection, batch)?, wrapped, batches::details(connection, batch)?))
@@ -67,13 +71,7 @@ impl OpenBatch {
         let wrapped = WrappedKey { key_id: wrapped.key_id, sealed: wrapped.sealed };
         let key = ring.unwrap(&wrapped, batch.id)?;
         let details = key.open(Place::batch(Purpose::Context, batch.id), &details)?;
-        Ok(Self {
-            id: batch.id,
-            client: batch.client,
-            workflow: batch.workflow,
-            details: serde_json::from_slice(&details)?,
-            key,
-        })
+        Ok(Self { id: batch.id, client: batch.client, kept, details: serde_json::from_slice(&details)?, key })
     }
 
     /// Where something of a row of this batch belongs.
@@ -93,13 +91,21 @@ impl OpenBatch {
 pub struct OpenBatches(Mutex<VecDeque<(i64, Arc<OpenBatch>)>>);
 
 impl OpenBatches {
-    /// The batch with this key in the database, opened.
-    pub fn get(&self, store: &Store, ring: &KeyRing, batch: i64) -> Result<Arc<OpenBatch>, OpenBatchError> {
-        if let Some((_, open)) = self.lock().iter().find(|(key, _)| *key == batch) {
+    /// The batch with this key in the database, opened by `open` where it is not at hand. One that was moved to another
+    /// version of its workflow is opened anew: a command beside this process may have done that.
+    pub fn get(
+        &self,
+        batch: i64,
+        version: i64,
+        open: impl FnOnce() -> Result<OpenBatch, OpenBatchError>,
+    ) -> Result<Arc<OpenBatch>, OpenBatchError> {
+        let is_it = |(key, open): &&(i64, Arc<OpenBatch>)| *key == batch && open.kept.version == version;
+        if let Some((_, open)) = self.lock().iter().find(is_it) {
             return Ok(open.clone());
         }
-        let open = Arc::new(OpenBatch::open(store, ring, batch)?);
+        let open = Arc::new(open()?);
         let mut kept = self.lock();
+        kept.retain(|(key, _)| *key != batch);
         kept.truncate(KEPT - 1);
         kept.push_front((batch, open.clone()));
         Ok(open)

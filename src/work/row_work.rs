@@ -16,7 +16,7 @@ use super::{
     idempotency,
     noting::{self, Leaving, Noting},
     settling::{self, Settling},
-    worker::{self, LONGEST_WAIT_BETWEEN_RENEWALS, Patience, Unopened, Worker},
+    worker::{self, LONGEST_WAIT_BETWEEN_RENEWALS, Patience, Worker},
 };
 use crate::{
     appliance::Appliance,
@@ -108,10 +108,7 @@ pub(super) fn go_on(
     held: Result<Held, StoreError>,
     reservation: &mut Reservation,
 ) -> Result<Walked, StoreError> {
-    let claimed = noting.claimed.clone();
-    let Some((mut worker, leaving)) = noting.take_up(appliance) else {
-        return ending::of_unopened(appliance, &claimed, Unopened::NoWorkflow).map(Walked::ended);
-    };
+    let (mut worker, leaving) = noting.take_up(appliance);
     match held.map_err(Stop::from).and_then(still_held) {
         Ok(()) => Ok(worker.walk(Some(leaving), reservation)),
         Err(stop) => {
@@ -145,8 +142,8 @@ impl<'a> Worker<'a> {
 
     /// Step by step, until one's request has to be noted first: that request.
     fn steps(&mut self, mut noted: Option<Leaving>, reservation: &mut Reservation) -> Result<Option<Leaving>, Stop> {
-        let workflow = self.workflow;
-        while let Some(step) = workflow.steps.get(self.standing.step as usize) {
+        let batch = self.batch.clone();
+        while let Some(step) = batch.kept.workflow.steps.get(self.standing.step as usize) {
             let leaving = match noted.take() {
                 Some(leaving) => leaving,
                 None => {
@@ -171,7 +168,7 @@ impl<'a> Worker<'a> {
         let saved = self.progress.saved();
         let scope = Scope::new(self.named_cells(), &saved, &self.batch.details.context);
         let index = self.standing.step as usize;
-        let request = self.appliance.downstream.prepare(&self.workflow.name, index, &scope)?;
+        let request = self.way.prepare(index, &scope)?;
         let key = (step.repeat == Repeat::IdempotencyKey).then(|| {
             let fingerprint = request.fingerprint();
             idempotency::key(&self.appliance.identity, &self.origin, &step.name, self.claimed.retries, &fingerprint)
@@ -186,7 +183,7 @@ impl<'a> Worker<'a> {
         let now = self.appliance.clock.now();
         let allowed = match step.repeat {
             Repeat::Safe => true,
-            Repeat::IdempotencyKey => now.since(sent.at) < self.workflow.repeat_window,
+            Repeat::IdempotencyKey => now.since(sent.at) < self.workflow().repeat_window,
             Repeat::Never => false,
         };
         if allowed { Ok(()) } else { Err(never_answered(step).into()) }
@@ -202,7 +199,7 @@ impl<'a> Worker<'a> {
 
     fn is_out_of_time(&self) -> bool {
         let now = self.appliance.clock.now();
-        self.standing.first_request_at.is_some_and(|first| now.since(first) >= self.workflow.give_up_after)
+        self.standing.first_request_at.is_some_and(|first| now.since(first) >= self.workflow().give_up_after)
     }
 
     fn reopen_failure(&self, last: &LastError) -> StepFailure {
@@ -334,7 +331,7 @@ impl<'a> Worker<'a> {
             Outcome::Transient { failure, counted, retry_after, .. } => {
                 self.standing.attempts += u32::from(counted);
                 self.spent |= counted;
-                if self.standing.attempts >= self.workflow.max_attempts || self.is_out_of_time() {
+                if self.standing.attempts >= self.workflow().max_attempts || self.is_out_of_time() {
                     return Err(failure.into());
                 }
                 let wait = backoff::wait(self.standing.attempts.max(1), &mut rand::rng());

@@ -111,7 +111,7 @@ impl Settling {
     fn count(&self) {
         match &self.ended {
             Ended::Completed => self.tally.completed(),
-            Ended::Failed(code) => self.tally.failed(self.settle.standing.step, *code),
+            Ended::Failed(code) => self.tally.failed(&self.step, *code),
             Ended::Released(_) => self.tally.released(),
             Ended::TakenOver => {}
         }

@@ -32,6 +32,6 @@ impl Worker<'_> {
             Some(Ended::Released(_)) => RowEnd::Again,
             Some(Ended::TakenOver) | None => RowEnd::TakenOver,
         };
-        trace.end(&self.workflow.name, end, self.standing.first_request_at);
+        trace.end(&self.workflow().name, end, self.standing.first_request_at);
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     appliance::Appliance,
     config::Config,
     crypto::Purpose,
+    downstream::{Way, WayError},
     model::{Timestamp, Workflow, record::Record},
     store::{claims::ClaimedRow, settle::Standing},
     telemetry::traces::RowTrace,
@@ -39,7 +40,8 @@ pub(super) struct Worker<'a> {
     pub(super) appliance: &'a Appliance,
     pub(super) claimed: Arc<ClaimedRow>,
     pub(super) batch: Arc<OpenBatch>,
-    pub(super) workflow: &'a Workflow,
+    /// What its batch's workflow calls.
+    pub(super) way: Way,
     pub(super) origin: Origin,
     /// In the file's order.
     pub(super) cells: Vec<String>,
@@ -62,8 +64,8 @@ impl<'a> Worker<'a> {
         claimed: &Arc<ClaimedRow>,
         patience: Patience,
     ) -> Result<Self, Unopened> {
-        let batch = appliance.open_batch(claimed.row.batch())?;
-        let workflow = appliance.config.workflows.get(&batch.workflow).ok_or(Unopened::NoWorkflow)?;
+        let batch = appliance.open_batch(claimed.row.batch(), claimed.version)?;
+        let way = batch.kept.way().map_err(|error| Unopened::NoWay(error.clone()))?.clone();
         let number = claimed.row.number();
         let opened = batch.key.open(batch.place(Purpose::Row, number), &claimed.data).map_err(|_| Unopened::Row)?;
         let record = Record::decode(&opened).ok_or(Unopened::Row)?;
@@ -95,14 +97,19 @@ impl<'a> Worker<'a> {
             appliance,
             claimed: claimed.clone(),
             batch,
-            workflow,
+            way,
             patience,
         })
     }
 
+    /// What its batch was accepted under.
+    pub(super) fn workflow(&self) -> &Workflow {
+        &self.batch.kept.workflow
+    }
+
     /// The cells as templates see them: an optional column that the file does not have is empty.
     pub(super) fn named_cells(&self) -> impl Iterator<Item = (&str, &str)> {
-        let absent = self.workflow.columns.iter().map(|column| (column.name.as_str(), ""));
+        let absent = self.workflow().columns.iter().map(|column| (column.name.as_str(), ""));
         absent.chain(self.batch.named_cells(&self.cells))
     }
 
@@ -116,7 +123,8 @@ impl<'a> Worker<'a> {
 /// Why a claimed row cannot even be begun.
 pub(super) enum Unopened {
     Batch(OpenBatchError),
-    NoWorkflow,
+    /// Its workflow cannot be worked by.
+    NoWay(WayError),
     Row,
 }
 

@@ -13,7 +13,7 @@ use std::{
 use dripfeed::{
     clock::Clock,
     downstream::{
-        DependencyState, Downstream, GateState, Lease, LeaseAsk, Ledger, LedgerError, Permit, Request, Wait, rate,
+        DependencyState, Downstream, GateState, Lease, LeaseAsk, Ledger, LedgerError, Permit, Request, Wait, Way, rate,
     },
     model::{
         Dependency, Step, Timestamp, Workflow,
@@ -132,6 +132,7 @@ fn workflow() -> Workflow {
 /// Everything a test needs to call.
 pub struct Fixture {
     pub downstream: Downstream,
+    pub way: Way,
     pub ledger: Arc<MemoryLedger>,
     pub clock: Clock,
 }
@@ -149,23 +150,17 @@ impl Fixture {
 
     pub fn new(dependency: Dependency, ledger: Arc<MemoryLedger>, clock: Clock) -> Self {
         let dependencies = BTreeMap::from([(dependency.name.clone(), dependency)]);
-        let workflows = BTreeMap::from([("invite".to_owned(), workflow())]);
-        let downstream = Downstream::new(
-            &dependencies,
-            &workflows,
-            ledger.clone(),
-            clock.clone(),
-            Arc::new(|| ()),
-            |_| Arc::new(()),
-        )
-        .expect("valid");
-        Self { downstream, ledger, clock }
+        let downstream =
+            Downstream::new(&dependencies, ledger.clone(), clock.clone(), Arc::new(|| ()), |_| Arc::new(()))
+                .expect("valid");
+        let way = downstream.way(&workflow()).expect("its dependency is there");
+        Self { downstream, way, ledger, clock }
     }
 
     pub fn request(&self, step: usize) -> Request {
         let (saved, context) = (BTreeMap::new(), json!({}));
         let scope = Scope::new([("postcode", "AB1 2CD")], &saved, &context);
-        self.downstream.prepare("invite", step, &scope).expect("a good template")
+        self.way.prepare(step, &scope).expect("a good template")
     }
 
     pub fn permit(&self, patience: Duration) -> Result<Permit, Wait> {

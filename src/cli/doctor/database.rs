@@ -8,7 +8,7 @@ use crate::{
     crypto::KeyRing,
     dispatch::clock::MISSING_RUNS,
     keys::{self, KeysError},
-    model::{AskedBy, Timestamp},
+    model::{AskedBy, Timestamp, outline},
     store::{self, StoreError, backups::database_files, inspection::Inspection, integrity::Depth},
 };
 
@@ -19,6 +19,9 @@ const BACKUP_OLD: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Alerts that are counted.
 const ALERTS: u32 = 1_000;
+
+/// Batches that are looked at whose workflow cannot be worked by; behind so many nobody counts.
+const BATCHES: u32 = 10_000;
 
 const DAMAGED: &str = "stop dripfeed, keep a copy of the data folder, and `dripfeed restore` a backup into a new one";
 
@@ -81,6 +84,7 @@ fn tell(
         found.push(keys_fit(keys::fit(inspection.proofs()?, ring), ring));
     }
     found.push(dispatch(inspection, config, now)?);
+    found.push(workflows(inspection, config)?);
     let stuck = inspection.expired_claims(now)?;
     found.push(match stuck {
         0 => Finding::ok("claims", "none has expired"),
@@ -133,6 +137,25 @@ fn dispatch(inspection: &Inspection, config: &Config, now: Timestamp) -> store::
         None if !state.has_work => Finding::ok("dispatch", "no run yet, and no work"),
         Some((at, _)) => Finding::warn("dispatch", format!("the last run was {at}, and work waits"), advice),
         None => Finding::warn("dispatch", "there was no run yet, and work waits", advice),
+    })
+}
+
+/// Whether what unfinished batches keep can be worked by.
+fn workflows(inspection: &Inspection, config: &Config) -> store::Result<Finding> {
+    let missing = inspection.missing(|name| config.dependencies.contains_key(name), BATCHES)?;
+    if let Some(first) = missing.first() {
+        let why = outline::why_missing(&first.workflow, &first.dependency);
+        let says = format!("{} unfinished batches stand still, the first is {}: {why}", missing.len(), first.batch);
+        let advice =
+            "or `dripfeed batch upgrade ID` moves one to the present version, `dripfeed batch cancel ID` ends it";
+        return Ok(Finding::warn("workflows", says, advice));
+    }
+    Ok(match inspection.paused_missing()? {
+        0 => Finding::ok("workflows", "what unfinished batches call is configured"),
+        paused => {
+            let says = format!("{paused} batches stood still for a dependency that is configured again");
+            Finding::warn("workflows", says, "restart the server: they go on then, or `dripfeed batch resume ID`")
+        }
     })
 }
 

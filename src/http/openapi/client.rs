@@ -172,6 +172,15 @@ fn changes() -> Vec<Operation> {
         .gives::<retry::RetriedBatch>(200, "The batch as it is now, and what was put back", retried())
         .refuses(&[Code::Conflict, Code::DiskFull]),
         Operation::new(
+            "post",
+            "/v2/batches/{id}/upgrade",
+            "batches.upgrade",
+            By::Operator,
+            "Move it to the present version of its workflow, where nothing is under way and no row has been elsewhere",
+        )
+        .gives::<BatchView>(200, "The batch as it is now", BATCH)
+        .refuses(&[Code::Conflict, Code::DiskFull]),
+        Operation::new(
             "delete",
             "/v2/batches/{id}",
             "batches.delete",

@@ -6,13 +6,14 @@ use crate::{
     appliance::Appliance,
     config::{show_duration, tell_size},
     dispatch::clock::Calls,
-    model::{AlertKind, Timestamp},
+    model::{AlertKind, Timestamp, outline},
     store::{
         Result,
         alerts::Alert,
         backups::{self, LastBackup},
         sizes::{self, Sizes},
         troubles::{self, Expired},
+        workflows,
     },
 };
 
@@ -82,6 +83,12 @@ fn of_database(appliance: &Appliance, now: Timestamp) -> Result<Vec<Check>> {
             since: Some(it.at),
             summary: format!("{} paused itself: {}", it.batch, it.reason),
         });
+        let is_configured = |name: &str| appliance.config.dependencies.contains_key(name);
+        let missing = workflows::missing(connection, is_configured, MOST_BATCHES)?.into_iter().map(|it| Found {
+            subject: it.batch.to_string(),
+            since: None,
+            summary: format!("{} stands still: {}", it.batch, outline::why_missing(&it.workflow, &it.dependency)),
+        });
         let undecryptable = troubles::undecryptable(connection, MOST_BATCHES)?.into_iter().map(|(batch, rows)| Found {
             subject: batch.to_string(),
             since: None,
@@ -90,6 +97,7 @@ fn of_database(appliance: &Appliance, now: Timestamp) -> Result<Vec<Check>> {
         Ok(vec![
             Check::of(AlertKind::ExtractionFailed, failed),
             Check::of(AlertKind::BatchPaused, paused),
+            Check::of(AlertKind::DependencyMissing, missing),
             Check::of(AlertKind::RowsUndecryptable, undecryptable),
             stuck(troubles::expired(connection, stuck_by)?),
             backup(appliance.config.backup.every, backups::last(connection)?, now),

@@ -20,8 +20,8 @@ pub struct Rows {
 pub struct Tally {
     completed: IntCounter,
     released: IntCounter,
-    /// By step, and by [`FailureCode`].
-    failed: Vec<[IntCounter; FailureCode::ALL.len()]>,
+    /// By the name of the step, and by [`FailureCode`].
+    failed: BTreeMap<String, [IntCounter; FailureCode::ALL.len()]>,
     /// Of steps that the configuration does not have any more.
     failed_elsewhere: [IntCounter; FailureCode::ALL.len()],
 }
@@ -100,7 +100,7 @@ impl Tally {
         Self {
             completed: all.completed.with_label_values(&[workflow]),
             released: all.released.with_label_values(&[workflow]),
-            failed: steps.iter().map(|step| of_step(step)).collect(),
+            failed: steps.iter().map(|step| ((*step).to_owned(), of_step(step))).collect(),
             failed_elsewhere: of_step(REMOVED),
         }
     }
@@ -115,8 +115,8 @@ impl Tally {
         self.released.inc();
     }
 
-    /// A row failed at a step, counted from 0.
-    pub fn failed(&self, step: u32, code: FailureCode) {
-        self.failed.get(step as usize).unwrap_or(&self.failed_elsewhere)[code as usize].inc();
+    /// A row failed at the step of this name.
+    pub fn failed(&self, step: &str, code: FailureCode) {
+        self.failed.get(step).unwrap_or(&self.failed_elsewhere)[code as usize].inc();
     }
 }
