@@ -124,6 +124,7 @@ export interface Run {
   at: string;
   asked_by: "call" | "clock" | "take_over";
   rows: number;
+  clients: number;
   granted: { client: string; rows: number }[];
 }
 

@@ -10,9 +10,9 @@ use dripfeed::{
     },
     store::{
         DatabaseSettings, Durability, Held, Store, Tx,
-        batches::{self, Batch, NewBatch},
+        batches::{self, Batch, Cancelled, NewBatch},
         claims::{self, Claimant, ClaimedRow, NotClaimed, Openings},
-        clients,
+        clients, counts,
         extraction::{self, NewRow},
         grants::{self, RunOutcome},
         keys::{self, KeyProof, SealedSecret},
@@ -469,7 +469,7 @@ fn a_cancelled_batch_ends_when_what_was_in_flight_has_settled() {
     world.dispatch();
     let claimed = world.claim(3);
     let key = batch.batch;
-    assert!(world.store.write(move |tx| batches::cancel(tx, key)).expect("cancelled"));
+    assert_eq!(world.store.write(move |tx| batches::cancel(tx, key)).expect("cancelled"), Cancelled::Now);
     let draining = world.get(key);
     assert_eq!((draining.status, draining.counts.cancelled, draining.counts.processing), (BatchStatus::Queued, 7, 3));
     assert!(world.claim(10).iter().all(|row| row.row.batch() == other.batch), "nothing of it is claimed any more");
@@ -486,7 +486,11 @@ fn a_cancelled_batch_ends_when_what_was_in_flight_has_settled() {
     });
     let page = page.expect("a page");
     assert_eq!((page.rows.len(), page.next), (8, None), "rows that were never claimed are shown as cancelled");
-    assert!(!world.store.write(move |tx| batches::cancel(tx, key)).expect("asked"), "twice is refused");
+    assert_eq!(
+        world.store.write(move |tx| batches::cancel(tx, key)).expect("asked"),
+        Cancelled::Ended,
+        "twice is refused"
+    );
     assert_eq!(world.get(other.batch).counts.cancelled, 0);
 }
 
@@ -495,7 +499,7 @@ fn a_batch_cancelled_before_or_during_extraction_is_cancelled_whole() {
     let world = World::new();
     let client = world.client("a", 500);
     let waiting = world.batch(client, 5).batch;
-    assert!(world.store.write(move |tx| batches::cancel(tx, waiting)).expect("cancelled"));
+    assert_eq!(world.store.write(move |tx| batches::cancel(tx, waiting)).expect("cancelled"), Cancelled::Now);
     assert_eq!((world.get(waiting).status, world.get(waiting).counts.cancelled), (BatchStatus::Cancelled, 5));
 
     let half = world.batch(client, 5).batch;
@@ -510,7 +514,7 @@ fn a_batch_cancelled_before_or_during_extraction_is_cancelled_whole() {
             extraction::write_rows(tx, half, owner, expires, 1, &two)
         })
         .expect("half of it");
-    assert!(world.store.write(move |tx| batches::cancel(tx, half)).expect("cancelled"));
+    assert_eq!(world.store.write(move |tx| batches::cancel(tx, half)).expect("cancelled"), Cancelled::Now);
     let written = world.store.write(move |tx| extraction::write_rows(tx, half, owner, expires, 3, &more));
     assert_eq!(written.expect("asked"), Held::No);
     let now = world.clock.now();
@@ -634,4 +638,59 @@ fn waits_are_moved_with_the_clock_unless_they_were_noted_after_it_was_set() {
     assert_eq!(world.store.write(|tx| waits::cut_claims(tx, TTL)).expect("cut"), 4);
     assert_eq!((expired(now), expired(now.after(TTL))), (0, 4));
     assert_eq!(world.store.write(|tx| waits::cut_claims(tx, TTL)).expect("cut"), 0);
+}
+
+#[test]
+fn counts_that_drifted_are_counted_anew_and_stop_nothing() {
+    let world = World::new();
+    let (acme, globex) = (world.client("acme", 500), world.client("globex", 500));
+    let (batch, other) = (world.queued(acme, 6), world.queued(globex, 6));
+    world.dispatch();
+    let claimed = world.claim(12);
+    assert_eq!(claimed.len(), 12);
+    let mut of_batch = claimed.iter().filter(|row| row.row.batch() == batch.batch);
+    // Each in a way that a settle runs into: below nothing, beyond the total, and a batch that ends with rows left over.
+    for drift in ["processing = 0", "pending = 7", "pending = 2, processing = 4"] {
+        let key = batch.batch;
+        world
+            .store
+            .write(move |tx| {
+                tx.connection.execute(&format!("UPDATE batches SET {drift} WHERE batch = ?"), [key])?;
+                Ok(())
+            })
+            .expect("drifted");
+        for row in of_batch.by_ref().take(2) {
+            assert_eq!(world.complete(row), Held::Yes, "{drift}");
+        }
+        world.get(batch.batch);
+    }
+    let ended = world.get(batch.batch);
+    assert_eq!((ended.status, ended.counts.completed, ended.counts.processing), (BatchStatus::Completed, 6, 0));
+    let untouched = world.get(other.batch);
+    assert_eq!((untouched.counts.processing, untouched.counts.completed), (6, 0), "the other batch is as it was");
+}
+
+#[test]
+fn counts_that_look_right_and_are_not_are_found_and_mended() {
+    let world = World::new();
+    let (acme, globex) = (world.client("acme", 500), world.client("globex", 500));
+    let (batch, other) = (world.queued(acme, 6), world.queued(globex, 6));
+    let misfits = || world.store.read(|connection| counts::misfits(connection, 0, 100)).expect("looked");
+    assert_eq!(misfits(), (vec![], Some(other.batch)));
+    for drift in ["pending = 0, completed = 6", "pending = 5, failed = 1", "pending = 5, processing = 1"] {
+        let key = batch.batch;
+        world
+            .store
+            .write(move |tx| {
+                tx.connection.execute(&format!("UPDATE batches SET {drift} WHERE batch = ?"), [key])?;
+                Ok(())
+            })
+            .expect("drifted");
+        assert_eq!(misfits().0, [batch.batch], "{drift}");
+        world.store.write(move |tx| counts::mend(tx, key)).expect("mended");
+        assert_eq!(misfits().0, [0; 0], "{drift}");
+        assert_eq!(world.get(batch.batch).counts.pending, 6);
+    }
+    assert_eq!(world.dispatch(), [("acme".to_owned(), 6), ("globex".to_owned(), 6)]);
+    assert_eq!(world.store.read(|connection| counts::misfits(connection, other.batch, 100)).expect("looked").1, None);
 }

@@ -4,6 +4,7 @@
 //! What is to be done stands in the database, so whatever is broken off goes on at the next start, and what a command
 //! asked for is found by the next look.
 
+mod counts;
 mod deletion;
 mod retry;
 mod room;
@@ -28,6 +29,8 @@ const AT_ONCE: u32 = 1_000;
 struct Memory {
     /// Deleted batches whose data key is certainly out of the WAL.
     keys_gone: BTreeSet<i64>,
+    /// When counts are looked at.
+    counts: counts::NextLook,
 }
 
 /// Carries chores out until the appliance closes.
@@ -74,6 +77,7 @@ enum More {
 
 fn look(appliance: &Appliance, memory: &mut Memory) -> Result<More, StoreError> {
     retry::carry_on(appliance)?;
+    counts::mend(appliance, &mut memory.counts)?;
     deletion::carry_on(appliance, memory)?;
     Ok(if room::give_back(appliance)? { More::Now } else { More::Later })
 }

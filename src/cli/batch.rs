@@ -19,7 +19,7 @@ use crate::{
     model::{BatchId, BatchStatus, FailureCode, Outline, outline},
     store::{
         Store, audit,
-        batches::{self, Batch},
+        batches::{self, Batch, Cancelled},
         extraction,
         retries::{self, Asked, LeftAlone, StepSet, Which},
         workflows,
@@ -94,20 +94,30 @@ impl BatchCommand {
             Self::Pause { id, reason } => {
                 let store = open_store(config)?.1;
                 let batch = find(&store, id)?.batch;
-                Ok(store.write(move |tx| {
-                    audit::note(tx, &deed("batch.pause", id.to_string(), reason.clone()))?;
-                    batches::pause(tx, batch, reason.as_deref())
-                })?)
+                let made = store.write(move |tx| {
+                    let made = batches::pause(tx, batch, reason.as_deref())?;
+                    if made {
+                        audit::note(tx, &deed("batch.pause", id.to_string(), reason.clone()))?;
+                    }
+                    Ok(made)
+                })?;
+                tell_unchanged(made, id, "paused already");
+                Ok(())
             }
             Self::Resume { id } => {
                 let (config, store) = open_store(config)?;
                 let found = find(&store, id)?;
                 must_be_workable(&config, &store, &found)?;
                 let batch = found.batch;
-                Ok(store.write(move |tx| {
-                    audit::note(tx, &deed("batch.resume", id.to_string(), None))?;
-                    batches::resume(tx, batch)
-                })?)
+                let made = store.write(move |tx| {
+                    let made = batches::resume(tx, batch)?;
+                    if made {
+                        audit::note(tx, &deed("batch.resume", id.to_string(), None))?;
+                    }
+                    Ok(made)
+                })?;
+                tell_unchanged(made, id, "not paused");
+                Ok(())
             }
             Self::Retry { id, code, step, json } => retry(config, id, code.as_deref(), step.as_deref(), json),
             Self::Upgrade { id } => move_to_present(config, id),
@@ -117,17 +127,31 @@ impl BatchCommand {
                 let batch = found.batch;
                 let cancelled = store.write(move |tx| {
                     let cancelled = batches::cancel(tx, batch)?;
-                    if cancelled {
+                    if cancelled == Cancelled::Now {
                         audit::note(tx, &deed("batch.cancel", id.to_string(), None))?;
                     }
                     Ok(cancelled)
                 })?;
-                if cancelled {
-                    return Ok(());
+                match cancelled {
+                    Cancelled::Now => Ok(()),
+                    Cancelled::Before => {
+                        tell_unchanged(false, id, "being cancelled already");
+                        Ok(())
+                    }
+                    Cancelled::Ended => {
+                        let status = found.status.as_str();
+                        Err(CliError::Failed(format!("{id} is {status} already; nothing was changed")))
+                    }
                 }
-                Err(CliError::Failed(format!("{id} is {} already; nothing was changed", found.status.as_str())))
             }
         }
+    }
+}
+
+/// What somebody asked for is so already: that is fine, and no news.
+fn tell_unchanged(made: bool, id: BatchId, is: &str) {
+    if !made {
+        println!("{id} is {is}; nothing was changed");
     }
 }
 
@@ -233,7 +257,14 @@ fn retry(path: Option<&Path>, id: BatchId, code: Option<&str>, step: Option<&str
             }
         },
     };
-    let mut retried = match store.write(move |tx| retries::begin(tx, id, which))? {
+    let asked = store.write(move |tx| {
+        let asked = retries::begin(tx, id, which)?;
+        if asked.changes_something() {
+            audit::note(tx, &deed("batch.retry", id.to_string(), None))?;
+        }
+        Ok(asked)
+    })?;
+    let mut retried = match asked {
         Asked::Retried(retried) => retried,
         Asked::Missing => return Err(CliError::Failed(format!("{id} was deleted meanwhile"))),
         Asked::Ended(status) => {

@@ -17,7 +17,7 @@ use crate::{
     model::{BatchId, BatchStatus, outline},
     store::{
         Tx, audit,
-        batches::{self, Batch},
+        batches::{self, Batch, Cancelled},
         error, workflows,
     },
 };
@@ -144,11 +144,16 @@ impl Change {
         }
     }
 
-    fn make(self, tx: &Tx<'_>, batch: i64, reason: Option<&str>) -> error::Result<bool> {
+    /// What is so already is fine, and no news; `None` where it cannot be so any more.
+    fn make(self, tx: &Tx<'_>, batch: i64, reason: Option<&str>) -> error::Result<Option<bool>> {
         match self {
-            Self::Pause => batches::pause(tx, batch, reason).map(|()| true),
-            Self::Resume => batches::resume(tx, batch).map(|()| true),
-            Self::Cancel => batches::cancel(tx, batch),
+            Self::Pause => batches::pause(tx, batch, reason).map(Some),
+            Self::Resume => batches::resume(tx, batch).map(Some),
+            Self::Cancel => Ok(match batches::cancel(tx, batch)? {
+                Cancelled::Now => Some(true),
+                Cancelled::Before => Some(false),
+                Cancelled::Ended => None,
+            }),
         }
     }
 }
@@ -165,20 +170,19 @@ async fn apply(id: BatchId, change: Change, request: Request, reason: Result<Rea
         let deed = request.deed(&caller, change.deed(), id.to_string(), reason.clone());
         let changed = move |tx: &Tx<'_>| {
             let made = change.make(tx, key, reason.as_deref())?;
-            if let Some(deed) = deed.filter(|_| made) {
+            if let Some(deed) = deed.filter(|_| made == Some(true)) {
                 audit::note(tx, &deed)?;
             }
             Ok((made, batches::by_key(tx.connection, key)?))
         };
         let (made, batch) = appliance.store.write(changed)?;
-        if !made {
-            return Err(conflict(batch.status));
+        if made.ok_or_else(|| conflict(batch.status))? {
+            change.tell(id);
+            if let Change::Resume = change {
+                appliance.recent.forget(key);
+            }
+            appliance.work_bell.ring();
         }
-        change.tell(id);
-        if let Change::Resume = change {
-            appliance.recent.forget(key);
-        }
-        appliance.work_bell.ring();
         Ok(BatchView::of(appliance, batch, caller.sees()?.is_none())?)
     });
     json(StatusCode::OK, &view.await?)

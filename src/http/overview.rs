@@ -97,7 +97,7 @@ async fn overview(request: Request) -> Answer {
         let (alerts, dispatch, clients, batches, deletions, last_backup) = appliance.store.read(|connection| {
             let dispatch = DispatchView {
                 paused: grants::pause_of(connection)?,
-                last_run: grants::last_run(connection)?,
+                last_run: grants::runs(connection, i64::MAX, 1)?.pop(),
                 missing_since: appliance.dispatch_watch.missing_since(),
                 taken_over: appliance.dispatch_watch.is_taken_over(),
             };

@@ -101,11 +101,12 @@ async fn retry(id: BatchId, request: Request) -> Answer {
         let deed = request.deed(&caller, "batch.retry", id.to_string(), None);
         let (asked, batch) = appliance.store.write(move |tx| {
             let asked = retries::begin(tx, id, which)?;
-            if let (Some(deed), Asked::Retried(_)) = (&deed, &asked) {
+            if let Some(deed) = deed.as_ref().filter(|_| asked.changes_something()) {
                 audit::note(tx, deed)?;
             }
             Ok((asked, batches::find(tx.connection, id)?))
         })?;
+        let changes_something = asked.changes_something();
         let retried = match asked {
             Asked::Retried(retried) => retried,
             Asked::Missing => return Err(Problem::not_found("batch")),
@@ -114,14 +115,14 @@ async fn retry(id: BatchId, request: Request) -> Answer {
                 return Err(Problem::new(ProblemCode::Conflict, detail));
             }
         };
-        let (rows, under_way) = (retried.rows, retried.under_way);
-        tracing::info!(event = "batch.retried", batch = %id, rows, under_way, "failed rows are tried again");
-        if let Some(batch) = &batch {
-            appliance.recent.forget(batch.batch);
-        }
-        appliance.work_bell.ring();
-        appliance.chores_bell.ring();
         let batch = batch.ok_or_else(|| Problem::not_found("batch"))?;
+        if changes_something {
+            let (rows, under_way) = (retried.rows, retried.under_way);
+            tracing::info!(event = "batch.retried", batch = %id, rows, under_way, "failed rows are tried again");
+            appliance.recent.forget(batch.batch);
+            appliance.work_bell.ring();
+            appliance.chores_bell.ring();
+        }
         let batch = BatchView::of(appliance, batch, caller.sees()?.is_none())?;
         Ok(RetriedBatch { batch, retried: retried.into() })
     });

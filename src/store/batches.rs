@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
 use super::{
-    Tx, data_keys, error::Result, keys::SealedSecret, retries, settle::end_batch_if_done, uploads::Upload,
+    Tx, counts, data_keys, error::Result, keys::SealedSecret, retries, settle::end_batch_if_done, uploads::Upload,
     values::digest,
 };
 use crate::model::{BatchEvent, BatchId, BatchStatus, Counts, Timestamp};
@@ -59,7 +59,7 @@ pub struct Batch {
     pub finished_at: Option<Timestamp>,
 }
 
-/// All but `details`, which are long.
+/// All but what is sealed, which is long and stands in a table of its own.
 const COLUMNS: &str =
     "batch, id, client, workflow, workflow_version, status, batches.paused_at, paused_reason, cancelled_at, object,
                        file_bytes, file_sha256, skipped, total, pending, processing, completed, failed, cancelled,
@@ -89,11 +89,11 @@ impl Batch {
             skipped: row.get("skipped")?,
             counts: Counts {
                 total: row.get("total")?,
-                pending: row.get("pending")?,
-                processing: row.get("processing")?,
-                completed: row.get("completed")?,
-                failed: row.get("failed")?,
-                cancelled: row.get("cancelled")?,
+                pending: count(row, "pending")?,
+                processing: count(row, "processing")?,
+                completed: count(row, "completed")?,
+                failed: count(row, "failed")?,
+                cancelled: count(row, "cancelled")?,
             },
             extracted: row.get("extracted")?,
             next_row: row.get("next_row")?,
@@ -104,6 +104,12 @@ impl Batch {
             finished_at: row.get("finished_at")?,
         })
     }
+}
+
+/// A count that drifted can be anything ([`super::counts`]), and what shows it must not stumble over it.
+fn count(row: &Row<'_>, column: &str) -> Result<u32> {
+    let count: i64 = row.get(column)?;
+    Ok(count.clamp(0, u32::MAX.into()) as u32)
 }
 
 /// What an upload that was accepted becomes.
@@ -135,9 +141,9 @@ pub struct NewBatch {
 pub fn create(tx: &Tx<'_>, upload: Upload, new: &NewBatch) -> Result<Batch> {
     tx.connection
         .prepare_cached(
-            "INSERT INTO batches (batch, id, client, workflow, workflow_version, status, details, object, file_bytes, file_sha256,
+            "INSERT INTO batches (batch, id, client, workflow, workflow_version, status, object, file_bytes, file_sha256,
                                   skipped, total, pending, created_at)
-             VALUES (:batch, :id, :client, :workflow, :workflow_version, 'pending', :details, :object, :file_bytes, :file_sha256,
+             VALUES (:batch, :id, :client, :workflow, :workflow_version, 'pending', :object, :file_bytes, :file_sha256,
                      :skipped, :rows, :rows, :now)",
         )?
         .execute(named_params! {
@@ -146,7 +152,6 @@ pub fn create(tx: &Tx<'_>, upload: Upload, new: &NewBatch) -> Result<Batch> {
             ":client": new.client,
             ":workflow": new.workflow,
             ":workflow_version": new.workflow_version,
-            ":details": new.details,
             ":object": new.object,
             ":file_bytes": new.file_bytes as i64,
             ":file_sha256": new.file_sha256,
@@ -155,6 +160,9 @@ pub fn create(tx: &Tx<'_>, upload: Upload, new: &NewBatch) -> Result<Batch> {
             ":now": tx.now,
         })?;
     data_keys::keep(tx, upload.batch, &new.data_key)?;
+    tx.connection
+        .prepare_cached("INSERT INTO batch_details (batch, sealed) VALUES (?, ?)")?
+        .execute(params![upload.batch, new.details])?;
     tx.connection.prepare_cached("DELETE FROM uploads WHERE batch = ?")?.execute([upload.batch])?;
     by_key(tx.connection, upload.batch)
 }
@@ -192,7 +200,7 @@ pub fn by_key(connection: &Connection, batch: i64) -> Result<Batch> {
 
 /// What is sealed of a batch besides its rows: file name, header, request context.
 pub fn details(connection: &Connection, batch: i64) -> Result<Vec<u8>> {
-    let mut statement = connection.prepare_cached("SELECT details FROM batches WHERE batch = ?")?;
+    let mut statement = connection.prepare_cached("SELECT sealed FROM batch_details WHERE batch = ?")?;
     Ok(statement.query_row([batch], |row| row.get(0))?)
 }
 
@@ -234,20 +242,23 @@ pub fn has_elder(connection: &Connection, batch: &Batch) -> Result<bool> {
     Ok(statement.query_row([batch.client, batch.batch], |row| row.get(0))?)
 }
 
-/// Stops claims of the batch's rows at once; what is under way finishes. A second pause keeps the first one's time, unless
-/// that was made by nobody: then this one's holds, and does not end by itself.
-pub fn pause(tx: &Tx<'_>, batch: i64, reason: Option<&str>) -> Result<()> {
+/// Stops claims of the batch's rows at once; what is under way finishes. Whether anything changed by it: a second pause
+/// keeps the first one's time, and its reason where it had one, unless that was made by nobody: then this one's holds, and
+/// does not end by itself.
+pub fn pause(tx: &Tx<'_>, batch: i64, reason: Option<&str>) -> Result<bool> {
     super::standstill::changed(tx);
-    tx.connection
+    let paused = tx
+        .connection
         .prepare_cached(
-            "UPDATE batches SET paused_at = CASE WHEN paused_missing = 0 THEN coalesce(paused_at, ?1) ELSE ?1 END,
-                                paused_reason = CASE WHEN paused_missing = 0 THEN coalesce(paused_reason, ?2)
-                                                     ELSE coalesce(?2, paused_reason) END,
+            "UPDATE batches SET paused_at = CASE WHEN paused_missing = 0 THEN coalesce(paused_at, :now) ELSE :now END,
+                                paused_reason = CASE WHEN paused_missing = 0 THEN coalesce(paused_reason, :reason)
+                                                     ELSE coalesce(:reason, paused_reason) END,
                                 paused_missing = 0
-             WHERE batch = ?3",
+             WHERE batch = :batch
+               AND (paused_at IS NULL OR paused_missing = 1 OR (paused_reason IS NULL AND :reason IS NOT NULL))",
         )?
-        .execute(params![tx.now, reason, batch])?;
-    Ok(())
+        .execute(named_params! { ":now": tx.now, ":reason": reason, ":batch": batch })?;
+    Ok(paused == 1)
 }
 
 /// Pauses a batch because too many of its rows failed, for this reason.
@@ -258,32 +269,50 @@ pub(super) fn pause_itself(tx: &Tx<'_>, batch: i64, reason: &str) -> Result<()> 
     Ok(())
 }
 
-/// Lets the batch's rows be claimed again.
-pub fn resume(tx: &Tx<'_>, batch: i64) -> Result<()> {
-    tx.connection
+/// Lets the batch's rows be claimed again; whether it was paused.
+pub fn resume(tx: &Tx<'_>, batch: i64) -> Result<bool> {
+    let resumed = tx
+        .connection
         .prepare_cached(
-            "UPDATE batches SET paused_at = NULL, paused_reason = NULL, paused_itself = 0, paused_missing = 0 WHERE batch = ?",
+            "UPDATE batches SET paused_at = NULL, paused_reason = NULL, paused_itself = 0, paused_missing = 0
+             WHERE batch = ? AND paused_at IS NOT NULL",
         )?
         .execute([batch])?;
-    Ok(())
+    Ok(resumed == 1)
+}
+
+/// What came of cancelling a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancelled {
+    /// It ends now.
+    Now,
+    /// It was to end already, and waits for what is in flight: nothing was changed.
+    Before,
+    /// It has ended: nothing was changed.
+    Ended,
 }
 
 /// Ends a batch: no row of it is claimed any more, and the batch is `cancelled` once what is in flight has settled.
 ///
 /// However many rows it has, only the batch is touched: a row that is still `pending` in a batch with `cancelled_at`
-/// **is** cancelled, and is shown so ([`super::rows`]). Returns whether the batch could be cancelled.
-pub fn cancel(tx: &Tx<'_>, batch: i64) -> Result<bool> {
+/// **is** cancelled, and is shown so ([`super::rows`]).
+pub fn cancel(tx: &Tx<'_>, batch: i64) -> Result<Cancelled> {
     super::standstill::changed(tx);
     if by_key(tx.connection, batch)?.status.on(BatchEvent::Cancel).is_err() {
-        return Ok(false);
+        return Ok(Cancelled::Ended);
     }
-    tx.connection
+    let cancelled = tx
+        .connection
         .prepare_cached(
             "UPDATE batches SET cancelled_at = :now, cancelled = cancelled + pending, pending = 0
              WHERE batch = :batch AND cancelled_at IS NULL AND status IN ('pending', 'processing', 'queued')",
         )?
         .execute(named_params! { ":batch": batch, ":now": tx.now })?;
+    if cancelled == 0 {
+        return Ok(Cancelled::Before);
+    }
+    counts::look(tx, batch)?;
     retries::end(tx, batch)?;
     end_batch_if_done(tx, batch)?;
-    Ok(true)
+    Ok(Cancelled::Now)
 }

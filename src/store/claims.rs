@@ -9,7 +9,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
-use super::{Tx, error::Result, settle::Sent};
+use super::{Tx, counts, error::Result, settle::Sent};
 use crate::model::{ClaimNumber, ClaimOwner, FailureCode, RowEvent, RowId, RowStatus, Timestamp, workflow::Repeat};
 
 /// Clients that one round looks at.
@@ -262,6 +262,7 @@ fn claim_of_batch(
     let taken = claimed.len() - before;
     if taken > 0 {
         count_claimed(tx, source.batch, taken)?;
+        counts::look(tx, source.batch)?;
     }
     Ok(taken)
 }
@@ -408,14 +409,13 @@ pub fn claim_one(
         |row| ClaimedRow::from_row(row, version, tx.now),
     )?;
     count_claimed(tx, row.batch(), 1)?;
+    counts::look(tx, row.batch())?;
     Ok(Ok(claimed))
 }
 
 pub(super) fn count_claimed(tx: &Tx<'_>, batch: i64, rows: usize) -> Result<()> {
-    tx.connection
-        .prepare_cached("UPDATE batches SET pending = pending - ?1, processing = processing + ?1 WHERE batch = ?2")?
-        .execute(params![rows as i64, batch])?;
-    Ok(())
+    let rows = u32::try_from(rows).unwrap_or(u32::MAX);
+    counts::moved(tx, batch, RowStatus::Pending, RowStatus::Processing, rows)
 }
 
 /// RETURNING has to be stepped to its end, and gives no order: the rows are put in the file's.

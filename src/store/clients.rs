@@ -145,13 +145,9 @@ pub fn work_of(connection: &Connection, client: i64) -> Result<Work> {
          WHERE client = ? AND status IN ('pending', 'processing', 'queued')",
     )?;
     Ok(statement.query_row([client], |row| {
-        Ok(Work {
-            batches: row.get(0)?,
-            pending: row.get::<_, i64>(1)? as u64,
-            processing: row.get::<_, i64>(2)? as u64,
-            completed: row.get::<_, i64>(3)? as u64,
-            failed: row.get::<_, i64>(4)? as u64,
-        })
+        // A count that drifted can be anything.
+        let sum = |column| row.get::<_, i64>(column).map(|sum| sum.max(0) as u64);
+        Ok(Work { batches: row.get(0)?, pending: sum(1)?, processing: sum(2)?, completed: sum(3)?, failed: sum(4)? })
     })?)
 }
 

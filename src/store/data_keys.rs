@@ -163,8 +163,8 @@ mod tests {
             let (batch, owner) = (self.any(), self.owner);
             let words = "x".repeat(self.random.random_range(1..200));
             let changed = match self.random.random_range(0..3) {
-                0 => self.store.write(move |tx| batches::pause(tx, batch, Some(&words))),
-                1 => self.store.write(move |tx| batches::resume(tx, batch)),
+                0 => self.store.write(move |tx| batches::pause(tx, batch, Some(&words)).map(drop)),
+                1 => self.store.write(move |tx| batches::resume(tx, batch).map(drop)),
                 _ => self.store.write(move |tx| {
                     extraction::claim(tx, batch, owner, tx.now)?;
                     extraction::release(tx, batch, owner, tx.now, Some(("storage", &words))).map(drop)
@@ -187,7 +187,7 @@ mod tests {
             let (id, wrapped) = self.there.remove(&batch).expect("it is there");
             self.destroyed.push(wrapped.sealed);
             let deleted = self.store.write(move |tx| {
-                assert!(batches::cancel(tx, batch)?);
+                assert_eq!(batches::cancel(tx, batch)?, batches::Cancelled::Now);
                 deletions::begin(tx, id, CopiesKept { backups: Duration::ZERO, replicas: None })
             });
             assert!(matches!(deleted, Ok(Asked::Deleted(_))), "{deleted:?}");

@@ -97,6 +97,7 @@ pub fn begin(tx: &Tx<'_>, id: BatchId, kept: CopiesKept) -> Result<Asked> {
         "DELETE FROM upload_keys WHERE batch = ?",
         "DELETE FROM failures WHERE batch = ?",
         "DELETE FROM retries WHERE batch = ?",
+        "DELETE FROM batch_details WHERE batch = ?",
         "DELETE FROM batches WHERE batch = ?",
     ] {
         tx.connection.prepare_cached(sql)?.execute([batch.batch])?;

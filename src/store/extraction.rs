@@ -200,6 +200,7 @@ pub fn fail(tx: &Tx<'_>, batch: i64, owner: ClaimOwner, code: &str, message: &st
     if failed == 0 {
         return Ok(Held::No);
     }
+    super::counts::look(tx, batch)?;
     super::deliveries::announce(tx, batch)?;
     Ok(Held::Yes)
 }

@@ -68,6 +68,20 @@ pub(super) fn uncount(tx: &Tx<'_>, batch: i64, kind: Kind, rows: u32) -> Result<
     Ok(())
 }
 
+/// Counts all of the batch's anew.
+pub(super) fn recount(tx: &Tx<'_>, batch: i64) -> Result<()> {
+    tx.connection.prepare_cached("DELETE FROM failures WHERE batch = ?")?.execute([batch])?;
+    tx.connection
+        .prepare_cached(
+            "INSERT INTO failures (batch, step, code, http_status, failed, example_row)
+             SELECT ?1, step, error_code, coalesce(error_status, ?2), count(*), min(row) & 16777215
+             FROM rows INDEXED BY rows_failed WHERE status = 'failed' AND row > ?1 << 24 AND row < (?1 + 1) << 24
+             GROUP BY step, error_code, coalesce(error_status, ?2)",
+        )?
+        .execute(params![batch, NO_ANSWER])?;
+    Ok(())
+}
+
 /// The batch's groups, the largest first. An example is a row that stands failed so now.
 pub fn groups(connection: &Connection, batch: i64) -> Result<Vec<Group>> {
     let mut statement = connection.prepare_cached(

@@ -125,7 +125,7 @@ fn unfinished(connection: &Connection, now: Timestamp) -> Result<(Vec<Unfinished
     )?;
     let mut stuck = 0;
     let found = statement.query_map(named_params! { ":now": now, ":limit": SEEN }, |row| {
-        let count = |column| row.get::<_, i64>(column).map(|count| count as u64);
+        let count = |column| row.get::<_, i64>(column).map(|count| count.max(0) as u64);
         stuck += count(13)?;
         Ok(Unfinished {
             workflow: row.get(0)?,

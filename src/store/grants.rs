@@ -9,6 +9,9 @@ use crate::model::{AskedBy, Timestamp};
 
 /// Runs that are kept to be looked at; the oldest go.
 const RUNS_KEPT: i64 = 10_000;
+/// Clients whose rows are kept with a run, those with the most: a page of a thousand runs is to be a few megabytes,
+/// however many clients there are. What each has of the last run stands with the client.
+pub const CLIENTS_KEPT: usize = 20;
 
 /// What a run granted one client.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
@@ -31,8 +34,19 @@ pub struct Run {
     pub asked_by: AskedBy,
     /// Rows granted to all clients together.
     pub rows: u64,
-    /// Rows by client.
+    /// How many clients were granted rows.
+    pub clients: u64,
+    /// Rows by client; of a run that is over, those of the 20 clients with the most.
     pub granted: Vec<Granted>,
+}
+
+/// What everybody asks of the last run. What it granted whom is not read for that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastRun {
+    /// When it granted.
+    pub at: Timestamp,
+    /// Who asked for it.
+    pub asked_by: AskedBy,
 }
 
 /// What came of asking for a run.
@@ -72,10 +86,10 @@ pub fn run(tx: &Tx<'_>, asked_by: AskedBy, default_rows: u32, min_interval: Dura
     let due = clients_with_pending_rows(tx.connection, default_rows)?;
     let rows = due.iter().map(|(_, granted)| u64::from(granted.rows)).sum();
     let granted: Vec<Granted> = due.iter().map(|(_, granted)| granted.clone()).collect();
-    let listed = serde_json::to_string(&granted).unwrap_or_default();
+    let (clients, kept) = (granted.len(), serde_json::to_string(&largest(&granted)).unwrap_or_default());
     tx.connection
-        .prepare_cached("INSERT INTO runs (at, asked_by, rows, granted) VALUES (?, ?, ?, ?)")?
-        .execute(params![tx.now, asked_by, rows as i64, listed])?;
+        .prepare_cached("INSERT INTO runs (at, asked_by, rows, clients, granted) VALUES (?, ?, ?, ?, ?)")?
+        .execute(params![tx.now, asked_by, rows as i64, clients as i64, kept])?;
     let run = tx.connection.last_insert_rowid();
     tx.connection.prepare_cached("DELETE FROM grants")?.execute([])?;
     let mut grant =
@@ -84,7 +98,16 @@ pub fn run(tx: &Tx<'_>, asked_by: AskedBy, default_rows: u32, min_interval: Dura
         grant.execute(params![client, run, granted.rows])?;
     }
     tx.connection.prepare_cached("DELETE FROM runs WHERE run <= ?")?.execute([run - RUNS_KEPT])?;
-    Ok(RunOutcome::Granted(Run { run, at: tx.now, asked_by, rows, granted }))
+    Ok(RunOutcome::Granted(Run { run, at: tx.now, asked_by, rows, clients: clients as u64, granted }))
+}
+
+/// Those with the most rows, in the order of the clients.
+fn largest(granted: &[Granted]) -> Vec<&Granted> {
+    let mut by_rows: Vec<_> = granted.iter().enumerate().collect();
+    by_rows.sort_by_key(|(_, granted)| std::cmp::Reverse(granted.rows));
+    by_rows.truncate(CLIENTS_KEPT);
+    by_rows.sort_by_key(|(place, _)| *place);
+    by_rows.into_iter().map(|(_, granted)| granted).collect()
 }
 
 /// What a client has of the last run.
@@ -117,7 +140,7 @@ pub(super) fn change_limit(tx: &Tx<'_>, client: i64, limit: u32) -> Result<()> {
             "UPDATE grants SET
                  granted = max(1, :limit, granted - remaining),
                  remaining = max(0, min(:limit - (granted - remaining), max(remaining, (
-                     SELECT coalesce(sum(pending), 0) FROM batches INDEXED BY batches_unfinished
+                     SELECT max(coalesce(sum(pending), 0), 0) FROM batches INDEXED BY batches_unfinished
                      WHERE client = :client AND status IN ('pending', 'processing', 'queued')
                        AND paused_at IS NULL AND cancelled_at IS NULL))))
              WHERE client = :client",
@@ -128,7 +151,7 @@ pub(super) fn change_limit(tx: &Tx<'_>, client: i64, limit: u32) -> Result<()> {
 
 fn clients_with_pending_rows(connection: &Connection, default_rows: u32) -> Result<Vec<(i64, Granted)>> {
     let mut statement = connection.prepare_cached(
-        "SELECT client, name, min(sum(pending), coalesce(rows_per_run, :default_rows))
+        "SELECT client, name, min(max(sum(pending), 0), coalesce(rows_per_run, :default_rows))
          FROM batches INDEXED BY batches_unfinished JOIN clients USING (client)
          WHERE status IN ('pending', 'processing', 'queued')
            AND batches.paused_at IS NULL AND clients.paused_at IS NULL
@@ -142,8 +165,9 @@ fn clients_with_pending_rows(connection: &Connection, default_rows: u32) -> Resu
 }
 
 /// The last run.
-pub fn last_run(connection: &Connection) -> Result<Option<Run>> {
-    Ok(runs(connection, i64::MAX, 1)?.pop())
+pub fn last_run(connection: &Connection) -> Result<Option<LastRun>> {
+    let mut statement = connection.prepare_cached("SELECT at, asked_by FROM runs ORDER BY run DESC LIMIT 1")?;
+    Ok(statement.query_row([], |row| Ok(LastRun { at: row.get(0)?, asked_by: row.get(1)? })).optional()?)
 }
 
 /// When a call over HTTP last made a run, as far back as runs are kept.
@@ -155,15 +179,17 @@ pub fn last_called(connection: &Connection) -> Result<Option<Timestamp>> {
 
 /// Runs before the run `before`, newest first.
 pub fn runs(connection: &Connection, before: i64, limit: u32) -> Result<Vec<Run>> {
-    let mut statement = connection
-        .prepare_cached("SELECT run, at, asked_by, rows, granted FROM runs WHERE run < ? ORDER BY run DESC LIMIT ?")?;
+    let mut statement = connection.prepare_cached(
+        "SELECT run, at, asked_by, rows, clients, granted FROM runs WHERE run < ? ORDER BY run DESC LIMIT ?",
+    )?;
     let rows = statement.query_map(params![before, limit], |row| {
-        let granted: String = row.get(4)?;
+        let granted: String = row.get(5)?;
         Ok(Run {
             run: row.get(0)?,
             at: row.get(1)?,
             asked_by: row.get(2)?,
             rows: row.get::<_, i64>(3)? as u64,
+            clients: row.get::<_, i64>(4)? as u64,
             granted: serde_json::from_str(&granted).unwrap_or_default(),
         })
     })?;

@@ -13,6 +13,7 @@ mod checkpoint;
 pub mod claims;
 pub mod clients;
 pub mod connection;
+pub mod counts;
 pub mod data_keys;
 pub mod deletions;
 pub mod deliveries;

@@ -58,7 +58,8 @@ pub fn owed(connection: &Connection) -> Result<Owed> {
 /// The unfinished batches, by client and age.
 pub fn look(connection: &Connection) -> Result<Vec<Unfinished>> {
     let mut statement = connection.prepare_cached(
-        "SELECT batch, client, workflow_version, pending, processing, total - extracted,
+        "SELECT batch, client, workflow_version, min(max(pending, 0), total), min(max(processing, 0), total),
+                total - extracted,
                 batches.paused_at IS NOT NULL OR clients.paused_at IS NOT NULL, rows_per_run, coalesce(remaining, 0)
          FROM batches INDEXED BY batches_unfinished JOIN clients USING (client) LEFT JOIN grants USING (client)
          WHERE status IN ('pending', 'processing', 'queued') AND cancelled_at IS NULL

@@ -82,12 +82,19 @@ impl Which {
 /// What became of asking for a retry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Asked {
-    /// It is done, or under way.
+    /// It is done, or under way; or no row stands failed that is meant, and nothing was changed.
     Retried(Retried),
     /// There is no such batch (any more).
     Missing,
     /// It was cancelled, or cannot be extracted: nothing was changed.
     Ended(BatchStatus),
+}
+
+impl Asked {
+    /// Whether something was changed, or will be. Where not there is nothing to tell anybody else.
+    pub fn changes_something(&self) -> bool {
+        matches!(self, Self::Retried(retried) if retried.rows > 0 || retried.under_way)
+    }
 }
 
 /// What a retry has come to so far.
@@ -144,10 +151,23 @@ pub fn begin(tx: &Tx<'_>, id: BatchId, which: Which) -> Result<Asked> {
         return Ok(Asked::Ended(ended));
     }
     let left_alone = which.leaves_alone(&failures::groups(tx.connection, batch.batch)?);
+    if is_nothing(tx.connection, batch.batch, which)? {
+        return Ok(Asked::Retried(Retried { rows: 0, under_way: false, left_alone }));
+    }
     let retry = note(tx, batch.batch, which)?;
     let piece = carry_on(tx, retry)?;
     let (rows, under_way) = (piece.rows, !piece.was_last);
     Ok(Asked::Retried(Retried { rows, under_way, left_alone }))
+}
+
+/// Whether no failed row is meant. Decided from the rows; only where more stand failed than one look sees, and none of those
+/// is meant, the counts say whether there are others.
+fn is_nothing(connection: &Connection, batch: i64, which: Which) -> Result<bool> {
+    let look = look(connection, batch, which, 1)?;
+    if !look.meant.is_empty() {
+        return Ok(false);
+    }
+    Ok(look.was_last || !failures::groups(connection, batch)?.iter().any(|group| which.means(group.kind)))
 }
 
 /// The same retry again, while the first one is under way, begins it anew: what failed since is meant too.
@@ -223,7 +243,7 @@ pub fn carry_on_batch(tx: &Tx<'_>, batch: i64) -> Result<Piece> {
 }
 
 fn carry_on(tx: &Tx<'_>, retry: Retry) -> Result<Piece> {
-    let look = look(tx.connection, retry)?;
+    let look = look(tx.connection, retry.batch, retry.which, retry.next_row)?;
     let mut put_back_rows: HashMap<Kind, u32> = HashMap::new();
     for &(row, kind) in &look.meant {
         if put_back(tx, row, retry.requested_at)? {
@@ -257,13 +277,13 @@ struct Look {
 }
 
 /// Looks through failed rows from the cursor on, until it has enough of those that are meant.
-fn look(connection: &Connection, retry: Retry) -> Result<Look> {
+fn look(connection: &Connection, batch: i64, which: Which, from_row: u32) -> Result<Look> {
     let mut statement = connection.prepare_cached(
         "SELECT row, step, error_code, error_status FROM rows INDEXED BY rows_failed
          WHERE status = 'failed' AND row >= ? AND row < ? ORDER BY row",
     )?;
-    let mut rows = statement.query([RowId::new(retry.batch, retry.next_row), RowId::new(retry.batch + 1, 0)])?;
-    let mut look = Look { meant: Vec::new(), next_row: retry.next_row, was_last: false };
+    let mut rows = statement.query([RowId::new(batch, from_row), RowId::new(batch + 1, 0)])?;
+    let mut look = Look { meant: Vec::new(), next_row: from_row, was_last: false };
     for _ in 0..ROWS_PER_LOOK {
         let Some(found) = rows.next()? else {
             look.was_last = true;
@@ -272,7 +292,7 @@ fn look(connection: &Connection, retry: Retry) -> Result<Look> {
         let row: RowId = found.get(0)?;
         let kind = Kind { step: found.get(1)?, code: found.get(2)?, http_status: found.get(3)? };
         look.next_row = row.number() + 1;
-        if retry.which.means(kind) {
+        if which.means(kind) {
             look.meant.push((row, kind));
         }
         if look.meant.len() == PUT_BACK_AT_ONCE {

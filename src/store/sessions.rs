@@ -32,7 +32,7 @@ pub fn open(tx: &Tx<'_>, session_hash: [u8; 32], session: &Session) -> Result<()
         .prepare_cached(
             "DELETE FROM sessions WHERE session_hash IN (
                  SELECT session_hash FROM sessions INDEXED BY sessions_by_key
-                 WHERE key_hash = ? ORDER BY expires_at DESC LIMIT -1 OFFSET ?)",
+                 WHERE key_hash = ? ORDER BY session DESC LIMIT -1 OFFSET ?)",
         )?
         .execute(params![session.key_hash, OF_ONE_KEY - 1])?;
     tx.connection

@@ -9,6 +9,7 @@ use rusqlite::{OptionalExtension, named_params, params};
 use super::{
     Held, Tx,
     batches::Batch,
+    counts,
     error::Result,
     failures::{self, Kind},
 };
@@ -162,9 +163,10 @@ pub fn settle_all<'s>(tx: &Tx<'_>, settles: impl IntoIterator<Item = &'s Settle>
             }
         }
         for (to, rows) in &ended {
-            count_ended(tx, batch, *to, *rows)?;
+            counts::moved(tx, batch, RowStatus::Processing, *to, *rows)?;
         }
         if !ended.is_empty() {
+            counts::look(tx, batch)?;
             end_batch_if_done(tx, batch)?;
         }
     }
@@ -257,17 +259,6 @@ pub(super) fn give_back(tx: &Tx<'_>, client: i64, run: i64) -> Result<()> {
     Ok(())
 }
 
-/// Moves rows of the batch from `processing` to another of the five counts.
-pub(super) fn count_ended(tx: &Tx<'_>, batch: i64, to: RowStatus, rows: u32) -> Result<()> {
-    let column = to.as_str();
-    tx.connection
-        .prepare_cached(&format!(
-            "UPDATE batches SET processing = processing - ?1, {column} = {column} + ?1 WHERE batch = ?2"
-        ))?
-        .execute(params![rows, batch])?;
-    Ok(())
-}
-
 /// Ends the batch if no unfinished row is left. Decided from the rows, and cheap whatever their number: a row can only
 /// be unfinished if it lies behind the cursor, waits for another try, or is claimed, and each of the three is one
 /// look-up. While a retry is under way, rows that stand failed may be put back yet.
@@ -302,6 +293,7 @@ pub(super) fn end_batch_if_done(tx: &Tx<'_>, batch: i64) -> Result<()> {
     if ended == 0 {
         return Ok(());
     }
+    counts::look(tx, batch)?;
     let Batch { id, status, counts, .. } = super::batches::by_key(tx.connection, batch)?;
     tx.after_commit(move || {
         let Counts { completed, failed, cancelled, .. } = counts;
@@ -385,14 +377,14 @@ pub(super) fn put_back(tx: &Tx<'_>, row: RowId, failed_by: Timestamp) -> Result<
 pub(super) fn reopen_batch(tx: &Tx<'_>, batch: i64, rows: u32) -> Result<()> {
     tx.connection
         .prepare_cached(
-            "UPDATE batches SET failed = failed - :rows, pending = pending + :rows, finished_at = NULL,
+            "UPDATE batches SET finished_at = NULL,
                                 status = CASE status WHEN 'completed' THEN :queued ELSE status END
              WHERE batch = :batch",
         )?
         .execute(named_params! {
             ":batch": batch,
-            ":rows": rows,
             ":queued": BatchStatus::Completed.on(BatchEvent::Reopen)?,
         })?;
-    Ok(())
+    counts::moved(tx, batch, RowStatus::Failed, RowStatus::Pending, rows)?;
+    counts::look(tx, batch)
 }

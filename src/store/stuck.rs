@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use std::collections::BTreeSet;
+
 use rusqlite::{Connection, OptionalExtension, named_params, params};
 
 use super::{
-    Tx,
+    Tx, counts,
     error::Result,
-    settle::{count_ended, end_batch_if_done, give_back},
+    settle::{end_batch_if_done, give_back},
 };
 use crate::model::{BatchEvent, BatchId, BatchStatus, ClaimOwner, RowEvent, RowId, RowStatus, Timestamp};
 
@@ -107,7 +109,7 @@ pub fn note_key(tx: &Tx<'_>, owner: ClaimOwner, key_id: &str) -> Result<()> {
 /// The key that the last server noted; `None` where it noted none, or there is none.
 pub fn noted_key(connection: &Connection) -> Result<Option<String>> {
     let mut statement = connection
-        .prepare_cached("SELECT key_id FROM processes WHERE kind = 'server' ORDER BY started_at DESC LIMIT 1")?;
+        .prepare_cached("SELECT key_id FROM processes WHERE kind = 'server' ORDER BY process DESC LIMIT 1")?;
     Ok(statement.query_row([], |row| row.get(0)).optional()?.flatten())
 }
 
@@ -178,8 +180,12 @@ pub fn free_rows(tx: &Tx<'_>, lost: Lost) -> Result<Vec<RowId>> {
         if let Some(run) = run {
             give_back(tx, client, run)?;
         }
-        count_ended(tx, row.batch(), status, 1)?;
-        end_batch_if_done(tx, row.batch())?;
+        counts::moved(tx, row.batch(), RowStatus::Processing, status, 1)?;
+    }
+    let batches: BTreeSet<i64> = rows.iter().map(|(row, ..)| row.batch()).collect();
+    for batch in batches {
+        counts::look(tx, batch)?;
+        end_batch_if_done(tx, batch)?;
     }
     Ok(rows.into_iter().map(|(row, ..)| row).collect())
 }

@@ -322,7 +322,9 @@ fn write_group(
 ) -> Result<Duration> {
     let begun = Instant::now();
     connection.busy_timeout(queue.patience(&*group[0]))?;
-    run(connection, "BEGIN IMMEDIATE")?;
+    let is_begun = run(connection, "BEGIN IMMEDIATE");
+    connection.busy_timeout(queue.busy_timeout)?;
+    is_begun?;
     let tx = Tx::new(connection, clock.now());
     let mut next = 0;
     let written = loop {

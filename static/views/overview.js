@@ -5,7 +5,7 @@ import { get, withQuery } from "../api.js";
 import { auditTable } from "../audit_table.js";
 import { batchItem } from "../batch_list.js";
 import { el, show } from "../dom.js";
-import { ago, count, time } from "../format.js";
+import { ago, count, plural, time } from "../format.js";
 import { poll } from "../live.js";
 import { alertNotes } from "../overview/alerts.js";
 import { clientsTable } from "../overview/clients.js";
@@ -88,6 +88,11 @@ function section(name, content) {
   return el("section", { "aria-labelledby": id }, el("h2", { id }, name), content);
 }
 
+/** A run names those with the most rows. @param {Run} run */
+function others({ clients, granted }) {
+  return clients > granted.length ? `, and ${plural(clients - granted.length, "other")}` : "";
+}
+
 /** @param {Run[]} runs */
 function lastRuns(runs) {
   if (runs.length === 0) return el("p", { class: "empty" }, "There was no dispatch run yet.");
@@ -95,6 +100,6 @@ function lastRuns(runs) {
     runs.map((run) => el("tr", { "data-key": run.run },
       td(count(run.run), "number"), td(ago(run.at)), td(count(run.rows), "number"),
       td(run.granted.length === 0 ? el("span", { class: "soft" }, "nobody had rows waiting")
-        : run.granted.map(({ client, rows }) => `${client} ${count(rows)}`).join(", ")))));
+        : run.granted.map(({ client, rows }) => `${client} ${count(rows)}`).join(", ") + others(run)))));
 }
 

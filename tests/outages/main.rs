@@ -9,6 +9,7 @@ mod crowd;
 mod damage;
 mod dependency;
 mod disk;
+mod drift;
 mod lock;
 
 use rusqlite::{Connection, OpenFlags};

@@ -12,7 +12,8 @@ use crate::support::{
 /// What is sealed of a batch besides its rows: wrapped data key, details.
 fn sealed(app: &App, id: &str) -> (Vec<u8>, Vec<u8>) {
     let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
-    let query = "SELECT sealed, details FROM batches JOIN data_keys USING (batch) WHERE id = ?";
+    let query = "SELECT data_keys.sealed, batch_details.sealed
+                 FROM batches JOIN data_keys USING (batch) JOIN batch_details USING (batch) WHERE id = ?";
     database(app).query_row(query, [id], row).expect("the batch")
 }
 

@@ -185,6 +185,59 @@ fn what_cannot_be_retried_is_refused_and_what_an_operator_retries_is_noted() {
 }
 
 #[test]
+fn a_retry_that_means_no_row_changes_nothing_and_tells_nobody() {
+    let server = Server::start(|request| match request.path() {
+        "/address-links" if request.body.contains("AB1") => status(422),
+        _ => status(404),
+    });
+    let app = App::start(Setup { downstream: Some(server.address), ..Setup::default() });
+    let globex = app.add_client("globex", None);
+    let ids = [app.accepted(people(3)), app.accepted(people(2))];
+    let theirs = app.upload(&globex, people(2)).1["id"].as_str().expect("an id").to_owned();
+    let ended: Vec<_> = ids.iter().map(|id| app.until_status(id, "completed")).collect();
+    app.until("the other client's ends", || (app.batch_of(&globex, &theirs)["status"] == "completed").then_some(()));
+    let hooks = Server::start(|_| status(204));
+    let url = format!("{}/hook", hooks.url());
+    assert!(app.command(&["client", "webhook", "acme", "--url", &url]).status.success());
+    let audited = || app.get(OPERATOR, "/ops/v1/audit").1["entries"].as_array().expect("a list").len();
+    let before = (audited(), server.received().len());
+
+    let nothing = json!({ "rows": 0, "under_way": false, "left_alone_outcome_unknown": 0, "left_alone_bad_answer": 0 });
+    for id in &ids {
+        // By whom it is asked: the client, an operator whose deeds are audited, a command.
+        assert_eq!(retry(&app, id, "?code=timeout")["retried"], nothing);
+        let (status, batch) = app.post(OPERATOR, &format!("/v2/batches/{id}/retry?step=invite-create"));
+        assert_eq!((status, &batch["retried"], &batch["status"]), (200, &nothing, &json!("completed")), "{batch}");
+        let said = app.command(&["batch", "retry", id, "--code", "timeout"]);
+        assert!(said.status.success(), "{said:?}");
+        assert!(String::from_utf8_lossy(&said.stdout).contains(": 0 rows are tried again"), "{said:?}");
+    }
+    for (id, ended) in ids.iter().zip(&ended) {
+        let batch = app.batch(id);
+        assert_eq!(
+            (&batch["status"], &batch["finished_at"], &batch["counts"]),
+            (&ended["status"], &ended["finished_at"], &ended["counts"])
+        );
+    }
+    assert_eq!((audited(), server.received().len()), before);
+    assert!(!app.log().contains("batch.retried"));
+    let list = app.get(OPERATOR, "/ops/v1/clients/acme/deliveries").1;
+    assert_eq!(list["deliveries"], json!([]), "nothing is announced");
+
+    // One that means a row is told, by each of the three.
+    assert_eq!(retry(&app, &ids[0], "?code=rejected")["retried"]["rows"], 3);
+    app.until_status(&ids[0], "completed");
+    assert!(app.command(&["batch", "retry", &ids[1]]).status.success());
+    app.until("both are announced", || {
+        let list = app.get(OPERATOR, "/ops/v1/clients/acme/deliveries").1;
+        (list["deliveries"].as_array().map_or(0, Vec::len) == 2).then_some(())
+    });
+    assert_eq!(app.log().matches("batch.retried").count(), 1);
+    assert_eq!(audited(), before.0 + 1, "the command's");
+    assert_eq!(app.batch_of(&globex, &theirs)["counts"]["failed"], 2);
+}
+
+#[test]
 fn a_large_retry_takes_effect_at_once_and_ends_with_a_cancel() {
     let mut app = failing();
     app.serve();

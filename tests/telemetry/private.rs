@@ -47,12 +47,12 @@ fn form(csv: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Turns one bit of a row's sealed data, and of what is sealed of its whole batch where `details` says so.
+/// Turns one bit of a row's sealed data, and of what is sealed of its whole batch where `sealed` says so.
 fn damage(app: &App, id: &str, column: &str) {
     let database = Connection::open(app.data_dir().join("dripfeed.db")).expect("the database");
     let (table, place) = match column {
         "data" => ("rows", "row & 0xFFFFFF = 7 AND row >> 24 = (SELECT batch FROM batches WHERE id = ?1)"),
-        _ => ("batches", "id = ?1"),
+        _ => ("batch_details", "batch = (SELECT batch FROM batches WHERE id = ?1)"),
     };
     let select = format!("SELECT {column} FROM {table} WHERE {place}");
     let mut bytes: Vec<u8> = database.query_row(&select, [id], |row| row.get(0)).expect("sealed bytes");
@@ -119,7 +119,7 @@ fn nothing_private_stands_in_any_line_at_any_level() {
     // A second server on damaged details, and on another key.
     let (mut log, mut complaints) = (app.log(), app.complaints());
     app.terminate();
-    damage(&app, &id, "details");
+    damage(&app, &id, "sealed");
     app.serve();
     assert_eq!(app.get(&app.key, &format!("/v2/batches/{id}/rows")).0, 500);
     log += &app.log();

@@ -56,7 +56,7 @@ fn of_dispatch() -> Vec<Operation> {
         get("dispatch/runs", "dispatch.runs", "Dispatch runs, newest first").query::<Paging>().gives::<RunList>(
             200,
             "A page",
-            r#"{"runs": [{"run": 7, "at": "2026-11-24T09:00:00.000Z", "asked_by": "call", "rows": 500,
+            r#"{"runs": [{"run": 7, "at": "2026-11-24T09:00:00.000Z", "asked_by": "call", "rows": 500, "clients": 1,
                           "granted": [{"client": "acme", "rows": 500}]}], "next": null}"#,
         ),
         change("post", "dispatch/pause", "dispatch.pause", "Stop all claims; what is under way finishes")

@@ -30,11 +30,12 @@ CREATE TABLE operators (
 
 -- Who signed in on the page. A session stands for the key or token that it was opened with, and ends with it.
 CREATE TABLE sessions (
-    session_hash  BLOB PRIMARY KEY CHECK (length(session_hash) = 32),  -- SHA-256 of the cookie's value
+    session       INTEGER PRIMARY KEY,                         -- in the order in which they were opened
+    session_hash  BLOB NOT NULL UNIQUE CHECK (length(session_hash) = 32),  -- SHA-256 of the cookie's value
     key_hash      BLOB NOT NULL CHECK (length(key_hash) = 32),
     expires_at    INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-CREATE INDEX sessions_by_key ON sessions (key_hash, expires_at);
+) STRICT;
+CREATE INDEX sessions_by_key ON sessions (key_hash);
 CREATE INDEX sessions_by_end ON sessions (expires_at);
 
 -- Who did what: every change that an operator makes, and every look at what is masked. Never a value of a row.
@@ -87,7 +88,8 @@ CREATE TABLE workflow_versions (
     UNIQUE (name, digest)
 ) STRICT;
 
--- One uploaded CSV. The five counts are for showing; what has to be decided is decided from the rows.
+-- One uploaded CSV. The five counts are for showing; what has to be decided is decided from the rows. That they fit is
+-- looked at where they change, and not CHECKed: one that drifted is counted anew, and must stop nothing.
 CREATE TABLE batches (
     batch                INTEGER PRIMARY KEY,
     id                   TEXT NOT NULL UNIQUE,
@@ -105,11 +107,11 @@ CREATE TABLE batches (
     file_sha256          BLOB NOT NULL CHECK (length(file_sha256) = 32),
     skipped              INTEGER NOT NULL DEFAULT 0,
     total                INTEGER NOT NULL CHECK (total BETWEEN 1 AND 16777215),
-    pending              INTEGER NOT NULL CHECK (pending >= 0),
-    processing           INTEGER NOT NULL DEFAULT 0 CHECK (processing >= 0),
-    completed            INTEGER NOT NULL DEFAULT 0 CHECK (completed >= 0),
-    failed               INTEGER NOT NULL DEFAULT 0 CHECK (failed >= 0),
-    cancelled            INTEGER NOT NULL DEFAULT 0 CHECK (cancelled >= 0),
+    pending              INTEGER NOT NULL,
+    processing           INTEGER NOT NULL DEFAULT 0,
+    completed            INTEGER NOT NULL DEFAULT 0,
+    failed               INTEGER NOT NULL DEFAULT 0,
+    cancelled            INTEGER NOT NULL DEFAULT 0,
     extracted            INTEGER NOT NULL DEFAULT 0,           -- rows 1..extracted are in the work table
     next_row             INTEGER NOT NULL DEFAULT 1,           -- no row below it is pending for the first time
     owner                INTEGER,                              -- who extracts it
@@ -121,20 +123,23 @@ CREATE TABLE batches (
     created_at           INTEGER NOT NULL,
     extracted_at         INTEGER,
     finished_at          INTEGER,
-    details              BLOB NOT NULL,                        -- sealed: file name, header, request context; up to 64 KB,
-                                                               -- and last, so that nobody reads through it for the rest
-    CHECK (pending + processing + completed + failed + cancelled = total),
     CHECK ((status = 'processing') = (owner IS NOT NULL)),
     CHECK ((owner IS NULL) = (claim_expires_at IS NULL)),
     CHECK (extracted BETWEEN 0 AND total AND next_row BETWEEN 1 AND total + 1),
     CHECK (status NOT IN ('queued', 'completed') OR extracted = total),
-    CHECK (status <> 'completed' OR (pending = 0 AND processing = 0)),
-    CHECK (status <> 'cancelled' OR (cancelled_at IS NOT NULL AND pending = 0 AND processing = 0)),
+    CHECK (status <> 'cancelled' OR cancelled_at IS NOT NULL),
     CHECK (status <> 'failed' OR error_code IS NOT NULL),
     CHECK (paused_itself = 0 OR paused_at IS NOT NULL),
     CHECK (paused_missing = 0 OR (paused_at IS NOT NULL AND paused_itself = 0)),
     CHECK (CASE WHEN status = 'queued' OR status = 'processing' OR status = 'pending'
            THEN finished_at IS NULL ELSE finished_at IS NOT NULL END)
+) STRICT;
+
+-- What is sealed of a batch besides its rows: file name, header, request context. Up to 64 KB, which do not ride along
+-- with each change of the batch's counts here; it goes with the batch.
+CREATE TABLE batch_details (
+    batch   INTEGER PRIMARY KEY REFERENCES batches (batch),
+    sealed  BLOB NOT NULL
 ) STRICT;
 
 -- The lists of a client, newest first.
@@ -337,7 +342,8 @@ CREATE TABLE runs (
     at        INTEGER NOT NULL,
     asked_by  TEXT NOT NULL DEFAULT 'call' CHECK (asked_by IN ('call', 'clock', 'take_over')),
     rows      INTEGER NOT NULL,
-    granted   TEXT NOT NULL                                    -- JSON: [{"client", "rows"}]
+    clients   INTEGER NOT NULL DEFAULT 0,                      -- that were granted rows
+    granted   TEXT NOT NULL                                    -- JSON: [{"client", "rows"}], of those with the most rows
 ) STRICT;
 
 -- What each client may still claim of the last run.
@@ -373,7 +379,8 @@ CREATE TABLE dependencies (
 
 -- Who made claims: a server, which is alone on its data folder, or a command beside it.
 CREATE TABLE processes (
-    owner       INTEGER PRIMARY KEY,                           -- random per start
+    process     INTEGER PRIMARY KEY AUTOINCREMENT,             -- in the order in which they started
+    owner       INTEGER NOT NULL UNIQUE,                       -- random per start
     kind        TEXT NOT NULL CHECK (kind IN ('server', 'command')),
     started_at  INTEGER NOT NULL,
     key_id      TEXT                                           -- the ring key that a server seals under
