@@ -245,8 +245,24 @@ pub fn change_of_batch(tx: &Tx<'_>, batch: i64, from: i64, to: i64) -> Result<bo
              WHERE batch = :batch AND workflow_version = :from AND processing = 0",
         )?
         .execute(named_params! { ":batch": batch, ":from": from, ":to": to })?;
+    if moved == 1 {
+        forget_keys(tx, batch)?;
+    }
     forget_unneeded(tx, from)?;
     Ok(moved == 1)
+}
+
+/// What rows have sent under a key that nobody could write down any more, because their claimant died, was sent by the version
+/// that they had. No key of another one equals this, so that it is not taken for the same request.
+fn forget_keys(tx: &Tx<'_>, batch: i64) -> Result<()> {
+    tx.connection
+        .prepare_cached(
+            "UPDATE rows INDEXED BY rows_waiting SET sent_key = ''
+             WHERE row >> 24 = ? AND status = 'pending' AND next_attempt_at IS NOT NULL
+               AND sent_at IS NOT NULL AND sent_key IS NULL",
+        )?
+        .execute([batch])?;
+    Ok(())
 }
 
 /// Versions behind `after` that are not sealed under this key of the ring, at most `limit`.

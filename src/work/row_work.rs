@@ -174,7 +174,7 @@ impl<'a> Worker<'a> {
             idempotency::key(&self.appliance.identity, &self.origin, &step.name, self.claimed.retries, &fingerprint)
         });
         let leaving = Leaving { request, key, sent_before: self.standing.sent.clone() };
-        if leaving.differs() { Err(differs(step).into()) } else { Ok(leaving) }
+        if step.repeat != Repeat::Safe && leaving.differs() { Err(differs(step).into()) } else { Ok(leaving) }
     }
 
     /// A request of this step that left before, and whose answer is not known, may stand in the way.

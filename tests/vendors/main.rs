@@ -4,6 +4,7 @@
 mod answers;
 mod apart;
 mod clock;
+mod edits;
 mod fair;
 mod flood;
 mod lock;
