@@ -11,7 +11,7 @@
 //!    |                                  the probe succeeds        |      +--------+  | for longer
 //!    |                                                            v      it fails    |
 //!    +---------------------- opening: 1, 2, 4, ... under way ----------------------->+
-//!                                                           one fails
+//!                                              429, 503, or two failures in a row
 //! ```
 //!
 //! **Two clocks.** Every wait is measured on the steady clock, so that a wall clock that is set neither stalls a gate
@@ -44,6 +44,9 @@ pub const UNAUTHORIZED_AFTER: u32 = 5;
 const NO_SOONER: i64 = (backoff::FIRST_WAIT.as_nanos() / 2) as i64;
 /// Of requests that are never sent twice so many are probes of one closing: where those were lost, a person decides.
 pub const RISKY_PROBES: u32 = 5;
+/// So many failures in a row close a gate that is opening. One alone is what any API has now and then: were it enough,
+/// an API that errs once in twenty would hardly ever get through its thirty-one successes, and its pauses would grow.
+const OPENING_FAILURES: u32 = 2;
 /// An opening gate that would let so many requests be under way lets all of them: rate and concurrency bound the rest.
 /// What a burst of the first ones could do to an API that just came back is over by then.
 pub const WIDE_OPEN: u32 = 32;
@@ -328,7 +331,8 @@ impl Gate {
 
     fn failing(&mut self, passage: Passage, now: Now, rng: &mut impl Rng) {
         self.failures = self.failures.saturating_add(1);
-        if passage.is_probe || self.opening.is_some() || self.failures >= self.gate_after {
+        let most = if self.opening.is_some() { self.gate_after.min(OPENING_FAILURES) } else { self.gate_after };
+        if passage.is_probe || self.failures >= most {
             self.close(GateReason::Failing, Duration::ZERO, now, rng);
         }
     }

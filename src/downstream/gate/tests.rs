@@ -125,8 +125,25 @@ fn after_the_pause_exactly_one_probe_passes_and_its_success_opens_for_a_few_at_a
 }
 
 #[test]
-fn a_failure_while_it_opens_closes_it_for_longer() {
-    for health in [Health::Failing, busy(0)] {
+fn an_api_that_errs_now_and_then_gets_through_its_opening() {
+    let mut gate = gate();
+    send(&mut gate, START, busy(0));
+    let now = opens(&gate, START);
+    for number in 0.. {
+        if gate.is_open() && gate.allowance().is_none() {
+            assert_eq!(gate.state().closings, 0);
+            assert!(number > 31, "it erred while it opened");
+            return;
+        }
+        let health = if number % 4 == 3 { Health::Failing } else { Health::Well };
+        send(&mut gate, now, health);
+        assert!(gate.is_open(), "closed after {number}");
+    }
+}
+
+#[test]
+fn what_closes_it_while_it_opens_closes_it_for_longer() {
+    for (health, before) in [(Health::Failing, 1), (busy(0), 0)] {
         let mut gate = gate();
         let mut now = START;
         let mut pauses = Vec::new();
@@ -137,7 +154,10 @@ fn a_failure_while_it_opens_closes_it_for_longer() {
             for _ in 0..successes {
                 send(&mut gate, now, Health::Well);
             }
-            assert!(send(&mut gate, now, health), "one is enough");
+            for _ in 0..before {
+                assert!(!send(&mut gate, now, health), "one failure alone is not enough");
+            }
+            assert!(send(&mut gate, now, health), "it closes");
         }
         assert!(pauses.is_sorted_by(|one, next| one.mul_f64(1.7) < *next), "{pauses:?}");
         now = opens(&gate, now);
