@@ -11,6 +11,7 @@ use dripfeed::{
     clock::Clock,
     config::Config,
     downstream::{Downstream, Request, Way},
+    heartbeat::Heartbeats,
     store::{DatabaseSettings, Store, dependencies::StoredLedger},
     template::Scope,
 };
@@ -49,8 +50,15 @@ fn downstream(rate: u32, store: Store) -> (Downstream, Way) {
     };
     let config = Config::from_toml(&(dependency("addresses") + &dependency("invites")), &|_| None).expect("valid");
     let ledger = Arc::new(StoredLedger::new(store));
-    let downstream = Downstream::new(&config.dependencies, ledger, Clock::machine(), Arc::new(|| ()), |_| Arc::new(()))
-        .expect("valid");
+    let downstream = Downstream::new(
+        &config.dependencies,
+        ledger,
+        Clock::machine(),
+        Arc::new(|| ()),
+        |_| Arc::new(()),
+        &Heartbeats::default(),
+    )
+    .expect("valid");
     let way = downstream.way(&config.workflows["invite"]).expect("valid");
     (downstream, way)
 }

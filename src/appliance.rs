@@ -166,6 +166,7 @@ impl Appliance {
                 move || work_bell.ring()
             }),
             |dependency| metrics.calls.of(dependency),
+            &hearts,
         )?;
         let workflows = Workflows::open(&config.workflows, &downstream, &store, &ring, &identity)?;
         if kind == ProcessKind::Server {

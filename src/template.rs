@@ -4,9 +4,11 @@
 //! Strict: a name that is not there is an error, and a `null` is not there. Errors quote the template, which the
 //! operator wrote, and never a value, which is somebody's private data. Templates know no files and no other templates.
 
+mod exact;
 mod short;
 
 use std::{
+    borrow::Cow,
     cell::OnceCell,
     collections::BTreeMap,
     io,
@@ -15,7 +17,7 @@ use std::{
 
 use minijinja::{
     AutoEscape, Environment, ErrorKind, Output, State, UndefinedBehavior, Value,
-    value::{Enumerator, Object, ObjectRepr},
+    value::{Enumerator, Object, ObjectRepr, ValueKind},
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use short::Short;
@@ -83,12 +85,28 @@ impl<'a> Scope<'a> {
         Self { row: row.into_iter().collect(), saved, context, whole: OnceCell::new() }
     }
 
-    /// A member of `row`, `saved` or `context`, where it is there and a text.
-    fn text(&self, root: &str, member: &str) -> Option<&'a str> {
+    /// A member of `row`, `saved` or `context` as a text, where it is there and one text says all of it: numbers with every
+    /// digit that they came with.
+    fn text(&self, root: &str, member: &str) -> Option<Cow<'a, str>> {
+        if root == "row" {
+            let cell = self.row.iter().rev().find(|(name, _)| *name == member);
+            return cell.map(|(_, cell)| Cow::Borrowed(*cell));
+        }
+        match self.json(root, member)? {
+            serde_json::Value::String(text) => Some(Cow::Borrowed(text)),
+            serde_json::Value::Number(number) => Some(Cow::Owned(number.to_string())),
+            serde_json::Value::Bool(it) => Some(Cow::Borrowed(if *it { "true" } else { "false" })),
+            list @ serde_json::Value::Array(_) => exact::text(list).map(Cow::Owned),
+            _ => None,
+        }
+    }
+
+    /// A member of `saved` or `context`, as it came.
+    fn json(&self, root: &str, member: &str) -> Option<&'a serde_json::Value> {
         match root {
-            "row" => self.row.iter().rev().find(|(name, _)| *name == member).map(|(_, cell)| *cell),
-            "saved" => self.saved.get(member)?.as_str(),
-            _ => self.context.get(member)?.as_str(),
+            "saved" => self.saved.get(member),
+            "context" => self.context.get(member),
+            _ => None,
         }
     }
 
@@ -157,6 +175,13 @@ impl Template {
         Ok(Self(Compiled::Template { short, long }))
     }
 
+    /// Where the template is one saved value or one of the context and nothing else: that value, if it is there and no text.
+    pub fn value<'a>(&self, scope: &Scope<'a>) -> Option<&'a serde_json::Value> {
+        let Compiled::Template { short: Some(short), .. } = &self.0 else { return None };
+        let (root, member) = short.only_name()?;
+        scope.json(root, member).filter(|value| !value.is_null() && !value.is_string())
+    }
+
     /// The text for these values.
     pub fn render(&self, scope: &Scope<'_>) -> Result<String, TemplateError> {
         match &self.0 {
@@ -214,7 +239,11 @@ fn told(error: &minijinja::Error) -> TemplateError {
     }
 }
 
-static PLAIN: LazyLock<Environment<'static>> = LazyLock::new(strict);
+static PLAIN: LazyLock<Environment<'static>> = LazyLock::new(|| {
+    let mut environment = strict();
+    environment.set_formatter(|out, _, value| Ok(out.write_str(&as_text(value)?)?));
+    environment
+});
 
 static PATH: LazyLock<Environment<'static>> = LazyLock::new(|| {
     let mut environment = strict();
@@ -233,11 +262,18 @@ fn strict() -> Environment<'static> {
     environment
 }
 
-fn percent_encoded(out: &mut Output, _: &mut State, value: &Value) -> Result<(), minijinja::Error> {
-    if value.is_undefined() {
-        return Err(ErrorKind::UndefinedError.into());
+/// A value as a text: as JSON writes it, where it is no text itself.
+fn as_text(value: &Value) -> Result<String, minijinja::Error> {
+    match value.kind() {
+        ValueKind::Undefined => Err(ErrorKind::UndefinedError.into()),
+        ValueKind::Bool => Ok(if value.is_true() { "true" } else { "false" }.to_owned()),
+        ValueKind::Seq | ValueKind::Map => Ok(exact::spaced(value).unwrap_or_else(|| value.to_string())),
+        _ => Ok(value.to_string()),
     }
-    let text = value.to_string();
+}
+
+fn percent_encoded(out: &mut Output, _: &mut State, value: &Value) -> Result<(), minijinja::Error> {
+    let text = as_text(value)?;
     if text.is_empty() {
         return Err(minijinja::Error::new(ErrorKind::InvalidOperation, EMPTY_PART));
     }

@@ -16,6 +16,10 @@ const GATE_AFTER: u32 = 5;
 /// The longest pause that a `Retry-After` can ask for, where it is not said.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
 
+/// The longest rest of a kept connection that is used again, where it is not said: less than the five seconds after which
+/// many servers end one.
+const MAX_IDLE: Duration = Duration::from_secs(4);
+
 pub(super) fn read(sections: Vec<(String, Section<'_>)>) -> BTreeMap<String, Dependency> {
     sections.into_iter().map(|(name, section)| (name.clone(), read_one(name, section))).collect()
 }
@@ -43,6 +47,7 @@ fn read_one(name: String, mut section: Section<'_>) -> Dependency {
         timeout: section.duration("timeout", TIMEOUT),
         gate_after: section.integer("gate_after", GATE_AFTER, 1..=1_000_000),
         max_retry_after: section.duration("max_retry_after", MAX_RETRY_AFTER),
+        max_idle: section.duration("max_idle", MAX_IDLE),
         headers: section.text_map("headers", true),
     };
     if dependency.timeout.is_zero() {

@@ -183,6 +183,7 @@ fn dependency(it: &Dependency) -> Value {
         ("timeout", Value::from(show_duration(it.timeout))),
         ("gate_after", Value::from(it.gate_after)),
         ("max_retry_after", Value::from(show_duration(it.max_retry_after))),
+        ("max_idle", Value::from(show_duration(it.max_idle))),
         ("headers", masked(&it.headers)),
     ])
 }

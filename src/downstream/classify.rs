@@ -14,11 +14,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use hyper::StatusCode;
 use serde_json::Value;
-use ureq::http::StatusCode;
 
 use super::{
-    client::{Answer, AnswerBody, CallError, MAX_ANSWER},
+    client::{self, Answer, AnswerBody, CallError, MAX_ANSWER},
     gate::{GateReason, Health},
 };
 use crate::model::{
@@ -83,6 +83,10 @@ pub fn outcome(
                 Outcome::Permanent { failure: failure(FailureCode::BadAnswer, message, &body), effect: Effect::Done }
             }
         },
+        // Where nothing of it is saved, it does not matter how much came back.
+        (200..=299, AnswerBody::TooLarge(_)) if save.is_empty() => {
+            Outcome::Success { http_status: status, saved: BTreeMap::new() }
+        }
         (200..=299, AnswerBody::TooLarge(body)) => {
             let most = MAX_ANSWER / 1024;
             let message = format!("{dependency} answered {}, but with a body of more than {most} KiB", told(status));
@@ -149,7 +153,7 @@ fn saved(save: &BTreeMap<String, String>, body: &[u8]) -> Result<BTreeMap<String
     if save.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let json: Value = serde_json::from_slice(body).map_err(|_| "its body is not JSON".to_owned())?;
+    let json = client::json(body).ok_or("its body is not JSON")?;
     let pick = |(name, pointer): (&String, &String)| match json.pointer(pointer) {
         None | Some(Value::Null) => Err(format!("its body has no `{pointer}`")),
         Some(value) if is_too_deep(value) => {

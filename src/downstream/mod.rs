@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   prepare            permit                    send
-//!   templates -> slot + concurrency + gate -> ureq -> Outcome for the row
+//!   templates -> slot + concurrency + gate -> http -> Outcome for the row
 //!                ^          ^                    |
 //!             leases      until                  +--> Health for the gate
 //!                |          |
@@ -11,28 +11,25 @@
 //!
 //! In reading order: `way` is a workflow's steps, each with its dependency; `request` fills a step's templates; `rate` is the arithmetic of slots, `gate` the state machine
 //! of trust, `lane` puts both behind one lock for each dependency; `permit` waits there, `admission` looks ahead for
-//! the feeder; `client` (over `resolver`, `gathering` and `socket`) sends, `classify` judges; `bookkeeper` keeps what must
+//! the feeder; `client` sends, on the thread of `bridge`; `classify` judges; `bookkeeper` keeps what must
 //! be durable.
 //!
 //! Knows nothing of batches, rows or the store: what must be durable goes through the trait [`Ledger`], what is counted
 //! through the trait [`Meter`].
 
 pub mod admission;
-mod agents;
 mod bookkeeper;
+mod bridge;
 mod calls;
 mod classify;
 mod client;
 pub mod gate;
-mod gathering;
 mod lane;
 pub mod ledger;
 mod meter;
 pub mod permit;
 pub mod rate;
 mod request;
-mod resolver;
-mod socket;
 mod status;
 mod way;
 
@@ -45,11 +42,12 @@ use std::{
 
 use crate::{
     clock::Clock,
+    heartbeat::Heartbeats,
     model::{Dependency, Timestamp, Workflow, outcome::Outcome, workflow::Repeat},
 };
 
 pub use admission::{CLAIM_AHEAD, Reservation, Room};
-pub use client::{ClientError, MAX_ANSWER};
+pub use client::{ClientError, MAX_ANSWER, shake_hands};
 pub use gate::{Closed, GateReason, GateState};
 pub use lane::Wake;
 pub use ledger::{DependencyState, Lease, LeaseAsk, Ledger, LedgerError};
@@ -60,7 +58,8 @@ pub use status::{DependencyStatus, GateStatus};
 pub use way::{Way, WayError};
 
 use bookkeeper::Bookkeeper;
-use client::Client;
+use bridge::Bridge;
+use client::{Answer, CallError, Care, Client};
 use lane::Lane;
 use request::{Filled, Plan};
 
@@ -70,6 +69,7 @@ pub struct Downstream {
     clients: BTreeMap<String, Arc<Client>>,
     clock: Clock,
     bookkeeper: Mutex<Option<Bookkeeper>>,
+    bridge: Bridge,
 }
 
 /// A step, and whom it calls.
@@ -83,7 +83,7 @@ struct Call {
 #[derive(Clone)]
 pub struct Request {
     call: Arc<Call>,
-    filled: Filled,
+    filled: Arc<Filled>,
 }
 
 impl Request {
@@ -95,6 +95,12 @@ impl Request {
     /// The dependency that it goes to.
     pub fn dependency(&self) -> &str {
         &self.call.lane.settings.name
+    }
+
+    async fn call(&self, idempotency_key: Option<&str>) -> Result<Answer, CallError> {
+        let Call { plan, client, .. } = &*self.call;
+        let care = Care { once_only: plan.repeat == Repeat::Never, keeps_body: !plan.save.is_empty() };
+        client.call(&self.filled, idempotency_key, care).await
     }
 }
 
@@ -138,6 +144,7 @@ impl Downstream {
         clock: Clock,
         wake: Wake,
         meter: impl Fn(&str) -> Arc<dyn Meter>,
+        hearts: &Heartbeats,
     ) -> Result<Self, DownstreamError> {
         let mut lanes = BTreeMap::new();
         let mut clients = BTreeMap::new();
@@ -150,7 +157,8 @@ impl Downstream {
         }
         let bookkeeper = Bookkeeper::start(lanes.values().cloned().collect(), ledger, clock.clone())
             .map_err(DownstreamError::Thread)?;
-        Ok(Self { lanes, clients, clock, bookkeeper: Mutex::new(Some(bookkeeper)) })
+        let bridge = Bridge::start(hearts).map_err(DownstreamError::Thread)?;
+        Ok(Self { lanes, clients, clock, bookkeeper: Mutex::new(Some(bookkeeper)), bridge })
     }
 
     /// Compiles the steps of a workflow, and joins each with its dependency.
@@ -169,8 +177,8 @@ impl Downstream {
         request.call.lane.permit(patience, false)
     }
 
-    /// Sends a request, once, and says what came of it and how long that took. `permit` is the request's own; `refused`
-    /// says whether its row got a 401 at this step before.
+    /// Sends a request, and says what came of it and how long that took. `permit` is the request's own; `refused` says
+    /// whether its row got a 401 at this step before. Blocks until then, so it is not for what runs in a runtime.
     pub fn send(
         &self,
         request: &Request,
@@ -178,9 +186,11 @@ impl Downstream {
         permit: Permit,
         refused: bool,
     ) -> (Outcome, Duration) {
-        let Call { plan, client, lane } = &*request.call;
+        let Call { plan, lane, .. } = &*request.call;
         let left_at = self.clock.steady();
-        let result = client.call(&request.filled, idempotency_key);
+        let (handed_over, key) = (request.clone(), idempotency_key.map(str::to_owned));
+        let call = async move { handed_over.call(key.as_deref()).await };
+        let result = self.bridge.wait_for(call).unwrap_or_else(|| Err(CallError::abandoned()));
         let duration = Duration::from_nanos(self.clock.steady().saturating_sub(left_at).max(0) as u64);
         let before = permit.report(classify::health(&result, self.clock.now()));
         // Silence behind a gate that was closed is what the gate was closed for: no row pays for it with an attempt.

@@ -5,10 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use hyper::http::{HeaderName, HeaderValue};
 use percent_encoding::utf8_percent_encode;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use ureq::http::{HeaderName, HeaderValue};
 
 use crate::{
     model::{
@@ -55,7 +55,8 @@ pub enum PlanError {
     HeaderName(String),
 }
 
-/// A step's JSON body. Every text in it is a template; names and other values stand as they are, and are JSON already.
+/// A step's JSON body. Every text in it is a template; one that is a saved value and
+/// nothing else becomes that value; names and other values stand as they are, and are JSON already.
 enum Body {
     Text(Template),
     Fixed(String),
@@ -175,7 +176,11 @@ impl Body {
 
     fn write(&self, scope: &Scope<'_>, json: &mut String) -> Result<(), TemplateError> {
         match self {
-            Self::Text(template) => json.push_str(&as_json(&template.render(scope)?)),
+            // One value and nothing else goes on as it came, of its own type.
+            Self::Text(template) => match template.value(scope) {
+                Some(value) => json.push_str(&value.to_string()),
+                None => json.push_str(&as_json(&template.render(scope)?)),
+            },
             Self::Fixed(value) => json.push_str(value),
             Self::List(items) => {
                 json.push('[');
@@ -258,7 +263,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::workflow::Repeat;
 
     fn step() -> Step {
         Step {

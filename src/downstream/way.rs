@@ -78,7 +78,7 @@ impl Way {
             message: format!("the workflow has no step {}", step + 1),
             body: None,
         })?;
-        Ok(Request { call: call.clone(), filled: call.plan.fill(scope)? })
+        Ok(Request { call: call.clone(), filled: Arc::new(call.plan.fill(scope)?) })
     }
 
     /// How many rows could be started now at a step, counted from 0.

@@ -21,6 +21,8 @@ pub struct Dependency {
     pub gate_after: u32,
     /// The longest pause that an answer's `Retry-After` can ask for.
     pub max_retry_after: Duration,
+    /// A kept connection that rested for longer than this is not used again.
+    pub max_idle: Duration,
     /// Sent with every request. Values may be secrets, so they are never shown.
     pub headers: BTreeMap<String, String>,
 }

@@ -36,13 +36,25 @@ impl Short {
         Some(Self { parts, is_path })
     }
 
+    /// The name that is all there is to it.
+    pub(super) fn only_name(&self) -> Option<(&'static str, &str)> {
+        match &self.parts[..] {
+            [Part::Text(before), Part::Name { root, member }, Part::Text(after)]
+                if before.is_empty() && after.is_empty() =>
+            {
+                Some((root, member))
+            }
+            _ => None,
+        }
+    }
+
     /// The text for these values; `None` where one of them is no text or not there, or the whole is not allowed.
     pub(super) fn fill(&self, scope: &Scope<'_>) -> Option<String> {
         let mut filled = String::new();
         for part in &self.parts {
             match part {
                 Part::Text(text) => filled.push_str(text),
-                Part::Name { root, member } => match scope.text(root, member)? {
+                Part::Name { root, member } => match &*scope.text(root, member)? {
                     "" if self.is_path => return None,
                     value if self.is_path => filled.extend(utf8_percent_encode(value, RESERVED)),
                     value => filled.push_str(value),

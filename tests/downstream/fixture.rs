@@ -15,6 +15,7 @@ use dripfeed::{
     downstream::{
         DependencyState, Downstream, GateState, Lease, LeaseAsk, Ledger, LedgerError, Permit, Request, Wait, Way, rate,
     },
+    heartbeat::Heartbeats,
     model::{
         Dependency, Step, Timestamp, Workflow,
         outcome::Outcome,
@@ -89,6 +90,7 @@ pub fn dependency(url: &str) -> Dependency {
         timeout: PATIENCE,
         gate_after: 3,
         max_retry_after: Duration::from_secs(3_600),
+        max_idle: Duration::from_secs(4),
         headers: BTreeMap::from([("Authorization".to_owned(), "Bearer s3cret".to_owned())]),
     }
 }
@@ -150,9 +152,15 @@ impl Fixture {
 
     pub fn new(dependency: Dependency, ledger: Arc<MemoryLedger>, clock: Clock) -> Self {
         let dependencies = BTreeMap::from([(dependency.name.clone(), dependency)]);
-        let downstream =
-            Downstream::new(&dependencies, ledger.clone(), clock.clone(), Arc::new(|| ()), |_| Arc::new(()))
-                .expect("valid");
+        let downstream = Downstream::new(
+            &dependencies,
+            ledger.clone(),
+            clock.clone(),
+            Arc::new(|| ()),
+            |_| Arc::new(()),
+            &Heartbeats::default(),
+        )
+        .expect("valid");
         let way = downstream.way(&workflow()).expect("its dependency is there");
         Self { downstream, way, ledger, clock }
     }

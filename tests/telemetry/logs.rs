@@ -112,6 +112,10 @@ fn what_people_do_and_what_becomes_of_it_is_told_with_who_and_to_what() {
 
     let (status, run) = app.post(OPERATOR, "/ops/v1/dispatch/pause");
     assert_eq!((status, run["paused"].is_object()), (200, true), "{run}");
+    app.until("it is logged", || named(&app.events(), "dispatch.paused").first().map(|_| ()));
+    app.until("it is noted", || {
+        named(&app.events(), "audit.noted").iter().any(|line| line["action"] == "dispatch.pause").then_some(())
+    });
     let events = app.events();
     let noted: Vec<_> = named(&events, "audit.noted").iter().map(|line| (&line["action"], &line["by"])).collect();
     let root = &Value::from("root");

@@ -12,6 +12,7 @@ mod stop;
 #[path = "../support/mod.rs"]
 mod support;
 mod token;
+mod transport;
 mod twice;
 #[allow(dead_code, reason = "each part of the zoo uses what it needs of it")]
 mod zoo;

@@ -11,6 +11,7 @@ use crate::{
     appliance::open_objects,
     cli::{healthcheck, serve},
     config::{self, Config},
+    downstream,
     model::Dependency,
     objects::{Keeping, ObjectError, Objects},
 };
@@ -130,9 +131,17 @@ fn connect(base_url: &str) -> Result<(), String> {
     let mut last = "its name has no address".to_owned();
     for address in addresses {
         match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
+            Ok(stream) if uri.scheme_str() == Some("https") => return shake_hands(host, stream),
             Ok(_) => return Ok(()),
             Err(error) => last = format!("{address}: {error}"),
         }
     }
     Err(last)
+}
+
+/// A server that takes the connection and then says nothing is not waited for any longer than one that takes none.
+fn shake_hands(host: &str, mut stream: TcpStream) -> Result<(), String> {
+    let bounded = stream.set_read_timeout(Some(CONNECT_TIMEOUT)).and(stream.set_write_timeout(Some(CONNECT_TIMEOUT)));
+    bounded.map_err(|error| error.to_string())?;
+    downstream::shake_hands(host, &mut stream)
 }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use hyper::Uri;
 use percent_encoding::percent_decode_str;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use ureq::http::Uri;
 
 use crate::{
     downstream::request::{Filled, Plan},

@@ -1,0 +1,166 @@
+//! TLS as the calls of rows use it, and what is wrong with it in words.
+
+use std::{
+    io,
+    net::TcpStream,
+    sync::{Arc, LazyLock},
+};
+
+use tokio_rustls::{
+    TlsConnector,
+    rustls::{
+        CertificateError, ClientConfig, ClientConnection, Error, RootCertStore, crypto::ring, pki_types::ServerName,
+    },
+};
+
+/// The public roots, and every version that is still safe.
+static SETTINGS: LazyLock<Result<Arc<ClientConfig>, Error>> = LazyLock::new(|| {
+    let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    trusting(roots).map(Arc::new)
+});
+
+fn trusting(roots: RootCertStore) -> Result<ClientConfig, Error> {
+    let versions = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?;
+    Ok(versions.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// What it takes to speak TLS with the server of this name; or why that cannot be, for a person.
+pub(super) fn connector(host: &str) -> Result<(TlsConnector, ServerName<'static>), String> {
+    let settings = SETTINGS.as_ref().map_err(in_words)?;
+    Ok((TlsConnector::from(settings.clone()), name_of(host)?))
+}
+
+fn name_of(host: &str) -> Result<ServerName<'static>, String> {
+    ServerName::try_from(host.to_owned())
+        .map_err(|_| "TLS: the host's name is none that a certificate can have".to_owned())
+}
+
+/// Shakes hands over a connection, and says in words why that failed. What is sent means nothing to the server.
+pub fn shake_hands(host: &str, stream: &mut TcpStream) -> Result<(), String> {
+    shake(SETTINGS.as_ref().map_err(in_words)?.clone(), host, stream)
+}
+
+fn shake(settings: Arc<ClientConfig>, host: &str, stream: &mut TcpStream) -> Result<(), String> {
+    let mut connection = ClientConnection::new(settings, name_of(host)?).map_err(|error| in_words(&error))?;
+    while connection.is_handshaking() {
+        connection.complete_io(stream).map_err(|error| told(&error))?;
+    }
+    Ok(())
+}
+
+/// Why a handshake failed.
+pub(super) fn told(error: &io::Error) -> String {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    inner.map_or_else(|| format!("TLS: {}", error.kind()), in_words)
+}
+
+fn in_words(error: &Error) -> String {
+    let fault = match error {
+        Error::InvalidCertificate(fault) => match fault {
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => "its certificate has expired",
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                "its certificate is not valid yet"
+            }
+            CertificateError::UnknownIssuer => "its certificate is from an issuer that is not known here",
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                "its certificate is for another name"
+            }
+            CertificateError::Revoked => "its certificate was revoked",
+            other => return format!("TLS: its certificate is not accepted: {other:?}"),
+        },
+        Error::InvalidMessage(_) => "what answers does not speak TLS",
+        Error::AlertReceived(alert) => return format!("TLS: it refused ({alert:?})"),
+        other => return format!("TLS: {other}"),
+    };
+    format!("TLS: {fault}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::TcpListener, thread};
+
+    use rcgen::{CertificateParams, CertifiedIssuer, KeyPair, date_time_ymd};
+    use tokio_rustls::rustls::{ServerConfig, ServerConnection, pki_types::PrivateKeyDer};
+
+    use super::*;
+
+    /// Who signs, and whom the settings trust.
+    struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+    impl Authority {
+        fn new(name: &str) -> Self {
+            let mut params = CertificateParams::new(Vec::new()).expect("no names");
+            params.distinguished_name.push(rcgen::DnType::CommonName, name);
+            params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+            Self(CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("signed"))
+        }
+
+        fn settings(&self) -> Arc<ClientConfig> {
+            let mut roots = RootCertStore::empty();
+            roots.add(self.0.der().clone()).expect("a certificate");
+            Arc::new(trusting(roots).expect("safe versions"))
+        }
+
+        /// A server of this name, whose certificate ends in that year; it takes one connection.
+        fn server(&self, name: &str, ends: i32) -> std::net::SocketAddr {
+            let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+            params.not_before = date_time_ymd(2001, 1, 1);
+            params.not_after = date_time_ymd(ends, 1, 1);
+            let key = KeyPair::generate().expect("a key");
+            let certificate = params.signed_by(&key, &self.0).expect("signed");
+            let settings = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .expect("safe versions")
+                .with_no_client_auth()
+                .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
+                .expect("they fit");
+            one_connection(move |mut stream| {
+                let mut connection = ServerConnection::new(Arc::new(settings)).expect("valid");
+                while connection.is_handshaking() && connection.complete_io(&mut stream).is_ok() {}
+            })
+        }
+    }
+
+    fn one_connection(serve: impl FnOnce(TcpStream) + Send + 'static) -> std::net::SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        thread::spawn(move || listener.accept().map(|(stream, _)| serve(stream)));
+        address
+    }
+
+    #[test]
+    fn hands_are_shaken_with_whom_is_trusted_and_what_is_wrong_with_others_is_said() {
+        let (authority, stranger) = (Authority::new("ours"), Authority::new("nobody's"));
+        let plain = one_connection(|mut stream| drop(io::Write::write_all(&mut stream, b"HTTP/1.1 400 Bad\r\n\r\n")));
+        for (server, expected) in [
+            (authority.server("crm.example", 2100), Ok(())),
+            (authority.server("crm.example", 2002), Err("TLS: its certificate has expired")),
+            (authority.server("else.example", 2100), Err("TLS: its certificate is for another name")),
+            (
+                stranger.server("crm.example", 2100),
+                Err("TLS: its certificate is from an issuer that is not known here"),
+            ),
+            (plain, Err("TLS: what answers does not speak TLS")),
+        ] {
+            let mut stream = TcpStream::connect(server).expect("it listens");
+            let shaken = shake(authority.settings(), "crm.example", &mut stream);
+            assert_eq!(shaken, expected.map_err(str::to_owned));
+        }
+    }
+
+    #[test]
+    fn faults_of_certificates_are_told_apart() {
+        for (fault, words) in [
+            (CertificateError::Expired, "TLS: its certificate has expired"),
+            (CertificateError::NotValidYet, "TLS: its certificate is not valid yet"),
+            (CertificateError::UnknownIssuer, "TLS: its certificate is from an issuer that is not known here"),
+            (CertificateError::NotValidForName, "TLS: its certificate is for another name"),
+            (CertificateError::Revoked, "TLS: its certificate was revoked"),
+        ] {
+            let error = io::Error::new(io::ErrorKind::InvalidData, Error::InvalidCertificate(fault));
+            assert_eq!(told(&error), words);
+        }
+        assert_eq!(told(&io::ErrorKind::UnexpectedEof.into()), "TLS: unexpected end of file");
+    }
+}
