@@ -3,12 +3,15 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::reader::Section;
-use crate::model::Dependency;
+use crate::model::{Concurrency, Dependency};
 
 /// Requests that may leave at once after a quiet time, where it is not said.
 const BURST: u32 = 1;
-/// Requests under way at once, where it is not said.
-const CONCURRENCY: u32 = 16;
+/// The most requests to one dependency that can be under way at once: each holds a connection, of which a process has
+/// some 28,000 towards one address by default, and some kilobytes.
+const MOST_CONCURRENCY: u32 = 16_384;
+/// The most that `concurrency = "auto"` comes to, where it is not said: 200 a second at a second's latency.
+const MAX_CONCURRENCY: u32 = 256;
 /// For a whole request, where it is not said.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Failures in a row that close the gate, where it is not said.
@@ -43,7 +46,8 @@ fn read_one(name: String, mut section: Section<'_>) -> Dependency {
         base_url: base_url.trim_end_matches('/').to_owned(),
         rate_per_second: rate_per_second.unwrap_or(1.0),
         burst: section.integer("burst", BURST, 1..=100_000),
-        concurrency: section.integer("concurrency", CONCURRENCY, 1..=1_024),
+        concurrency: concurrency(&mut section),
+        max_concurrency: section.integer("max_concurrency", MAX_CONCURRENCY, 1..=MOST_CONCURRENCY),
         timeout: section.duration("timeout", TIMEOUT),
         gate_after: section.integer("gate_after", GATE_AFTER, 1..=1_000_000),
         max_retry_after: section.duration("max_retry_after", MAX_RETRY_AFTER),
@@ -55,6 +59,11 @@ fn read_one(name: String, mut section: Section<'_>) -> Dependency {
     }
     section.finish();
     dependency
+}
+
+fn concurrency(section: &mut Section<'_>) -> Concurrency {
+    let limit = section.integer_or("concurrency", "auto", 1..=MOST_CONCURRENCY);
+    limit.map_or(Concurrency::Auto, Concurrency::Fixed)
 }
 
 pub(super) fn is_base_url(text: &str) -> bool {

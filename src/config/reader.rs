@@ -250,6 +250,19 @@ impl<'a> Section<'a> {
         serde_json::to_value(value).map_err(|_| self.fault(key, "cannot be written as JSON")).ok()
     }
 
+    /// A whole number, or this word for none, which is also what is meant where it is left out.
+    pub fn integer_or(&mut self, key: &'static str, word: &str, bounds: std::ops::RangeInclusive<u32>) -> Option<u32> {
+        let number = match self.take(key)? {
+            Value::String(text) if text == word => return None,
+            Value::Integer(number) => u32::try_from(number).ok().filter(|number| bounds.contains(number)),
+            _ => None,
+        };
+        if number.is_none() {
+            self.fault(key, format!("is \"{word}\", or a whole number from {} to {}", bounds.start(), bounds.end()));
+        }
+        number
+    }
+
     /// One of the words that `T` knows.
     pub fn word<T: serde::de::DeserializeOwned>(&mut self, key: &'static str, words: &str) -> Option<T> {
         let word = self.text(key)?;

@@ -7,7 +7,7 @@ use toml::{Table, Value};
 
 use super::{BackupTo, Config, Hook, Objects, Secret, units::show_duration};
 use crate::{
-    model::{Dependency, Workflow},
+    model::{Concurrency, Dependency, Workflow},
     store::Durability,
 };
 
@@ -179,13 +179,21 @@ fn dependency(it: &Dependency) -> Value {
         ("base_url", Value::from(it.base_url.clone())),
         ("rate_per_second", Value::from(it.rate_per_second)),
         ("burst", Value::from(it.burst)),
-        ("concurrency", Value::from(it.concurrency)),
+        ("concurrency", concurrency(it.concurrency)),
+        ("max_concurrency", Value::from(it.max_concurrency)),
         ("timeout", Value::from(show_duration(it.timeout))),
         ("gate_after", Value::from(it.gate_after)),
         ("max_retry_after", Value::from(show_duration(it.max_retry_after))),
         ("max_idle", Value::from(show_duration(it.max_idle))),
         ("headers", masked(&it.headers)),
     ])
+}
+
+fn concurrency(it: Concurrency) -> Value {
+    match it {
+        Concurrency::Auto => Value::from("auto"),
+        Concurrency::Fixed(limit) => Value::from(limit),
+    }
 }
 
 fn workflow(it: &Workflow) -> Value {

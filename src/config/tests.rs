@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::model::Concurrency;
 
 const SMALLEST: &str = r#"
     [dependencies.addresses]
@@ -48,6 +49,7 @@ fn every_fault_is_told_at_once_with_its_key() {
         [dependencies.addresses]
         base_url = "ftp://x"
         rate_per_second = -1
+        concurrency = "many"
         [dependencies.invites]
         base_url = "http://h"
         [workflows.invite]
@@ -62,12 +64,36 @@ fn every_fault_is_told_at_once_with_its_key() {
         "access.operator_token: asks for ${NOWHERE}",
         "dependencies.addresses.base_url: is a URL",
         "dependencies.addresses.rate_per_second: is a number above 0",
+        "dependencies.addresses.concurrency: is \"auto\", or a whole number from 1 to 16384",
         "dependencies.invites.rate_per_second: is missing",
         "workflows.invite.max_attempts: is a whole number",
     ] {
         assert!(found.iter().any(|fault| fault.starts_with(expected)), "{expected} in {found:#?}");
     }
-    assert_eq!(found.len(), 9, "{found:#?}");
+    assert_eq!(found.len(), 10, "{found:#?}");
+}
+
+#[test]
+fn concurrency_is_a_number_or_left_to_what_is_measured() {
+    for (given, expected) in [
+        ("", (Concurrency::Auto, 256)),
+        ("concurrency = \"auto\"\nmax_concurrency = 16_384", (Concurrency::Auto, 16_384)),
+        ("concurrency = 16_384", (Concurrency::Fixed(16_384), 256)),
+    ] {
+        let config = Config::from_toml(&format!("{SMALLEST}\n{given}"), &|_| None).expect("no faults");
+        let invites = &config.dependencies["invites"];
+        assert_eq!((invites.concurrency, invites.max_concurrency), expected, "{given}");
+        let shown: Table = show(&config).parse().expect("TOML");
+        let at = |key: &str| shown_at(&shown, &format!("dependencies.invites.{key}"));
+        let concurrency = if let (Concurrency::Fixed(limit), _) = expected { limit.into() } else { "auto".into() };
+        assert_eq!((at("concurrency"), at("max_concurrency")), (Some(concurrency), Some(expected.1.into())));
+    }
+    for wrong in ["0", "16_385", "-1", "1.5", "\"16\"", "true"] {
+        let found = faults(&format!("{SMALLEST}\nconcurrency = {wrong}"));
+        assert!(found.len() == 1 && found[0].contains("is \"auto\", or a whole number"), "{wrong}: {found:?}");
+        let found = faults(&format!("{SMALLEST}\nmax_concurrency = {wrong}"));
+        assert!(found.len() == 1 && found[0].contains("max_concurrency: is a whole number"), "{wrong}: {found:?}");
+    }
 }
 
 #[test]

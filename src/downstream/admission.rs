@@ -111,7 +111,7 @@ impl Lane {
         };
         // What can leave within the time ahead: no more than the rate allows, and no more than went through lately
         // where answers are slow and the concurrency is what holds requests up.
-        let idle = self.settings.concurrency.saturating_sub(state.in_flight);
+        let idle = state.concurrency.limit().saturating_sub(state.in_flight);
         let flow = (idle + state.calls.last_second(now.steady)) as usize;
         let soon = flow.min(state.line.pace().most_in_a_second());
         let free = soon.saturating_sub(state.reserved) / calls;

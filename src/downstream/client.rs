@@ -158,7 +158,7 @@ impl Client {
         Ok(Self {
             name: Name::new(host, port, lookup, clock.clone()),
             connector: Connector::new(tls),
-            pool: Pool::new(dependency.concurrency.max(1) as usize, dependency.max_idle, clock),
+            pool: Pool::new(dependency.most_under_way() as usize, dependency.max_idle, clock),
             protocol,
             timeout: dependency.timeout,
             path: base.path().trim_end_matches('/').to_owned(),

@@ -112,6 +112,11 @@ impl Passage {
     pub fn is_probe(self) -> bool {
         self.is_probe
     }
+
+    /// When this request left, in steady nanoseconds.
+    pub fn left_at(self) -> i64 {
+        self.left_at
+    }
 }
 
 /// Why no request may pass.

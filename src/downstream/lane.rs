@@ -12,6 +12,7 @@ use std::{
 
 use super::{
     calls::Calls,
+    concurrency::Concurrency,
     gate::{Gate, GateState, Health, Now, Passage},
     ledger::{DependencyState, Lease, LeaseAsk},
     meter::Meter,
@@ -40,6 +41,7 @@ pub struct Lane {
 pub(super) struct State {
     pub line: Line,
     pub gate: Gate,
+    pub concurrency: Concurrency,
     pub in_flight: u32,
     pub queue: Queue,
     /// Calls that claimed rows are going to make.
@@ -70,6 +72,7 @@ impl Lane {
         let state = State {
             line: Line::new(Pace::new(rate, settings.burst)),
             gate: Gate::new(kept.gate, settings.gate_after, settings.max_retry_after, now),
+            concurrency: Concurrency::new(settings.concurrency, settings.max_concurrency, rate),
             in_flight: 0,
             queue: Queue::default(),
             reserved: 0,
@@ -126,9 +129,10 @@ impl Lane {
     pub(super) fn end(&self, passage: Passage, health: Option<Health>) -> Before {
         let now = self.now();
         let mut state = self.lock();
-        let was_full = state.in_flight >= state.most_under_way(self.settings.concurrency);
+        let was_full = state.in_flight >= state.most_under_way();
         let was_open = state.gate.is_open();
         let takes_others = state.gate.takes_others(passage);
+        state.measure(passage, health, now.steady);
         state.in_flight -= 1;
         let closings = state.gate.state().closings;
         let changed = match health {
@@ -238,8 +242,8 @@ impl Lane {
 
 impl State {
     /// Takes slot, concurrency and passage together, or nothing.
-    pub fn release(&mut self, concurrency: u32, now: Now) -> Option<Passage> {
-        if self.closing || self.in_flight >= self.most_under_way(concurrency) {
+    pub fn release(&mut self, now: Now) -> Option<Passage> {
+        if self.closing || self.in_flight >= self.most_under_way() {
             return None;
         }
         let passage = self.gate.passage(now).ok()?;
@@ -247,14 +251,26 @@ impl State {
             return None;
         }
         self.gate.pass(passage);
+        self.concurrency.on_sent(now.steady);
         self.in_flight += 1;
         self.calls.add(now.steady);
         Some(passage)
     }
 
-    /// How many requests may be under way now: fewer than the `concurrency` while the gate is opening.
-    pub fn most_under_way(&self, concurrency: u32) -> u32 {
+    /// How many requests may be under way now: fewer than the concurrency while the gate is opening.
+    pub fn most_under_way(&self) -> u32 {
+        let concurrency = self.concurrency.limit();
         self.gate.allowance().map_or(concurrency, |allowance| allowance.min(concurrency))
+    }
+
+    /// A request has ended, and is still counted among those under way.
+    fn measure(&mut self, passage: Passage, health: Option<Health>, now: i64) {
+        let left_at = passage.left_at();
+        match health {
+            Some(Health::Well) => self.concurrency.on_answer(now.saturating_sub(left_at), now, self.in_flight),
+            Some(Health::Failing) => self.concurrency.on_failure(left_at, now),
+            Some(Health::Busy { .. } | Health::Unauthorized) | None => {}
+        }
     }
 
     /// Whether the bookkeeper must be told that somebody uses the line and little of it is left.
@@ -269,6 +285,7 @@ impl State {
         let pace = self.line.pace();
         if pace.per_second() != per_second {
             self.line.set_pace(Pace::new(per_second, pace.burst()), now);
+            self.concurrency.set_rate(per_second);
         }
     }
 }

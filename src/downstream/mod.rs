@@ -23,6 +23,7 @@ mod bridge;
 mod calls;
 mod classify;
 mod client;
+mod concurrency;
 pub mod gate;
 mod lane;
 pub mod ledger;

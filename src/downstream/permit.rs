@@ -221,10 +221,9 @@ impl Lane {
 
     /// Releases a request whose turn it is, or one that takes a slot from nobody who waits.
     fn release(&self, state: &mut State, place: usize, now: Now, is_risky: bool) -> Option<Passage> {
-        let concurrency = self.settings.concurrency;
-        let free = state.most_under_way(concurrency).saturating_sub(state.in_flight) as usize;
+        let free = state.most_under_way().saturating_sub(state.in_flight) as usize;
         let may = place == 0 || (free > place && state.line.ready(now.steady) > place && state.gate.is_open());
-        let passage = if may { state.release(concurrency, now) } else { None };
+        let passage = if may { state.release(now) } else { None };
         if is_risky && passage.is_some_and(Passage::is_probe) {
             state.gate.risk();
             if !state.gate.may_risk() {
@@ -265,7 +264,7 @@ impl Lane {
             _ => {}
         }
         let slot = state.line.slot(place, now.steady);
-        let full = state.in_flight >= state.most_under_way(self.settings.concurrency);
+        let full = state.in_flight >= state.most_under_way();
         if !slot.leased && now.steady < state.ledger_rests_until {
             return wait(until(state.ledger_rests_until), WaitReason::Ledger);
         }

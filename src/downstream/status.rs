@@ -12,7 +12,7 @@ pub struct DependencyStatus {
     pub rate_per_second: f64,
     /// Requests that may leave at once.
     pub burst: u32,
-    /// Requests that may be under way at once.
+    /// Requests that may be under way at once, as it is now.
     pub concurrency: u32,
     /// Requests of this process in the last minute.
     pub calls_last_minute: u32,
@@ -45,7 +45,7 @@ impl Lane {
             name: self.settings.name.clone(),
             rate_per_second: state.line.pace().per_second(),
             burst: state.line.pace().burst(),
-            concurrency: self.settings.concurrency,
+            concurrency: state.concurrency.limit(),
             calls_last_minute: state.calls.last_minute(now.steady),
             calls_by_minute: state.calls.by_minute(now.steady),
             in_flight: state.in_flight,

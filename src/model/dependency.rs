@@ -13,8 +13,10 @@ pub struct Dependency {
     pub rate_per_second: f64,
     /// Requests that may leave at once after a quiet time; at least 1.
     pub burst: u32,
-    /// Requests under way at once; at least 1.
-    pub concurrency: u32,
+    /// Requests under way at once.
+    pub concurrency: Concurrency,
+    /// The most of them that [`Concurrency::Auto`] allows; at least 1.
+    pub max_concurrency: u32,
     /// For a whole request, from resolving the name to the last byte of the answer.
     pub timeout: Duration,
     /// So many failures in a row (connection, timeout, 5xx) close the gate.
@@ -25,6 +27,26 @@ pub struct Dependency {
     pub max_idle: Duration,
     /// Sent with every request. Values may be secrets, so they are never shown.
     pub headers: BTreeMap<String, String>,
+}
+
+/// How many requests may be under way at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Concurrency {
+    /// As many as the rate asks for at the latency that is measured, up to `max_concurrency`.
+    Auto,
+    /// So many; at least 1.
+    Fixed(u32),
+}
+
+impl Dependency {
+    /// The most requests that can ever be under way at once.
+    pub fn most_under_way(&self) -> u32 {
+        match self.concurrency {
+            Concurrency::Auto => self.max_concurrency,
+            Concurrency::Fixed(most) => most,
+        }
+        .max(1)
+    }
 }
 
 impl std::fmt::Debug for Dependency {

@@ -20,7 +20,7 @@ pub mod workflow;
 
 pub use alert::AlertKind;
 pub use batch::{BatchEvent, BatchStatus, Counts};
-pub use dependency::Dependency;
+pub use dependency::{Concurrency, Dependency};
 pub use id::{BatchId, ClaimNumber, ClaimOwner, RowId, RowRef};
 pub use outcome::{FailureCode, StepFailure};
 pub use outline::Outline;

@@ -17,7 +17,7 @@ use dripfeed::{
     },
     heartbeat::Heartbeats,
     model::{
-        Dependency, Step, Timestamp, Workflow,
+        Concurrency, Dependency, Step, Timestamp, Workflow,
         outcome::Outcome,
         workflow::{ExtraColumns, FailureLimit, Method, OnInvalidRow, Repeat},
     },
@@ -86,7 +86,8 @@ pub fn dependency(url: &str) -> Dependency {
         base_url: url.to_owned(),
         rate_per_second: 1_000.0,
         burst: 1_000,
-        concurrency: 16,
+        concurrency: Concurrency::Fixed(16),
+        max_concurrency: 256,
         timeout: PATIENCE,
         gate_after: 3,
         max_retry_after: Duration::from_secs(3_600),

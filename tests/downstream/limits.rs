@@ -9,11 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dripfeed::{clock::Clock, downstream::WaitReason};
+use dripfeed::{clock::Clock, downstream::WaitReason, model::Concurrency};
 
 use crate::{
     fixture::{Fixture, NOW, PATIENCE, dependency},
-    server::{Server, ok},
+    server::{Server, late, ok},
 };
 
 /// The most instants in any half-open second.
@@ -73,7 +73,7 @@ fn concurrency_is_never_exceeded_and_is_used() {
         ok(r#"{"link": "l-1"}"#)
     });
     let mut narrow = dependency(&server.url());
-    narrow.concurrency = 3;
+    narrow.concurrency = Concurrency::Fixed(3);
     let fixture = Fixture::live(narrow);
     thread::scope(|scope| {
         for _ in 0..8 {
@@ -85,9 +85,40 @@ fn concurrency_is_never_exceeded_and_is_used() {
 }
 
 #[test]
+fn left_to_what_is_measured_a_slow_api_is_called_at_its_rate_and_a_quick_one_over_few_connections() {
+    const RATE: f64 = 100.0;
+    /// Until then it has begun small, and measured.
+    const MEASURED: Duration = Duration::from_secs(3);
+    const WATCHED: Duration = Duration::from_secs(2);
+    for (latency, least, most) in [(400, 40, 80), (10, 1, 16)] {
+        let server = Server::start(move |_| late(Duration::from_millis(latency), ok(r#"{"link": "l-1"}"#)));
+        let mut auto = dependency(&server.url());
+        (auto.rate_per_second, auto.burst, auto.concurrency) = (RATE, 1, Concurrency::Auto);
+        let fixture = Fixture::live(auto);
+        let begun = Instant::now();
+        thread::scope(|scope| {
+            for _ in 0..100 {
+                scope.spawn(|| {
+                    while begun.elapsed() < MEASURED + WATCHED {
+                        drop(fixture.call())
+                    }
+                });
+            }
+        });
+        let received = server.received();
+        let watched = begun + MEASURED..begun + MEASURED + WATCHED;
+        let calls = received.iter().filter(|request| watched.contains(&request.at)).count() as f64;
+        let given = calls / (RATE * WATCHED.as_secs_f64());
+        assert!(given >= 0.9, "{latency} ms: {given} of its rate");
+        assert!((least..=most).contains(&server.connections()), "{latency} ms: {} connections", server.connections());
+        assert_eq!(fixture.downstream.status()[0].in_flight, 0);
+    }
+}
+
+#[test]
 fn who_cannot_be_served_in_time_is_told_at_once_and_spends_nothing() {
     let mut slow = dependency("http://127.0.0.1:9");
-    (slow.rate_per_second, slow.burst, slow.concurrency) = (0.01, 1, 1);
+    (slow.rate_per_second, slow.burst, slow.concurrency) = (0.01, 1, Concurrency::Fixed(1));
     let fixture = Fixture::still(slow);
     let permit = fixture.permit(PATIENCE).expect("the first slot");
     let wait = fixture.permit(Duration::from_secs(1)).err().expect("the next slot is far away");
@@ -123,7 +154,7 @@ fn a_rate_holds_from_the_next_request_on_whoever_set_it() {
 #[test]
 fn closing_sends_home_who_waits() {
     let mut slow = dependency("http://127.0.0.1:9");
-    slow.concurrency = 1;
+    slow.concurrency = Concurrency::Fixed(1);
     let fixture = Fixture::live(slow);
     let held = fixture.permit(PATIENCE).expect("a permit");
     let waiting = AtomicBool::new(false);

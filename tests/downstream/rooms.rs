@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dripfeed::downstream::CLAIM_AHEAD;
+use dripfeed::{downstream::CLAIM_AHEAD, model::Concurrency};
 
 use crate::{
     fixture::{Fixture, PATIENCE, dependency},
@@ -12,7 +12,7 @@ use crate::{
 #[test]
 fn as_many_rows_as_can_be_called_soon_and_no_more() {
     let mut slow = dependency("http://127.0.0.1:9");
-    (slow.rate_per_second, slow.burst, slow.concurrency) = (10.0, 2, 64);
+    (slow.rate_per_second, slow.burst, slow.concurrency) = (10.0, 2, Concurrency::Fixed(64));
     let fixture = Fixture::still(slow);
     let rows = |step| fixture.way.room(step).rows;
     // Twelve requests can leave within a second; a row has two to make, or one when it is at its last step.
@@ -43,7 +43,7 @@ fn no_room_before_the_next_slot_is_near() {
 #[test]
 fn slow_answers_leave_room_for_what_can_be_under_way() {
     let mut narrow = dependency("http://127.0.0.1:9");
-    narrow.concurrency = 2;
+    narrow.concurrency = Concurrency::Fixed(2);
     let fixture = Fixture::still(narrow);
     let held = [fixture.permit(PATIENCE), fixture.permit(PATIENCE)];
     assert!(held.iter().all(Result::is_ok));

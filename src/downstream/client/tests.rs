@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{names::LIFETIME, *};
-use crate::model::{Timestamp, workflow::Method};
+use crate::model::{Concurrency, Timestamp, workflow::Method};
 
 /// Knows one name, whose addresses can be changed.
 struct OneName(Mutex<Vec<SocketAddr>>);
@@ -63,7 +63,8 @@ fn dependency() -> Dependency {
         base_url: "http://addresses.example".to_owned(),
         rate_per_second: 1.0,
         burst: 1,
-        concurrency: 1,
+        concurrency: Concurrency::Fixed(1),
+        max_concurrency: 1,
         timeout: Duration::from_secs(10),
         gate_after: 1,
         max_retry_after: Duration::from_secs(3_600),
@@ -210,7 +211,7 @@ async fn a_connection_that_rested_is_not_used_by_what_must_not_be_sent_twice_nor
         }
     });
     let base_url = format!("http://{address}");
-    let dependency = Dependency { base_url, concurrency: 4, ..dependency() };
+    let dependency = Dependency { base_url, concurrency: Concurrency::Fixed(4), ..dependency() };
     let client = Client::new(&dependency, clock.clone()).expect("a client");
     for (rest, care, so_far) in [
         (Duration::ZERO, CARE, 1),
