@@ -10,7 +10,7 @@ mod short;
 use std::{
     borrow::Cow,
     cell::OnceCell,
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     sync::{Arc, LazyLock},
 };
@@ -222,6 +222,21 @@ pub fn check(source: &str) -> Result<(), TemplateError> {
     Template::new(source).map(drop)
 }
 
+/// The names under which a template asks for what steps saved (`link` of `{{ saved.link }}`); none where it says by itself
+/// what holds in the place of what is not there.
+pub fn saved_names(source: &str) -> BTreeSet<String> {
+    let names = match Template::new(source) {
+        Ok(Template(Compiled::Template { long, .. }))
+            if !["default", "defined", "if "].iter().any(|it| source.contains(it)) =>
+        {
+            long.0.get_template(ONLY).map(|template| template.undeclared_variables(true)).unwrap_or_default()
+        }
+        _ => return BTreeSet::new(),
+    };
+    let member = |name: &String| Some(name.strip_prefix("saved.")?.split('.').next()?.to_owned());
+    names.iter().filter_map(member).collect()
+}
+
 fn is_unknown(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::UnknownFilter | ErrorKind::UnknownTest | ErrorKind::UnknownFunction)
 }
@@ -365,6 +380,20 @@ mod tests {
         assert!(matches!(check("{{ row.a | shout }}"), Err(TemplateError::Failed { .. })));
         for fine in ["{{ row.a | split(' ') | last | upper }}", "{{ saved.list[0] }}", "{% set a = 1 %}{{ a }}"] {
             assert_eq!(check(fine), Ok(()), "{fine}");
+        }
+    }
+
+    #[test]
+    fn what_it_needs_of_earlier_steps_is_known_without_a_row() {
+        for (source, names) in [
+            ("/links/{{ saved.link }}/{{saved.address.lines[0]}}{{ row.link }}", &["address", "link"][..]),
+            ("{{ saved.list | first | upper }}", &["list"]),
+            ("{{ saved.link | default('') }}", &[]),
+            ("{% if saved.link %}{{ saved.link }}{% endif %}", &[]),
+            ("saved.link", &[]),
+            ("{{ saved", &[]),
+        ] {
+            assert_eq!(saved_names(source).iter().map(String::as_str).collect::<Vec<_>>(), names, "{source}");
         }
     }
 

@@ -6,7 +6,7 @@ use dripfeed::{
     clock::Clock,
     model::{
         AskedBy, BatchId, BatchStatus, ClaimNumber, ClaimOwner, FailureCode, Outline, RowId, RowStatus, Timestamp,
-        workflow::Repeat,
+        outline::StepOutline, workflow::Repeat,
     },
     store::{
         DatabaseSettings, Durability, Held, Store, Tx,
@@ -14,12 +14,13 @@ use dripfeed::{
         claims::{self, Claimant, ClaimedRow, NotClaimed, Openings},
         clients, counts,
         extraction::{self, NewRow},
+        failures,
         grants::{self, RunOutcome},
         keys::{self, KeyProof, SealedSecret},
         rows::{self, Filter},
         settle::{self, Ending, Failure, Settle, Standing},
         stuck::{self, Lost, ProcessKind},
-        uploads, waits,
+        upgrades, uploads, waits,
         workflows::{self, NewVersion},
     },
 };
@@ -60,7 +61,7 @@ impl World {
                 let new = NewBatch {
                     client,
                     workflow: "invite".into(),
-                    workflow_version: version(tx)?,
+                    workflow_version: version(tx, [1; 32])?,
                     data_key: SealedSecret { key_id: "k1".into(), sealed: vec![1] },
                     details: vec![2],
                     object: id.to_string(),
@@ -119,9 +120,9 @@ impl World {
     }
 
     fn settle(&self, claimed: &ClaimedRow, ending: Ending, spent: bool) -> Held {
-        let (row, claim) = (claimed.row, claimed.claim);
+        let (row, claim, version) = (claimed.row, claimed.claim, claimed.version);
         let standing = Standing { progress: Some(vec![9]), ..Standing::default() };
-        let settle = Settle { row, claim, standing, ending, spent };
+        let settle = Settle { row, claim, version, standing, ending, spent };
         self.store.write(move |tx| settle::settle_all(tx, [&settle])).expect("settled")[0]
     }
 
@@ -140,14 +141,14 @@ impl World {
     }
 }
 
-/// The one version of a workflow that there is here.
-fn version(tx: &Tx<'_>) -> dripfeed::store::Result<i64> {
+/// The version of a workflow with this digest: one, where a test does not need more.
+fn version(tx: &Tx<'_>, digest: [u8; 32]) -> dripfeed::store::Result<i64> {
     keys::add_proof(tx, &KeyProof { key_id: "k1".into(), proof: vec![1] })?;
     workflows::keep(
         tx,
         &NewVersion {
             name: "invite".into(),
-            digest: [1; 32],
+            digest,
             outline: Outline { repeat_window_ms: 0, steps: Vec::new() },
             sealed: SealedSecret { key_id: "k1".into(), sealed: vec![1] },
         },
@@ -251,6 +252,7 @@ fn settles_of_several_batches_in_one_go_are_counted_by_batch_and_fenced_one_by_o
     let settle = |(place, claimed): (usize, &ClaimedRow)| Settle {
         row: claimed.row,
         claim: if place == 1 { ClaimNumber::random() } else { claimed.claim },
+        version: claimed.version,
         standing: Standing { progress: Some(vec![9]), ..Standing::default() },
         ending: if place == 0 { Ending::Failed(failure.clone()) } else { Ending::Completed },
         spent: true,
@@ -430,6 +432,81 @@ fn the_end_of_a_claim_that_was_freed_counts_while_nobody_has_taken_the_row_over(
     assert_eq!((world.complete(ours[2]), world.complete(theirs[0])), (Held::No, Held::No), "it is claimed again");
     again.iter().for_each(|claimed| assert_eq!(world.complete(claimed), Held::Yes));
     assert_eq!((world.get(batch.batch).status, world.get(other.batch).counts.completed), (BatchStatus::Completed, 3));
+}
+
+#[test]
+fn what_comes_too_late_from_a_batch_that_goes_another_way_since_is_not_taken() {
+    let world = World::new();
+    let client = world.client("a", 500);
+    let (moved, stays) = (world.queued(client, 1), world.queued(client, 1));
+    world.dispatch();
+    let late = world.claim(2);
+    world.clock.advance(TTL + Duration::from_secs(1));
+    assert_eq!(world.store.write(|tx| stuck::free_rows(tx, Lost::Expired)).expect("freed").len(), 2);
+    let (batch, from) = (moved.batch, moved.workflow_version);
+    let changed = world.store.write(move |tx| {
+        let to = version(tx, [2; 32])?;
+        upgrades::change_version(tx, batch, from, to)
+    });
+    assert!(matches!(changed, Ok(true)));
+    for claimed in &late {
+        let held = if claimed.row.batch() == moved.batch { Held::No } else { Held::Yes };
+        assert_eq!(world.complete(claimed), held, "its steps are counted by another version");
+    }
+    assert_eq!(world.get(stays.batch).status, BatchStatus::Completed);
+    world.clock.advance(Duration::from_secs(5));
+    world.dispatch();
+    let again = world.claim(2);
+    assert_eq!((again.len(), again[0].row.batch(), again[0].version == from), (1, moved.batch, false));
+}
+
+/// What moves rows moves those that were begun and those that failed, of that batch and at that step; and counts go along.
+#[test]
+fn rows_are_moved_to_the_place_that_their_step_has_now() {
+    let world = World::new();
+    let client = world.client("a", 500);
+    let (moved, other) = (world.queued(client, 5), world.queued(client, 5));
+    world.dispatch();
+    let claimed = world.claim(8);
+    let (ours, theirs): (Vec<_>, Vec<_>) = claimed.iter().partition(|claimed| claimed.row.batch() == moved.batch);
+    for rows in [&ours, &theirs] {
+        assert_eq!(world.fail(rows[0]), Held::Yes);
+        assert_eq!(world.complete(rows[1]), Held::Yes);
+        assert_eq!(world.release(rows[2], TTL, true), Held::Yes);
+    }
+    let outline = || {
+        let step = |name: &str| StepOutline {
+            name: name.to_owned(),
+            dependency: "crm".to_owned(),
+            repeat: Repeat::IdempotencyKey,
+        };
+        Outline { repeat_window_ms: 0, steps: vec![step("one")] }
+    };
+    let batch = moved.batch;
+    let standing = world.store.read(move |connection| upgrades::standing(connection, batch, &outline())).expect("read");
+    assert_eq!(standing, [upgrades::Standing { place: 0, step: "one".to_owned(), example_row: 3, is_over: false }]);
+    let under_way = world.store.read(move |connection| upgrades::under_way(connection, batch)).expect("read");
+    assert_eq!(under_way, Some(upgrades::UnderWay::Rows(2)));
+    assert_eq!(world.store.read(move |connection| upgrades::count_at(connection, batch, 0)).expect("counted"), 2);
+    world.store.write(move |tx| upgrades::move_rows(tx, batch, 0, 4)).expect("moved");
+
+    let steps = |batch: i64| {
+        let batch = world.get(batch);
+        (1..=5)
+            .map(|number| {
+                world
+                    .store
+                    .read(|connection| rows::find(connection, &batch, number))
+                    .expect("read")
+                    .expect("a row")
+                    .step
+            })
+            .collect::<Vec<_>>()
+    };
+    assert_eq!((steps(moved.batch), steps(other.batch)), (vec![4, 0, 4, 0, 0], vec![0; 5]));
+    let groups = |batch| world.store.read(move |connection| failures::groups(connection, batch)).expect("groups");
+    let kinds = |batch| groups(batch).iter().map(|it| (it.kind.step, it.failed, it.example_row)).collect::<Vec<_>>();
+    assert_eq!((kinds(moved.batch), kinds(other.batch)), (vec![(4, 1, Some(1))], vec![(0, 1, Some(1))]));
 }
 
 #[test]

@@ -14,12 +14,13 @@ use super::{
 };
 use crate::{
     appliance::Appliance,
-    model::{BatchId, BatchStatus, outline},
+    model::{BatchId, BatchStatus},
     store::{
         Tx, audit,
         batches::{self, Batch, Cancelled},
-        error, workflows,
+        error,
     },
+    work::workflows::VersionError,
 };
 
 /// Entries of a page where the caller does not say, and at most.
@@ -188,12 +189,16 @@ async fn apply(id: BatchId, change: Change, request: Request, reason: Result<Rea
     json(StatusCode::OK, &view.await?)
 }
 
-/// Nobody can set rows going whose workflow calls somebody whom nobody knows.
+/// Nobody can set rows going whose workflow cannot be read, or calls somebody whom nobody knows.
 pub(super) fn must_be_workable(appliance: &Appliance, batch: &Batch) -> Result<(), Problem> {
-    let is_configured = |name: &str| appliance.config.dependencies.contains_key(name);
-    let outline = appliance.store.read(|connection| workflows::outline(connection, batch.workflow_version))?;
-    let Some(missing) = outline.missing(is_configured) else { return Ok(()) };
-    let why = outline::why_missing(&batch.workflow, missing);
+    let why = match appliance.workflow(batch.workflow_version) {
+        Ok(kept) => match kept.way() {
+            Ok(_) => return Ok(()),
+            Err(error) => error.to_string(),
+        },
+        Err(VersionError::Store(error)) => return Err(error.into()),
+        Err(error) => error.to_string(),
+    };
     Err(Problem::new(ProblemCode::Conflict, format!("Nothing of it can be worked: {why}.")))
 }
 

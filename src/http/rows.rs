@@ -79,17 +79,23 @@ impl RowView {
         let show = |value: Value| if masked { Value::from(MASK) } else { value };
         let OpenRow { record, progress, error } = OpenRow::of(open, row);
         let steps = &open.kept.workflow.steps;
-        let step_views = steps.iter().enumerate().map(|(index, step)| {
-            let history = progress.steps.get(index).cloned().unwrap_or_default();
-            StepView {
+        let step_views = steps.iter().zip(0..).filter_map(|(step, place)| {
+            let history = progress.of(&step.name);
+            let is_behind = place < steps_done(row);
+            // A step that its batch's workflow got only when the row had come further was never called.
+            if is_behind && history.is_none() && !progress.steps.is_empty() {
+                return None;
+            }
+            let history = history.cloned().unwrap_or_default();
+            Some(StepView {
                 name: step.name.clone(),
-                status: step_status(row, index as u32),
+                status: step_status(row, place),
                 requests: history.requests,
                 http_status: history.http_status,
                 at: history.at.map(Timestamp),
                 duration_ms: history.duration_ms,
                 saved: history.saved.unwrap_or_default().into_iter().map(|(name, value)| (name, show(value))).collect(),
-            }
+            })
         });
         let error = row.error.as_ref().zip(error).map(|(last, payload)| RowErrorView {
             step: steps.get(row.step as usize).map(|step| step.name.clone()),
@@ -113,9 +119,14 @@ impl RowView {
     }
 }
 
+/// A completed row has done all that there was for it, whatever came to its batch's workflow since.
+fn steps_done(row: &StoredRow) -> u32 {
+    if row.status == RowStatus::Completed { u32::MAX } else { row.step }
+}
+
 /// A step is what its row's position says: before it `completed`, at it what the row is, behind it `pending`.
 fn step_status(row: &StoredRow, step: u32) -> &'static str {
-    match step.cmp(&row.step) {
+    match step.cmp(&steps_done(row)) {
         std::cmp::Ordering::Less => RowStatus::Completed.as_str(),
         std::cmp::Ordering::Equal => row.status.as_str(),
         std::cmp::Ordering::Greater => RowStatus::Pending.as_str(),

@@ -157,6 +157,24 @@ pub struct Step {
     pub result: Option<String>,
 }
 
+impl Step {
+    /// Every template of it.
+    pub fn templates(&self) -> Vec<&str> {
+        let mut templates = vec![self.path.as_str()];
+        templates.extend(self.query.values().chain(self.headers.values()).map(String::as_str));
+        let mut left: Vec<_> = self.json.iter().collect();
+        while let Some(part) = left.pop() {
+            match part {
+                serde_json::Value::String(text) => templates.push(text),
+                serde_json::Value::Array(list) => left.extend(list),
+                serde_json::Value::Object(members) => left.extend(members.values()),
+                _ => {}
+            }
+        }
+        templates
+    }
+}
+
 /// The methods that a step can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "UPPERCASE")]

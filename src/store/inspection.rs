@@ -15,7 +15,7 @@ use super::{
     migrate,
     workflows::{self, Missing},
 };
-use crate::model::{AskedBy, Timestamp};
+use crate::model::{AskedBy, BatchId, Timestamp};
 
 /// A database, open to be read only.
 pub struct Inspection(Connection);
@@ -95,9 +95,9 @@ impl Inspection {
         workflows::missing(&self.0, is_configured, limit)
     }
 
-    /// How many batches the server paused when it started, because something was not configured.
-    pub fn paused_missing(&self) -> Result<u64> {
-        workflows::count_paused(&self.0)
+    /// Batches that the server paused when it started, because something was missing, and why; at most `limit`.
+    pub fn paused_missing(&self, limit: u32) -> Result<Vec<(BatchId, String)>> {
+        workflows::paused(&self.0, limit)
     }
 
     /// Rows and batches whose claim has expired.

@@ -44,6 +44,7 @@ pub mod skipped;
 pub mod standstill;
 pub mod stuck;
 pub mod troubles;
+pub mod upgrades;
 pub mod upkeep;
 pub mod upload_keys;
 pub mod uploads;

@@ -118,6 +118,8 @@ pub struct Settle {
     pub row: RowId,
     /// Which claim it is.
     pub claim: ClaimNumber,
+    /// The version of the workflow by which it was worked, and by which its steps are counted.
+    pub version: i64,
     /// Where the row stands.
     pub standing: Standing,
     /// How the claim ended.
@@ -133,12 +135,12 @@ pub fn settle_all<'s>(tx: &Tx<'_>, settles: impl IntoIterator<Item = &'s Settle>
     let mut held = Vec::with_capacity(settles.len());
     for of_batch in settles.chunk_by(|one, next| one.row.batch() == next.row.batch()) {
         let batch = of_batch[0].row.batch();
-        let found: Option<(i64, bool)> = tx
+        let found: Option<(i64, bool, i64)> = tx
             .connection
-            .prepare_cached("SELECT client, cancelled_at IS NOT NULL FROM batches WHERE batch = ?")?
-            .query_row([batch], |found| Ok((found.get(0)?, found.get(1)?)))
+            .prepare_cached("SELECT client, cancelled_at IS NOT NULL, workflow_version FROM batches WHERE batch = ?")?
+            .query_row([batch], |found| Ok((found.get(0)?, found.get(1)?, found.get(2)?)))
             .optional()?;
-        let Some((client, cancelled)) = found else {
+        let Some((client, cancelled, version)) = found else {
             // Their claims were lost, and the batch since ended and deleted.
             held.extend(of_batch.iter().map(|_| Held::No));
             continue;
@@ -146,7 +148,10 @@ pub fn settle_all<'s>(tx: &Tx<'_>, settles: impl IntoIterator<Item = &'s Settle>
         let mut ended: Vec<(RowStatus, u32)> = Vec::new();
         for settle in of_batch {
             let ended_now = match end_claim(tx, settle, cancelled)? {
-                None if take_again(tx, client, settle)? => end_claim(tx, settle, cancelled)?,
+                // What comes too late, and from a batch that goes another way since, is not understood any more: its note stays.
+                None if settle.version == version && take_again(tx, client, settle)? => {
+                    end_claim(tx, settle, cancelled)?
+                }
                 ended => ended,
             };
             let Some((to, run)) = ended_now else {
@@ -345,7 +350,7 @@ pub(super) fn reopen(tx: &Tx<'_>, row: RowId) -> Result<()> {
 
 /// Puts a row back that had failed by then: whether it did. One that failed in what is the future now did so before the
 /// clock was set back. It goes on at the step that failed, with what it had saved
-/// and its attempts forgotten.
+/// and its attempts forgotten; one of which no request ever left begins with the first step.
 ///
 /// A request that was rejected gets a new idempotency key, and so does one whose outcome is unknown: its person has found
 /// out what became of it, and its note is dropped. Any other request that may have been carried out stays noted, also
@@ -359,7 +364,8 @@ pub(super) fn put_back(tx: &Tx<'_>, row: RowId, failed_by: Timestamp) -> Result<
                              retries = retries + (error_code = :unknown OR (error_code = :rejected AND sent_at IS NULL)),
                              sent_at = CASE WHEN error_code <> :unknown THEN sent_at END,
                              sent_key = CASE WHEN error_code <> :unknown THEN sent_key END,
-                             first_request_at = CASE WHEN error_code <> :unknown AND sent_at IS NOT NULL THEN :now END
+                             first_request_at = CASE WHEN error_code <> :unknown AND sent_at IS NOT NULL THEN :now END,
+                             step = CASE WHEN progress IS NULL AND sent_at IS NULL THEN 0 ELSE step END
              WHERE row = :row AND status = 'failed' AND (finished_at <= :failed_by OR finished_at > :now)",
         )?
         .execute(named_params! {

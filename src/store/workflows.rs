@@ -6,13 +6,12 @@
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
 use super::{
-    Tx, batches,
+    Tx,
     error::{Result, StoreError},
-    failures,
     keys::SealedSecret,
     values::digest,
 };
-use crate::model::{BatchId, Outline, RowId};
+use crate::model::{BatchId, Outline};
 
 /// A version to be kept.
 #[derive(Debug, Clone)]
@@ -54,15 +53,6 @@ pub struct KnownVersion {
     pub name: String,
     /// Its steps.
     pub outline: Outline,
-}
-
-/// A step at which rows of a batch stand, unfinished or failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
-    /// The step's name.
-    pub step: String,
-    /// The number of one of the rows; 0 where none is at hand.
-    pub example_row: u32,
 }
 
 /// The number of a version that is kept.
@@ -182,12 +172,15 @@ pub fn missing(connection: &Connection, is_configured: impl Fn(&str) -> bool, li
     Ok(found)
 }
 
-/// How many batches stand still for nothing but that something was not configured when the server last started.
-pub fn count_paused(connection: &Connection) -> Result<u64> {
+/// Batches that stand still for nothing but that something was missing when the server last started, and why; the oldest
+/// first, at most `limit`.
+pub fn paused(connection: &Connection, limit: u32) -> Result<Vec<(BatchId, String)>> {
     let mut statement = connection.prepare_cached(&format!(
-        "SELECT count(*) FROM batches INDEXED BY batches_unfinished WHERE {UNFINISHED} AND paused_missing = 1"
+        "SELECT id, coalesce(paused_reason, '') FROM batches INDEXED BY batches_unfinished
+         WHERE {UNFINISHED} AND paused_missing = 1 ORDER BY batch LIMIT ?"
     ))?;
-    Ok(statement.query_row([], |row| row.get::<_, i64>(0))? as u64)
+    let batches = statement.query_map([limit], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(batches.collect::<rusqlite::Result<_>>()?)
 }
 
 /// Pauses the unfinished batches of a version, of which something is not configured. One that is paused already stays so
@@ -210,59 +203,6 @@ pub fn resume_batches(tx: &Tx<'_>, version: i64) -> Result<Vec<BatchId>> {
     )?;
     let resumed = update.query_map([version], |row| row.get(0))?;
     Ok(resumed.collect::<rusqlite::Result<_>>()?)
-}
-
-/// At which steps rows of a batch stand that were begun, and are unfinished or have failed; in the workflow's order. Looks
-/// each step up, and counts nothing.
-pub fn standing_steps(connection: &Connection, batch: i64) -> Result<Vec<Standing>> {
-    let version = batches::by_key(connection, batch)?.workflow_version;
-    let mut waiting = connection.prepare_cached(
-        "SELECT row FROM rows INDEXED BY rows_waiting
-         WHERE row >> 24 = ?1 AND step = ?2 AND status = 'pending' AND next_attempt_at IS NOT NULL
-           AND (step > 0 OR progress IS NOT NULL OR sent_at IS NOT NULL) LIMIT 1",
-    )?;
-    let failed = failures::groups(connection, batch)?;
-    let mut found = Vec::new();
-    for (step, place) in outline(connection, version)?.steps.into_iter().zip(0_u32..) {
-        let waits: Option<RowId> = waiting.query_row(params![batch, place], |row| row.get(0)).optional()?;
-        let failed =
-            || failed.iter().find(|group| group.kind.step == place).map(|group| group.example_row.unwrap_or(0));
-        let example = waits.map(RowId::number).or_else(failed);
-        found.extend(example.map(|example_row| Standing { step: step.name, example_row }));
-    }
-    Ok(found)
-}
-
-/// Moves a batch of which nothing is under way to another version; whether it could be. If it stood still only because
-/// something was not configured, it goes on.
-pub fn change_of_batch(tx: &Tx<'_>, batch: i64, from: i64, to: i64) -> Result<bool> {
-    let moved = tx
-        .connection
-        .prepare_cached(
-            "UPDATE batches SET workflow_version = :to, paused_missing = 0,
-                                paused_at = CASE WHEN paused_missing = 0 THEN paused_at END,
-                                paused_reason = CASE WHEN paused_missing = 0 THEN paused_reason END
-             WHERE batch = :batch AND workflow_version = :from AND processing = 0",
-        )?
-        .execute(named_params! { ":batch": batch, ":from": from, ":to": to })?;
-    if moved == 1 {
-        forget_keys(tx, batch)?;
-    }
-    forget_unneeded(tx, from)?;
-    Ok(moved == 1)
-}
-
-/// What rows have sent under a key that nobody could write down any more, because their claimant died, was sent by the version
-/// that they had. No key of another one equals this, so that it is not taken for the same request.
-fn forget_keys(tx: &Tx<'_>, batch: i64) -> Result<()> {
-    tx.connection
-        .prepare_cached(
-            "UPDATE rows INDEXED BY rows_waiting SET sent_key = ''
-             WHERE row >> 24 = ? AND status = 'pending' AND next_attempt_at IS NOT NULL
-               AND sent_at IS NOT NULL AND sent_key IS NULL",
-        )?
-        .execute([batch])?;
-    Ok(())
 }
 
 /// Versions behind `after` that are not sealed under this key of the ring, at most `limit`.

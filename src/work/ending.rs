@@ -80,12 +80,12 @@ impl Worker<'_> {
                 (Ending::Released { next_attempt_at: at, failure }, Ended::Released(at))
             }
         };
-        let standing = Standing { progress: Some(self.sealed_progress()), ..self.standing.clone() };
+        let standing = Standing { progress: self.sealed_progress(), ..self.standing.clone() };
         let (row, claim, spent) = (self.claimed.row, self.claimed.claim, self.spent);
         Some(Settling::new(
             self.batch.id,
             Some(self.workflow()),
-            Settle { row, claim, standing, ending, spent },
+            Settle { row, claim, version: self.claimed.version, standing, ending, spent },
             ended,
             self.claim_expires_at,
             self.appliance.metrics.rows.of(&self.workflow().name),
@@ -134,7 +134,8 @@ pub(super) fn of_unopened(appliance: &Appliance, claimed: &ClaimedRow, why: Unop
         first_request_at: claimed.first_request_at,
         sent: claimed.sent.clone(),
     };
-    let settle = Settle { row: claimed.row, claim: claimed.claim, standing, ending, spent: false };
+    let (row, claim, version) = (claimed.row, claimed.claim, claimed.version);
+    let settle = Settle { row, claim, version, standing, ending, spent: false };
     let tally = appliance.metrics.rows.of(&workflow);
     let kept = appliance.workflow(claimed.version).ok();
     let workflow = kept.as_ref().map(|kept| &kept.workflow);

@@ -79,7 +79,7 @@ impl Worker<'_> {
         let note = Note {
             row: self.claimed.row,
             claim: self.claimed.claim,
-            standing: Standing { progress: Some(self.sealed_progress()), ..self.standing.clone() },
+            standing: Standing { progress: self.sealed_progress(), ..self.standing.clone() },
             claim_expires_at: now.after(self.appliance.config.workers.claim_ttl),
         };
         let Self { claimed, batch, origin, cells, progress, standing, spent, trace, patience, way, .. } = self;

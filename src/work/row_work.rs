@@ -174,7 +174,7 @@ impl<'a> Worker<'a> {
             idempotency::key(&self.appliance.identity, &self.origin, &step.name, self.claimed.retries, &fingerprint)
         });
         let leaving = Leaving { request, key, sent_before: self.standing.sent.clone() };
-        if step.repeat != Repeat::Safe && leaving.differs() { Err(differs(step).into()) } else { Ok(leaving) }
+        if leaving.differs() { Err(differs(step).into()) } else { Ok(leaving) }
     }
 
     /// A request of this step that left before, and whose answer is not known, may stand in the way.
@@ -229,7 +229,7 @@ impl<'a> Worker<'a> {
         };
         self.trace_request(step, duration, http_status(&outcome), failure_of(&outcome));
         if effect != Effect::NotSent {
-            self.progress.note_request(self.standing.step as usize, left_at, duration, http_status(&outcome));
+            self.progress.note_request(&step.name, left_at, duration, http_status(&outcome));
         }
         tracing::debug!(
             event = "call.ended",
@@ -311,7 +311,7 @@ impl<'a> Worker<'a> {
     fn take(&mut self, step: &Step, outcome: Outcome, was_probe: bool) -> Result<(), Stop> {
         match outcome {
             Outcome::Success { saved, .. } => {
-                self.progress.note_success(self.standing.step as usize, saved, step.result.as_deref());
+                self.progress.note_success(&step.name, saved, step.result.as_deref());
                 self.standing.step += 1;
                 self.standing.attempts = 0;
                 self.is_noted = false;

@@ -18,7 +18,7 @@ impl Worker<'_> {
         failure: Option<&StepFailure>,
     ) {
         let Some(trace) = &mut self.trace else { return };
-        let before = self.progress.steps.get(self.standing.step as usize).map_or(0, |noted| noted.requests);
+        let before = self.progress.of(&step.name).map_or(0, |noted| noted.requests);
         let code = failure.map(|failure| failure.code.as_str());
         trace.request(&Request { step, duration, before, http_status, code });
     }

@@ -113,10 +113,13 @@ impl<'a> Worker<'a> {
         absent.chain(self.batch.named_cells(&self.cells))
     }
 
-    /// What the steps came to so far, as it is stored.
-    pub(super) fn sealed_progress(&self) -> Vec<u8> {
+    /// What the steps came to so far, as it is stored: nothing before a request has left.
+    pub(super) fn sealed_progress(&self) -> Option<Vec<u8>> {
+        if self.progress.steps.is_empty() {
+            return None;
+        }
         let plain = serde_json::to_vec(&self.progress).unwrap_or_default();
-        self.batch.key.seal(self.batch.place(Purpose::Progress, self.claimed.row.number()), &plain)
+        Some(self.batch.key.seal(self.batch.place(Purpose::Progress, self.claimed.row.number()), &plain))
     }
 }
 

@@ -150,11 +150,15 @@ fn workflows(inspection: &Inspection, config: &Config) -> store::Result<Finding>
             "or `dripfeed batch upgrade ID` moves one to the present version, `dripfeed batch cancel ID` ends it";
         return Ok(Finding::warn("workflows", says, advice));
     }
-    Ok(match inspection.paused_missing()? {
-        0 => Finding::ok("workflows", "what unfinished batches call is configured"),
-        paused => {
-            let says = format!("{paused} batches stood still for a dependency that is configured again");
-            Finding::warn("workflows", says, "restart the server: they go on then, or `dripfeed batch resume ID`")
+    let paused = inspection.paused_missing(BATCHES)?;
+    Ok(match paused.first() {
+        None => Finding::ok("workflows", "what unfinished batches call is configured"),
+        Some((first, why)) => {
+            let says = format!(
+                "{} batches stood still when the server last started, the first is {first}: {why}",
+                paused.len()
+            );
+            Finding::warn("workflows", says, "restart the server: where that was mended since, they go on then")
         }
     })
 }

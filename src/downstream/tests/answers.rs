@@ -139,7 +139,7 @@ fn what_is_saved_from_a_deep_answer_can_be_read_back() {
         match judged(answer(200, body)) {
             Outcome::Success { saved, .. } => {
                 let mut progress = Progress::default();
-                progress.note_success(0, saved, Some("link"));
+                progress.note_success("links", saved, Some("link"));
                 let kept = serde_json::to_vec(&progress).expect("our own type");
                 assert!(serde_json::from_slice::<Progress>(&kept).is_ok(), "{levels} levels are kept and lost");
                 assert!(levels <= DEEPEST_JSON);

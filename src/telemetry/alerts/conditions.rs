@@ -1,6 +1,6 @@
 //! What is wrong now. Each kind is looked at by itself, and costs the same whatever the batches hold.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
     appliance::Appliance,
@@ -84,10 +84,17 @@ fn of_database(appliance: &Appliance, now: Timestamp) -> Result<Vec<Check>> {
             summary: format!("{} paused itself: {}", it.batch, it.reason),
         });
         let is_configured = |name: &str| appliance.config.dependencies.contains_key(name);
-        let missing = workflows::missing(connection, is_configured, MOST_BATCHES)?.into_iter().map(|it| Found {
-            subject: it.batch.to_string(),
+        let missing = workflows::missing(connection, is_configured, MOST_BATCHES)?.into_iter();
+        let missing = missing.map(|it| (it.batch, outline::why_missing(&it.workflow, &it.dependency)));
+        // What was missing at the start, and what can be missing besides: a key under which a workflow is sealed.
+        let mut missing: BTreeMap<_, _> = missing.collect();
+        for (batch, why) in workflows::paused(connection, MOST_BATCHES)? {
+            missing.entry(batch).or_insert(why);
+        }
+        let missing = missing.into_iter().map(|(batch, why)| Found {
+            subject: batch.to_string(),
             since: None,
-            summary: format!("{} stands still: {}", it.batch, outline::why_missing(&it.workflow, &it.dependency)),
+            summary: format!("{batch} stands still: {why}"),
         });
         let undecryptable = troubles::undecryptable(connection, MOST_BATCHES)?.into_iter().map(|(batch, rows)| Found {
             subject: batch.to_string(),
