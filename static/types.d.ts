@@ -98,6 +98,7 @@ export interface Workflow {
 export interface Dependency {
   name: string;
   rate_per_second: number;
+  adapted_rate_per_second: number;
   burst: number;
   concurrency: number;
   calls_last_minute: number;

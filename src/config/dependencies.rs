@@ -48,6 +48,7 @@ fn read_one(name: String, mut section: Section<'_>) -> Dependency {
         burst: section.integer("burst", BURST, 1..=100_000),
         concurrency: concurrency(&mut section),
         max_concurrency: section.integer("max_concurrency", MAX_CONCURRENCY, 1..=MOST_CONCURRENCY),
+        adapt: section.flag("adapt", true),
         timeout: section.duration("timeout", TIMEOUT),
         gate_after: section.integer("gate_after", GATE_AFTER, 1..=1_000_000),
         max_retry_after: section.duration("max_retry_after", MAX_RETRY_AFTER),

@@ -181,6 +181,7 @@ fn dependency(it: &Dependency) -> Value {
         ("burst", Value::from(it.burst)),
         ("concurrency", concurrency(it.concurrency)),
         ("max_concurrency", Value::from(it.max_concurrency)),
+        ("adapt", Value::from(it.adapt)),
         ("timeout", Value::from(show_duration(it.timeout))),
         ("gate_after", Value::from(it.gate_after)),
         ("max_retry_after", Value::from(show_duration(it.max_retry_after))),

@@ -83,8 +83,10 @@ fn concurrency_is_a_number_or_left_to_what_is_measured() {
         let config = Config::from_toml(&format!("{SMALLEST}\n{given}"), &|_| None).expect("no faults");
         let invites = &config.dependencies["invites"];
         assert_eq!((invites.concurrency, invites.max_concurrency), expected, "{given}");
+        assert!(invites.adapt);
         let shown: Table = show(&config).parse().expect("TOML");
         let at = |key: &str| shown_at(&shown, &format!("dependencies.invites.{key}"));
+        assert_eq!(at("adapt"), Some(true.into()));
         let concurrency = if let (Concurrency::Fixed(limit), _) = expected { limit.into() } else { "auto".into() };
         assert_eq!((at("concurrency"), at("max_concurrency")), (Some(concurrency), Some(expected.1.into())));
     }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use super::{
+    adapt::Adapt,
     calls::Calls,
     concurrency::Concurrency,
     gate::{Gate, GateState, Health, Now, Passage},
@@ -27,6 +28,9 @@ pub type Wake = Arc<dyn Fn() + Send + Sync>;
 /// After the ledger failed, it is left alone for so long.
 pub const LEDGER_PAUSE: Duration = Duration::from_secs(1);
 
+/// Another pace asks for another lease, so changes smaller than this share of it wait until there are more.
+const WORTH_A_LEASE: f64 = 0.02;
+
 /// One dependency's way out.
 pub struct Lane {
     pub(super) settings: Dependency,
@@ -39,6 +43,10 @@ pub struct Lane {
 
 /// What the lock guards.
 pub(super) struct State {
+    /// As configured, or as somebody has set it: requests a second that are never exceeded.
+    pub rate: f64,
+    /// Which part of it is made use of.
+    adapt: Adapt,
     pub line: Line,
     pub gate: Gate,
     pub concurrency: Concurrency,
@@ -70,6 +78,8 @@ impl Lane {
         let rate = kept.rate_per_second.unwrap_or(settings.rate_per_second);
         let now = Now { steady: clock.steady(), wall: clock.now() };
         let state = State {
+            rate,
+            adapt: Adapt::new(settings.adapt),
             line: Line::new(Pace::new(rate, settings.burst)),
             gate: Gate::new(kept.gate, settings.gate_after, settings.max_retry_after, now),
             concurrency: Concurrency::new(settings.concurrency, settings.max_concurrency, rate),
@@ -133,6 +143,7 @@ impl Lane {
         let was_open = state.gate.is_open();
         let takes_others = state.gate.takes_others(passage);
         state.measure(passage, health, now.steady);
+        state.follow(passage, health, now.steady);
         state.in_flight -= 1;
         let closings = state.gate.state().closings;
         let changed = match health {
@@ -227,7 +238,7 @@ impl Lane {
     pub(super) fn adopt(&self, revision: u64, kept: &DependencyState) {
         let mut state = self.lock();
         let rate = kept.rate_per_second.unwrap_or(self.settings.rate_per_second);
-        let same = state.gate.state() == kept.gate && state.line.pace().per_second() == rate;
+        let same = state.gate.state() == kept.gate && state.rate == rate;
         if state.revision != revision || state.gate_unsaved || same {
             return;
         }
@@ -281,7 +292,26 @@ impl State {
         news
     }
 
+    /// Goes slower, or comes back, by what a request was answered. To be told before the gate is.
+    fn follow(&mut self, passage: Passage, health: Option<Health>, now: i64) {
+        match (health, self.gate.is_late(passage)) {
+            (Some(Health::Well), false) => self.adapt.on_success(self.rate),
+            (Some(Health::Well), true) => self.adapt.on_late_success(),
+            (Some(Health::Busy { .. }), false) => self.adapt.on_busy(self.rate, now),
+            _ => return,
+        }
+        let (wanted, used) = (self.adapt.rate(self.rate), self.line.pace().per_second());
+        if wanted == self.rate || (wanted / used - 1.0).abs() > WORTH_A_LEASE {
+            self.set_pace(wanted, now);
+        }
+    }
+
     fn set_rate(&mut self, per_second: f64, now: i64) {
+        self.rate = per_second;
+        self.set_pace(self.adapt.rate(per_second), now);
+    }
+
+    fn set_pace(&mut self, per_second: f64, now: i64) {
         let pace = self.line.pace();
         if pace.per_second() != per_second {
             self.line.set_pace(Pace::new(per_second, pace.burst()), now);

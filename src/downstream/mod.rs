@@ -17,6 +17,7 @@
 //! Knows nothing of batches, rows or the store: what must be durable goes through the trait [`Ledger`], what is counted
 //! through the trait [`Meter`].
 
+mod adapt;
 pub mod admission;
 mod bookkeeper;
 mod bridge;

@@ -10,6 +10,8 @@ pub struct DependencyStatus {
     pub name: String,
     /// The rate that holds, whoever set it.
     pub rate_per_second: f64,
+    /// The rate at which it is called now: less, for a while, where it answers that this is too fast.
+    pub adapted_rate_per_second: f64,
     /// Requests that may leave at once.
     pub burst: u32,
     /// Requests that may be under way at once, as it is now.
@@ -43,7 +45,8 @@ impl Lane {
         let closed = state.gate.closed(now);
         DependencyStatus {
             name: self.settings.name.clone(),
-            rate_per_second: state.line.pace().per_second(),
+            rate_per_second: state.rate,
+            adapted_rate_per_second: state.line.pace().per_second(),
             burst: state.line.pace().burst(),
             concurrency: state.concurrency.limit(),
             calls_last_minute: state.calls.last_minute(now.steady),

@@ -17,6 +17,8 @@ pub struct Dependency {
     pub concurrency: Concurrency,
     /// The most of them that [`Concurrency::Auto`] allows; at least 1.
     pub max_concurrency: u32,
+    /// Whether it is called more slowly than its rate for a while where it answers that this is too fast.
+    pub adapt: bool,
     /// For a whole request, from resolving the name to the last byte of the answer.
     pub timeout: Duration,
     /// So many failures in a row (connection, timeout, 5xx) close the gate.

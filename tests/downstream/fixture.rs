@@ -88,6 +88,7 @@ pub fn dependency(url: &str) -> Dependency {
         burst: 1_000,
         concurrency: Concurrency::Fixed(16),
         max_concurrency: 256,
+        adapt: true,
         timeout: PATIENCE,
         gate_after: 3,
         max_retry_after: Duration::from_secs(3_600),

@@ -108,6 +108,7 @@ fn uploads_rows_and_calls_are_what_the_user_and_the_downstream_count() {
         assert_eq!(scrape.value("dripfeed_calls_in_flight", &labels), 0.0);
         assert_eq!(scrape.value("dripfeed_gate_open", &labels), 1.0);
         assert_eq!(scrape.value("dripfeed_call_rate_limit", &labels), 2_000.0);
+        assert_eq!(scrape.value("dripfeed_call_rate_adapted", &labels), 2_000.0);
         assert_eq!(scrape.value("dripfeed_call_concurrency_limit", &labels), 16.0);
     }
     for status in ["pending", "processing", "completed", "failed", "cancelled"] {

@@ -109,3 +109,45 @@ fn turned_away(app: &App, name: &str, vendor: &Vendor) -> Option<String> {
     (at_once > A_FEW || !is_done)
         .then(|| format!("{name}: {at_once} calls before one succeeded, and in the end {}", done["counts"]))
 }
+
+/// What a vendor took, and when it turned somebody away.
+#[derive(Default)]
+struct Counted {
+    taken: std::collections::VecDeque<Instant>,
+    refused: Vec<Instant>,
+}
+
+/// Takes a fifth of what it is called at, and says nothing of it but 429.
+#[test]
+fn a_rate_that_the_vendor_does_not_grant_is_found_and_kept_to() {
+    const GRANTED: usize = 10;
+    const LATENCY: Duration = Duration::from_millis(40);
+    let counted = Arc::new(std::sync::Mutex::new(Counted::default()));
+    let counting = counted.clone();
+    let server = Server::start(move |request| {
+        let now = Instant::now();
+        let mut counted = counting.lock().expect("not poisoned");
+        while counted.taken.front().is_some_and(|at| now - *at >= Duration::from_secs(1)) {
+            counted.taken.pop_front();
+        }
+        if counted.taken.len() >= GRANTED {
+            counted.refused.push(now);
+            return late(LATENCY, status(429));
+        }
+        counted.taken.push_back(now);
+        late(LATENCY, created(request))
+    });
+    let app = app(&[api("slow", &server, "rate_per_second = 50\nburst = 5\ntimeout = \"5s\"", "", "")]);
+    let id = upload(&app, &app.key, "slow", &people("slow.example", 1_000));
+    let first = first_call(&app, &server);
+    let (found, watched) = (Duration::from_secs(35), Duration::from_secs(20));
+    pass(found + watched);
+    let (from, to) = (first + found, first + found + watched);
+    let refused = counted.lock().expect("not poisoned").refused.iter().filter(|at| (from..to).contains(*at)).count();
+    let taken = between(&server, from, to) - refused;
+    let granted = GRANTED * watched.as_secs() as usize;
+    assert!(taken * 100 >= granted * 70, "{taken} of {granted}, with one pause at most");
+    assert!(refused <= 3, "{refused} turned away in {watched:?}");
+    let batch = app.batch_of(&app.key, &id);
+    assert_eq!(batch["counts"]["failed"], 0, "{batch}");
+}

@@ -65,6 +65,7 @@ fn dependency() -> Dependency {
         burst: 1,
         concurrency: Concurrency::Fixed(1),
         max_concurrency: 1,
+        adapt: true,
         timeout: Duration::from_secs(10),
         gate_after: 1,
         max_retry_after: Duration::from_secs(3_600),

@@ -62,6 +62,9 @@ fn of_dependencies(families: &Families<'_>, appliance: &Appliance) -> Result<()>
         f64::from(it.gate.open)
     })?;
     each("dripfeed_call_rate_limit", "Calls a second that may leave, whoever set it.", |it| it.rate_per_second)?;
+    each("dripfeed_call_rate_adapted", "Calls a second that may leave now: fewer where answers ask for it.", |it| {
+        it.adapted_rate_per_second
+    })?;
     each("dripfeed_call_concurrency_limit", "Calls that may be under way at once.", |it| it.concurrency.into())?;
     each("dripfeed_calls_in_flight", "Calls under way.", |it| it.in_flight.into())?;
     let waiting = appliance.downstream.waiting();
