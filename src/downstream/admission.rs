@@ -86,7 +86,7 @@ impl Lane {
         let now = self.now();
         let mut state = self.lock();
         let reserved = state.reserved;
-        let ahead = Duration::from_nanos(u64::try_from(state.line.slot(reserved, now.steady).at - now.steady).ok()?);
+        let ahead = Duration::from_nanos(u64::try_from(state.slot(reserved, now.steady).at - now.steady).ok()?);
         (ahead > CLAIM_AHEAD).then(|| Wait { until: now.wall.after(ahead), why: WaitReason::Rate })
     }
 
@@ -113,14 +113,14 @@ impl Lane {
         // where answers are slow and the concurrency is what holds requests up.
         let idle = state.concurrency.limit().saturating_sub(state.in_flight);
         let flow = (idle + state.calls.last_second(now.steady)) as usize;
-        let soon = flow.min(state.line.pace().most_in_a_second());
+        let horizon = now.steady.saturating_add(CLAIM_AHEAD.as_nanos() as i64);
+        let soon = flow.min(state.line.pace().most_in_a_second()).min(state.quota.left(now.steady, horizon));
         let free = soon.saturating_sub(state.reserved) / calls;
         // A row that needs more than there ever is must still get in, alone.
         let alone = usize::from(state.reserved == 0 && idle > 0);
         let mut rows = free.max(alone).min(most.saturating_sub(state.reserved));
         if starts_here {
-            let horizon = now.steady.saturating_add(CLAIM_AHEAD.as_nanos() as i64);
-            let slot = state.line.slot(state.reserved, now.steady).at;
+            let slot = state.slot(state.reserved, now.steady).at;
             if slot > horizon {
                 return none(Duration::from_nanos((slot - horizon) as u64));
             }

@@ -18,6 +18,7 @@ use hyper::StatusCode;
 use serde_json::Value;
 
 use super::{
+    advice::Advice,
     client::{self, Answer, AnswerBody, CallError, MAX_ANSWER},
     gate::{GateReason, Health},
 };
@@ -38,7 +39,9 @@ pub fn health(result: &Result<Answer, CallError>, now: Timestamp) -> Health {
     let Ok(answer) = result else { return Health::Failing };
     let busy = |reason| {
         let retry_after = answer.retry_after.as_deref().and_then(|text| retry_after(text, now));
-        Health::Busy { reason, retry_after }
+        // Where it says so in another way only.
+        let hold = || answer.advice.map(Advice::hold).filter(|hold| !hold.is_zero());
+        Health::Busy { reason, retry_after: retry_after.or_else(hold) }
     };
     match (answer.status, &answer.body) {
         (401, _) => Health::Unauthorized,
@@ -183,7 +186,7 @@ mod tests {
     const NOW: Timestamp = Timestamp(1_786_000_000_000);
 
     fn answer(status: u16, body: &str) -> Answer {
-        Answer { status, retry_after: None, body: AnswerBody::Whole(body.as_bytes().to_vec()) }
+        Answer { status, retry_after: None, advice: None, body: AnswerBody::Whole(body.as_bytes().to_vec()) }
     }
 
     fn classify(answer: Answer, save: &[(&str, &str)]) -> Outcome {
@@ -262,7 +265,7 @@ mod tests {
     #[test]
     fn what_is_kept_of_a_body_is_bounded_and_may_be_any_bytes() {
         let body = AnswerBody::TooLarge([0xff].repeat(MAX_KEPT_BODY * 2));
-        match classify(Answer { status: 400, retry_after: None, body }, &[]) {
+        match classify(Answer { status: 400, retry_after: None, advice: None, body }, &[]) {
             Outcome::Permanent { failure, .. } => {
                 assert_eq!(failure.body.map(|body| body.chars().count()), Some(MAX_KEPT_BODY));
                 assert_eq!(failure.message, "addresses answered 400 Bad Request");

@@ -37,7 +37,7 @@ use self::{
     pool::{Connection, Pool},
     wire::Wire,
 };
-use super::request::Filled;
+use super::{advice::Advice, request::Filled};
 use crate::{
     clock::Clock,
     model::{Dependency, FailureCode, outcome::Effect},
@@ -118,6 +118,7 @@ pub struct Client {
     /// The base URL's path, without a trailing `/`.
     path: String,
     headers: HeaderMap,
+    clock: Clock,
 }
 
 /// Why an exchange over one connection failed.
@@ -158,11 +159,12 @@ impl Client {
         Ok(Self {
             name: Name::new(host, port, lookup, clock.clone()),
             connector: Connector::new(tls),
-            pool: Pool::new(dependency.most_under_way() as usize, dependency.max_idle, clock),
+            pool: Pool::new(dependency.most_under_way() as usize, dependency.max_idle, clock.clone()),
             protocol,
             timeout: dependency.timeout,
             path: base.path().trim_end_matches('/').to_owned(),
             headers: headers(dependency, authority.as_str())?,
+            clock,
         })
     }
 
@@ -255,11 +257,12 @@ impl Client {
         let (head, body) = response.into_parts();
         let retry_after = head.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
         let retry_after = retry_after.map(str::to_owned);
+        let advice = Advice::of(&head.headers, self.clock.now());
         let gathered = gather(&head.headers, body, care, deadline).await;
         if gathered.at_its_end && !connection.sender.is_closed() {
             self.pool.put(connection);
         }
-        Answer { status: head.status.as_u16(), retry_after, body: gathered.body }
+        Answer { status: head.status.as_u16(), retry_after, advice, body: gathered.body }
     }
 
     fn request(&self, filled: &Filled, key: Option<&str>) -> Result<Request<Full<Bytes>>, CallError> {

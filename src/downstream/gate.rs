@@ -101,6 +101,8 @@ pub enum Health {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Passage {
     is_probe: bool,
+    /// Its place in the order in which requests left.
+    number: u64,
     /// Which closing of this process it follows.
     after: u64,
     /// Steady nanoseconds.
@@ -111,6 +113,11 @@ impl Passage {
     /// Whether the gate is half open, and this request is its probe.
     pub fn is_probe(self) -> bool {
         self.is_probe
+    }
+
+    /// Its place in the order in which requests of this process left.
+    pub fn number(self) -> u64 {
+        self.number
     }
 
     /// When this request left, in steady nanoseconds.
@@ -173,6 +180,8 @@ pub struct Gate {
     /// Probes since it was last open that are never to be sent twice.
     risky_probes: u32,
     probing: bool,
+    /// How many requests have passed.
+    passed: u64,
     /// Counts the closings that this process knows of.
     era: u64,
     /// Requests under way that left before the last closing.
@@ -198,6 +207,7 @@ impl Gate {
             is_vindicated: false,
             risky_probes: 0,
             probing: false,
+            passed: 0,
             era: 0,
             late: 0,
             under_way: 0,
@@ -256,7 +266,8 @@ impl Gate {
 
     /// Whether a request may pass at this time, as far as [`Gate::allowance`] has room. Changes nothing.
     pub fn passage(&self, now: Now) -> Result<Passage, Shut> {
-        let passage = |is_probe| Ok(Passage { is_probe, after: self.era, left_at: now.steady });
+        let passage =
+            |is_probe| Ok(Passage { is_probe, number: self.passed + 1, after: self.era, left_at: now.steady });
         let Some(closed) = self.closed(now) else { return passage(false) };
         let left = self.left(now);
         match (left.is_zero(), self.probing) {
@@ -269,7 +280,13 @@ impl Gate {
     /// A request passes. Only as [`Gate::passage`] allowed it.
     pub fn pass(&mut self, passage: Passage) {
         self.probing |= passage.is_probe;
+        self.passed += 1;
         self.under_way += 1;
+    }
+
+    /// The number of the request that left last.
+    pub fn last(&self) -> u64 {
+        self.passed
     }
 
     /// Whether the next probe may be a request that is never sent twice.

@@ -12,13 +12,14 @@ use std::{
 
 use super::{
     adapt::Adapt,
+    advice::{Advice, Quota},
     calls::Calls,
     concurrency::Concurrency,
     gate::{Gate, GateState, Health, Now, Passage},
     ledger::{DependencyState, Lease, LeaseAsk},
     meter::Meter,
     permit::{Before, Queue},
-    rate::{Line, Pace},
+    rate::{Line, Pace, Slot},
 };
 use crate::{clock::Clock, model::Dependency};
 
@@ -47,6 +48,8 @@ pub(super) struct State {
     pub rate: f64,
     /// Which part of it is made use of.
     adapt: Adapt,
+    /// What answers say that is left.
+    pub quota: Quota,
     pub line: Line,
     pub gate: Gate,
     pub concurrency: Concurrency,
@@ -80,6 +83,7 @@ impl Lane {
         let state = State {
             rate,
             adapt: Adapt::new(settings.adapt),
+            quota: Quota::default(),
             line: Line::new(Pace::new(rate, settings.burst)),
             gate: Gate::new(kept.gate, settings.gate_after, settings.max_retry_after, now),
             concurrency: Concurrency::new(settings.concurrency, settings.max_concurrency, rate),
@@ -133,6 +137,16 @@ impl Lane {
         let woken = state.queue.all();
         drop(state);
         Queue::wake(woken);
+    }
+
+    /// An answer's headers say how much is left.
+    pub(super) fn heed(&self, passage: Passage, advice: Advice) {
+        if self.settings.adapt {
+            let now = self.clock.steady();
+            let mut state = self.lock();
+            let last = state.gate.last();
+            state.quota.on_advice(advice, passage.number(), last, now);
+        }
     }
 
     /// A request has ended (`Some`), or was never sent. Says how the gate was until then.
@@ -257,15 +271,25 @@ impl State {
         if self.closing || self.in_flight >= self.most_under_way() {
             return None;
         }
+        if self.quota.held_until(now.steady).is_some() {
+            return None;
+        }
         let passage = self.gate.passage(now).ok()?;
         if !self.line.take(now.steady) {
             return None;
         }
         self.gate.pass(passage);
+        self.quota.on_sent();
         self.concurrency.on_sent(now.steady);
         self.in_flight += 1;
         self.calls.add(now.steady);
         Some(passage)
+    }
+
+    /// When the slot comes that has `position` free ones before it, and may be used.
+    pub fn slot(&mut self, position: usize, now: i64) -> Slot {
+        let slot = self.line.slot(position, now);
+        Slot { at: slot.at.max(self.quota.held_until(now).unwrap_or(slot.at)), ..slot }
     }
 
     /// How many requests may be under way now: fewer than the concurrency while the gate is opening.

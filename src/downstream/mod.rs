@@ -19,6 +19,7 @@
 
 mod adapt;
 pub mod admission;
+mod advice;
 mod bookkeeper;
 mod bridge;
 mod calls;
@@ -194,6 +195,9 @@ impl Downstream {
         let call = async move { handed_over.call(key.as_deref()).await };
         let result = self.bridge.wait_for(call).unwrap_or_else(|| Err(CallError::abandoned()));
         let duration = Duration::from_nanos(self.clock.steady().saturating_sub(left_at).max(0) as u64);
+        if let Some(advice) = result.as_ref().ok().and_then(|answer| answer.advice) {
+            permit.heed(advice);
+        }
         let before = permit.report(classify::health(&result, self.clock.now()));
         // Silence behind a gate that was closed is what the gate was closed for: no row pays for it with an attempt.
         let silence_counts = before.was_open;

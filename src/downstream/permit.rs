@@ -14,6 +14,7 @@ use std::{
 };
 
 use super::{
+    advice::Advice,
     gate::{GateReason, Health, Now, Passage, Shut},
     lane::{Lane, State},
 };
@@ -41,6 +42,11 @@ impl Permit {
     /// The name of the dependency that it is for.
     pub fn dependency(&self) -> &str {
         &self.lane.settings.name
+    }
+
+    /// What its answer says of how much is left.
+    pub(super) fn heed(&self, advice: Advice) {
+        self.lane.heed(self.passage, advice);
     }
 
     /// The request has ended. Says how the gate was until then.
@@ -263,7 +269,7 @@ impl Lane {
             Err(Shut::Probing(closed)) if !patient => return wait(come_back, WaitReason::Gate(closed.reason)),
             _ => {}
         }
-        let slot = state.line.slot(place, now.steady);
+        let slot = state.slot(place, now.steady);
         let full = state.in_flight >= state.most_under_way();
         if !slot.leased && now.steady < state.ledger_rests_until {
             return wait(until(state.ledger_rests_until), WaitReason::Ledger);

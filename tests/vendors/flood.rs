@@ -151,3 +151,67 @@ fn a_rate_that_the_vendor_does_not_grant_is_found_and_kept_to() {
     let batch = app.batch_of(&app.key, &id);
     assert_eq!(batch["counts"]["failed"], 0, "{batch}");
 }
+
+/// How a vendor tells how much is left, and for how many seconds.
+type Tells = fn(usize, f64) -> (&'static str, String, &'static str, String);
+
+/// Grants so many in each window of the clock, and tells with each answer what is left.
+#[test]
+fn a_quota_that_answers_tell_of_is_kept_to_without_a_refusal() {
+    const GRANTED: usize = 20;
+    const WINDOW: f64 = 2.0;
+    const QUOTA_ROWS: usize = 100;
+    let vendors: [(&str, Tells); 3] = [
+        ("draft", |left, wait| {
+            (
+                "RateLimit",
+                format!("\"default\";r={left};t={}", wait.ceil()),
+                "RateLimit-Policy",
+                "\"default\";q=20;w=2".to_owned(),
+            )
+        }),
+        ("older", |left, wait| ("RateLimit-Remaining", left.to_string(), "RateLimit-Reset", wait.ceil().to_string())),
+        ("epoch", |left, wait| {
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs_f64();
+            ("X-RateLimit-Remaining", left.to_string(), "X-RateLimit-Reset", (now + wait).ceil().to_string())
+        }),
+    ];
+    let servers = vendors.map(|(_, tells)| {
+        let (begun, windows) = (Instant::now(), std::sync::Mutex::new((0, 0)));
+        Server::start(move |request| {
+            let mut counted = windows.lock().expect("not poisoned");
+            let passed = begun.elapsed().as_secs_f64();
+            let window = (passed / WINDOW) as u64;
+            if window != counted.0 {
+                *counted = (window, 0);
+            }
+            counted.1 += 1;
+            let (left, wait) = (GRANTED.saturating_sub(counted.1), WINDOW - passed % WINDOW);
+            let is_taken = counted.1 <= GRANTED;
+            drop(counted);
+            let (remaining, left, reset, wait) = tells(left, wait);
+            let headers = vec![(remaining, left), (reset, wait)];
+            match created(request) {
+                Reply::Answer(status, mut more, body) if is_taken => {
+                    more.extend(headers);
+                    late(Duration::from_millis(30), Reply::Answer(status, more, body))
+                }
+                _ => Reply::Answer(429, headers, String::new()),
+            }
+        })
+    });
+    let keys = "rate_per_second = 60\nburst = 1\ntimeout = \"5s\"";
+    let apis: Vec<_> =
+        vendors.iter().zip(&servers).map(|((name, _), server)| api(name, server, keys, "", "")).collect();
+    let app = app(&apis);
+    let ids: Vec<_> = vendors
+        .iter()
+        .map(|(name, _)| upload(&app, &app.key, name, &people(&format!("{name}.example"), QUOTA_ROWS)))
+        .collect();
+    for ((id, server), (name, _)) in ids.iter().zip(&servers).zip(&vendors) {
+        assert_eq!(ended(&app, &app.key, id)["counts"]["completed"], QUOTA_ROWS, "{name}");
+        let refused = server.calls() - QUOTA_ROWS;
+        // Requests may arrive in another order than they left.
+        assert!(refused <= 1, "{name}: {refused} turned away");
+    }
+}

@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{CallError, Care};
+use super::{super::advice::Advice, CallError, Care};
 use crate::model::FailureCode;
 
 /// The most bytes of an answer's body that are read into memory, and what it may inflate to.
@@ -40,6 +40,8 @@ pub struct Answer {
     pub status: u16,
     /// `Retry-After`, as it came.
     pub retry_after: Option<String>,
+    /// What its headers say of what is left of a quota.
+    pub advice: Option<Advice>,
     /// As far as it was read.
     pub body: AnswerBody,
 }

@@ -26,7 +26,7 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3_600);
 const NOW: Timestamp = Timestamp(1_786_000_000_000);
 
 fn answer(status: u16, body: impl Into<Vec<u8>>) -> Answer {
-    Answer { status, retry_after: None, body: AnswerBody::Whole(body.into()) }
+    Answer { status, retry_after: None, advice: None, body: AnswerBody::Whole(body.into()) }
 }
 
 /// What an answer means for a step that saves `link` from `/link`.
@@ -103,7 +103,7 @@ proptest! {
     fn what_is_kept_and_told_of_a_body_is_bounded(status in 100..1_000_u16, byte: u8, length in 0..3 * MAX_KEPT_BODY) {
         let bytes = vec![byte; length];
         for body in [AnswerBody::Whole(bytes.clone()), AnswerBody::TooLarge(bytes.clone())] {
-            match judged(Answer { status, retry_after: None, body }) {
+            match judged(Answer { status, retry_after: None, advice: None, body }) {
                 Outcome::Permanent { failure, .. } | Outcome::Transient { failure, .. } => {
                     prop_assert!(failure.body.is_some_and(|body| body.chars().count() <= MAX_KEPT_BODY));
                     prop_assert!(failure.message.len() < 200, "{}", failure.message);
