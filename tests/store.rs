@@ -4,6 +4,10 @@ use std::{sync::Barrier, time::Duration};
 
 use dripfeed::{
     clock::Clock,
+    dispatch::{
+        hearing::{Hearing, Versions},
+        ready::Openings,
+    },
     model::{
         AskedBy, BatchId, BatchStatus, ClaimNumber, ClaimOwner, FailureCode, Outline, RowId, RowStatus, Timestamp,
         outline::StepOutline, workflow::Repeat,
@@ -11,12 +15,13 @@ use dripfeed::{
     store::{
         DatabaseSettings, Durability, Held, Store, Tx,
         batches::{self, Batch, Cancelled, NewBatch},
-        claims::{self, Claimant, ClaimedRow, NotClaimed, Openings},
+        claims::{self, Claimant, ClaimedRow, NotClaimed},
         clients, counts,
         extraction::{self, NewRow},
         failures,
         grants::{self, RunOutcome},
         keys::{self, KeyProof, SealedSecret},
+        retries::{self, Which},
         rows::{self, Filter},
         settle::{self, Ending, Failure, Settle, Standing},
         stuck::{self, Lost, ProcessKind},
@@ -112,11 +117,17 @@ impl World {
         self.claim_with(limit, AllOpen)
     }
 
-    fn claim_with(&self, limit: usize, mut openings: impl Openings + Send + 'static) -> Vec<ClaimedRow> {
-        let claimant = self.claimant();
-        let (claimed, _) =
-            self.store.write(move |tx| claims::claim_rows(tx, claimant, limit, 0, &mut openings)).expect("claimed");
-        claimed
+    /// As a server does that has just started.
+    fn claim_with(&self, limit: usize, openings: impl Openings) -> Vec<ClaimedRow> {
+        self.claim_as(self.claimant(), limit, openings)
+    }
+
+    fn claim_as(&self, claimant: Claimant, limit: usize, mut openings: impl Openings) -> Vec<ClaimedRow> {
+        let mut hearing = Hearing::begin(&self.store, &ThreeSteps).expect("an index");
+        let mut wanted = hearing.index.plan(limit, self.clock.now(), &mut openings);
+        wanted.iter_mut().for_each(|wanted| wanted.has_key = true);
+        let taken = self.store.write(move |tx| claims::claim(tx, claimant, &wanted)).expect("claimed");
+        taken.into_iter().flat_map(|taken| taken.rows).collect()
     }
 
     fn settle(&self, claimed: &ClaimedRow, ending: Ending, spent: bool) -> Held {
@@ -155,36 +166,31 @@ fn version(tx: &Tx<'_>, digest: [u8; 32]) -> dripfeed::store::Result<i64> {
     )
 }
 
+/// Every version has three steps of one dependency.
+struct ThreeSteps;
+
+impl Versions for ThreeSteps {
+    fn dependencies(&self, _: i64) -> Option<Vec<String>> {
+        Some(vec!["api".to_owned(); 3])
+    }
+}
+
 struct AllOpen;
 
 impl Openings for AllOpen {
-    fn steps(&self, _: i64) -> u32 {
-        3
+    fn take(&mut self, _: i64, _: u32) -> bool {
+        true
     }
-    fn repeat(&self, _: i64, _: u32) -> Repeat {
-        Repeat::IdempotencyKey
-    }
-    fn room(&self, _: i64, _: u32) -> usize {
-        usize::MAX
-    }
-    fn take(&mut self, _: i64, _: u32, _: usize) {}
 }
 
 /// Room for so many new rows, and none for those that wait.
 struct OnlyNew(usize);
 
 impl Openings for OnlyNew {
-    fn steps(&self, _: i64) -> u32 {
-        3
-    }
-    fn repeat(&self, _: i64, _: u32) -> Repeat {
-        Repeat::IdempotencyKey
-    }
-    fn room(&self, _: i64, step: u32) -> usize {
-        if step == 0 { self.0 } else { 0 }
-    }
-    fn take(&mut self, _: i64, _: u32, rows: usize) {
-        self.0 -= rows;
+    fn take(&mut self, _: i64, step: u32) -> bool {
+        let has_room = step == 0 && self.0 > 0;
+        self.0 -= usize::from(has_room);
+        has_room
     }
 }
 
@@ -376,6 +382,78 @@ fn a_claim_that_ended_without_an_attempt_gives_its_grant_back() {
 }
 
 #[test]
+fn a_row_that_was_put_down_between_two_steps_goes_on_without_spending_again() {
+    let world = World::new();
+    let (client, other) = (world.client("a", 2), world.client("b", 500));
+    let batch = world.queued(client, 10);
+    world.queued(other, 1);
+    world.dispatch();
+    let remaining = || world.store.read(|c| grants::of_client(c, client)).expect("read").expect("a grant").remaining;
+    let put_down = |claimed: &ClaimedRow, step, attempts, spent| {
+        let standing = Standing { step, attempts, progress: Some(vec![9]), ..Standing::default() };
+        let ending = Ending::Released { next_attempt_at: world.clock.now(), failure: None };
+        let (row, claim, version) = (claimed.row, claimed.claim, claimed.version);
+        let settle = Settle { row, claim, version, standing, ending, spent };
+        assert_eq!(world.store.write(move |tx| settle::settle_all(tx, [&settle])).expect("settled"), [Held::Yes]);
+    };
+    let of_a = |mut claimed: Vec<ClaimedRow>| {
+        claimed.retain(|row| row.row.batch() == batch.batch);
+        claimed
+    };
+    let claimed = of_a(world.claim(10));
+    assert_eq!((numbers(&claimed), remaining()), (vec![1, 2], 0));
+    // The first has done a step and is put down: it goes on, though no grant is left. The second one's attempt was counted:
+    // a repeat spends one, and there is none.
+    put_down(&claimed[0], 1, 0, true);
+    put_down(&claimed[1], 1, 1, true);
+    let again = world.claim(10);
+    assert_eq!((numbers(&again), again[0].step, remaining()), (vec![1], 1, 0));
+    // Put down once more with nothing counted it gives nothing back, because it spent nothing, and it goes on once more.
+    put_down(&again[0], 1, 0, false);
+    let again = world.claim(10);
+    assert_eq!((numbers(&again), remaining()), (vec![1], 0));
+    // Its server dies: the same.
+    world.clock.advance(TTL);
+    world.store.write(|tx| stuck::free_rows(tx, Lost::Expired)).expect("freed");
+    world.clock.advance(Duration::from_secs(5));
+    let again = of_a(world.claim(10));
+    assert_eq!((numbers(&again), remaining()), (vec![1], 0));
+    // Now an attempt of it is counted, and the next one spends.
+    put_down(&again[0], 1, 1, true);
+    assert!(of_a(world.claim(10)).is_empty());
+    world.dispatch();
+    let paid = of_a(world.claim(10));
+    assert_eq!((numbers(&paid), remaining()), (vec![1, 2], 0));
+    // Of these nothing is counted: what they spent is given back, and is spent again with the next claim.
+    put_down(&paid[0], 1, 1, false);
+    put_down(&paid[1], 1, 1, false);
+    assert_eq!(remaining(), 2);
+    assert_eq!((world.claim(10).len(), remaining()), (2, 0));
+}
+
+#[test]
+fn a_persons_retry_of_a_row_that_was_put_down_before_it_failed_spends_one() {
+    let world = World::new();
+    let client = world.client("a", 1);
+    world.queued(client, 3);
+    world.dispatch();
+    let claimed = world.claim(10);
+    let standing = Standing { step: 1, progress: Some(vec![9]), ..Standing::default() };
+    let ending = Ending::Released { next_attempt_at: world.clock.now(), failure: None };
+    let (row, claim, version) = (claimed[0].row, claimed[0].claim, claimed[0].version);
+    let settle = Settle { row, claim, version, standing, ending, spent: true };
+    world.store.write(move |tx| settle::settle_all(tx, [&settle])).expect("settled");
+    let prepaid = world.claim(10);
+    assert_eq!(numbers(&prepaid), [1]);
+    world.fail(&prepaid[0]);
+    let id = world.get(claimed[0].row.batch()).id;
+    world.store.write(move |tx| retries::begin(tx, id, Which::default())).expect("asked");
+    assert!(world.claim(10).is_empty(), "no grant is left");
+    world.dispatch();
+    assert_eq!(numbers(&world.claim(10)), [1], "it goes before new rows");
+}
+
+#[test]
 fn rows_that_cannot_be_called_now_are_not_claimed() {
     let world = World::new();
     let client = world.client("a", 500);
@@ -522,12 +600,12 @@ fn dead_servers_lose_their_claims_at_once_and_commands_only_when_they_expire() {
         .write(move |tx| {
             stuck::register(tx, dead, ProcessKind::Server)?;
             stuck::register(tx, command, ProcessKind::Command)?;
-            stuck::register(tx, me, ProcessKind::Server)?;
-            claims::claim_rows(tx, Claimant { owner: dead, expires_at }, 1, 0, &mut AllOpen)?;
-            claims::claim_rows(tx, Claimant { owner: command, expires_at }, 1, 0, &mut AllOpen)?;
-            claims::claim_rows(tx, Claimant { owner: me, expires_at }, 1, 0, &mut AllOpen)
+            stuck::register(tx, me, ProcessKind::Server)
         })
-        .expect("claimed");
+        .expect("registered");
+    for owner in [dead, command, me] {
+        assert_eq!(world.claim_as(Claimant { owner, expires_at }, 1, AllOpen).len(), 1);
+    }
     let freed = world.store.write(move |tx| stuck::free_rows(tx, Lost::OfDeadServers(me))).expect("freed");
     assert_eq!(freed.iter().map(|row| row.number()).collect::<Vec<_>>(), [1]);
     assert!(world.store.write(|tx| stuck::free_rows(tx, Lost::Expired)).expect("asked").is_empty());

@@ -1,15 +1,20 @@
-//! The feeder: claims rows just in time, as many as workers and dependencies can take.
+//! The feeder: claims rows just in time, as many as workers and dependencies can take. Which ones, the ready index says
+//! ([`super::ready`]), and `hearing` keeps that up to date.
 //!
 //! Where rows flow fast some are claimed ahead, so that no worker waits for a claim's commit: no more than are completed within
 //! [`AHEAD`], and what a pause or a crash finds under way is never more than [`ROWS_PER_THREAD`] for each worker.
 
 use std::{
     cell::RefCell,
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use super::{
+    hearing::{Hearing, Versions},
+    ready::Openings,
+};
 use crate::{
     appliance::Appliance,
     crash_point::crash_point,
@@ -18,7 +23,8 @@ use crate::{
     model::workflow::Repeat,
     store::{
         StoreError,
-        claims::{self, Claimant, ClaimedRow, Openings},
+        claims::{self, Claimant, Taken, Wanted},
+        ready,
     },
     work::{
         pool::{Job, Pool, ROWS_PER_THREAD},
@@ -26,9 +32,9 @@ use crate::{
     },
 };
 
-/// How long the feeder sleeps when nobody rings: retries that fall due and changes made by commands ring no bell.
+/// How long the feeder sleeps when nobody rings: changes made by commands ring no bell.
 const LONGEST_SLEEP: Duration = Duration::from_millis(250);
-/// And how long at least after it found nothing: every call that leaves rings, and each look costs a transaction.
+/// And how long at least after it found nothing: every call that leaves rings, and each look costs a read.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
 /// The pause after a fault of the database.
 const PAUSE_AFTER_FAULT: Duration = Duration::from_secs(1);
@@ -39,20 +45,23 @@ const AHEAD: Duration = Duration::from_millis(100);
 
 /// Claims and hands out rows until the appliance closes.
 pub fn feed(appliance: &Arc<Appliance>, pool: &Pool) {
-    let mut last_client = 0;
+    let mut hearing = None;
     let mut flow = Flow::new();
     while !appliance.closing.is_closed() {
         heartbeat::beat();
         let room = room(pool, flow.ahead(pool.completed()));
-        let claimed = if room == 0 { Ok(0) } else { claim(appliance, pool, room, &mut last_client) };
+        let claimed = if room == 0 { Ok(0) } else { claim(appliance, pool, room, &mut hearing) };
         match claimed {
             Ok(0) => {
                 appliance.closing.wait(SHORTEST_SLEEP);
-                appliance.work_bell.wait(LONGEST_SLEEP);
+                let quiet = hearing.as_ref().map(|hearing| hearing.quiet_for(appliance.clock.now(), LONGEST_SLEEP));
+                appliance.work_bell.wait(quiet.filter(|_| room > 0).unwrap_or(LONGEST_SLEEP));
             }
             Ok(_) => {}
             Err(error) => {
                 tracing::error!(event = "claims.failed", %error, "rows could not be claimed");
+                // What was planned was not claimed: what is there is found out anew.
+                hearing = None;
                 appliance.closing.wait(PAUSE_AFTER_FAULT);
             }
         }
@@ -91,51 +100,75 @@ impl Flow {
     }
 }
 
-fn claim(appliance: &Arc<Appliance>, pool: &Pool, limit: usize, last_client: &mut i64) -> Result<usize, StoreError> {
-    let claimant = Claimant {
-        owner: appliance.owner,
-        expires_at: appliance.clock.now().after(appliance.config.workers.claim_ttl),
+/// Brings the index up to date and claims what can start. Says how much there was to do.
+fn claim(
+    appliance: &Arc<Appliance>,
+    pool: &Pool,
+    limit: usize,
+    hearing: &mut Option<Hearing>,
+) -> Result<usize, StoreError> {
+    let (store, known) = (&appliance.store, Known(appliance));
+    let hearing = match hearing {
+        Some(hearing) => hearing,
+        None => hearing.insert(Hearing::begin(store, &known)?),
     };
-    let mut openings = Reserving { appliance: appliance.clone(), taken: Vec::new(), workflows: RefCell::default() };
-    let after = *last_client;
-    let (claimed, last, openings) = appliance.store.write(move |tx| {
-        let (claimed, last) = claims::claim_rows(tx, claimant, limit, after, &mut openings)?;
-        Ok((claimed, last, openings))
+    hearing.hear(store, &known)?;
+    hearing.look(store, &known, Instant::now())?;
+    let mut openings = Reserving { appliance, reserved: HashMap::new(), workflows: RefCell::default() };
+    let mut wanted = hearing.index.plan(limit, appliance.clock.now(), &mut openings);
+    if wanted.is_empty() {
+        return Ok(openings.bring());
+    }
+    wanted.iter_mut().for_each(|wanted| wanted.has_key = openings.has_key(wanted));
+    let expires_at = appliance.clock.now().after(appliance.config.workers.claim_ttl);
+    let claimant = Claimant { owner: appliance.owner, expires_at };
+    let (wishes, forget) = (wanted.clone(), hearing.to_forget());
+    let taken = store.write(move |tx| {
+        if let Some(seen) = forget {
+            ready::forget_changes(tx, seen)?;
+        }
+        claims::claim(tx, claimant, &wishes)
     })?;
-    *last_client = last;
-    let rows = claimed.len();
-    let brought = bring(appliance, &openings.workflows.into_inner());
-    if rows > 0 {
+    let left: Vec<_> = taken.iter().map(|taken| taken.left).collect();
+    if taken.iter().any(|taken| !taken.rows.is_empty()) {
         crash_point("rows.claimed");
     }
-    pool.begin(appliance, in_order_of_reservation(claimed, openings.taken));
-    Ok(rows + brought)
+    let jobs = openings.jobs(&wanted, taken);
+    let rows = jobs.len();
+    pool.begin(appliance, jobs);
+    hearing.taken(store, &known, &wanted, &left)?;
+    Ok(rows + openings.bring())
 }
 
-/// Reads versions that the next claim needs; how many could be.
-fn bring(appliance: &Appliance, asked_for: &BTreeMap<i64, Option<Arc<Kept>>>) -> usize {
-    let absent = asked_for.iter().filter(|(_, kept)| kept.is_none());
-    let bring = |(version, _): &(&i64, &Option<Arc<Kept>>)| match appliance.workflow(**version) {
-        Ok(_) => true,
-        Err(error) => {
-            let version = **version;
-            tracing::error!(event = "workflow.unreadable", version, %error, "a workflow that batches keep cannot be read");
-            false
-        }
+/// The workflows that batches keep, for the index.
+struct Known<'a>(&'a Appliance);
+
+impl Versions for Known<'_> {
+    fn dependencies(&self, version: i64) -> Option<Vec<String>> {
+        let kept = read(self.0, version)?;
+        let dependencies = || kept.workflow.steps.iter().map(|step| step.dependency.clone()).collect();
+        kept.way().is_ok().then(dependencies)
+    }
+}
+
+fn read(appliance: &Appliance, version: i64) -> Option<Arc<Kept>> {
+    let unreadable = |error: &_| {
+        tracing::error!(event = "workflow.unreadable", version, %error, "a workflow that batches keep cannot be read");
     };
-    absent.filter(bring).count()
+    appliance.workflow(version).inspect_err(unreadable).ok()
 }
 
-/// What the dependencies can take, asked and reserved while rows are being claimed. If the claim does not commit, the
-/// reservations are given back by being dropped.
-struct Reserving {
-    appliance: Arc<Appliance>,
-    taken: Vec<Reservation>,
-    /// Versions that were asked for. Those that are not at hand are read when the writer is free again.
+/// What the dependencies can take, asked and reserved while it is planned what to claim. Where less is claimed than was
+/// planned, and where the claim does not commit, reservations are given back by being dropped.
+struct Reserving<'a> {
+    appliance: &'a Appliance,
+    /// By version and step: those of rows that are at the same one are alike.
+    reserved: HashMap<(i64, u32), Vec<Reservation>>,
+    /// Versions that were asked for. Those that are not at hand are read when nobody waits for the plan.
     workflows: RefCell<BTreeMap<i64, Option<Arc<Kept>>>>,
 }
 
-impl Reserving {
+impl Reserving<'_> {
     fn kept(&self, version: i64) -> Option<Arc<Kept>> {
         let look = || self.appliance.workflows.at_hand(version);
         self.workflows.borrow_mut().entry(version).or_insert_with(look).clone()
@@ -144,32 +177,41 @@ impl Reserving {
     fn way(&self, version: i64) -> Option<Way> {
         self.kept(version)?.way().ok().cloned()
     }
+
+    /// Whether the claim is the note of these rows' next request.
+    fn has_key(&self, wanted: &Wanted) -> bool {
+        let kept = self.kept(wanted.version);
+        let step = kept.as_ref().and_then(|kept| kept.workflow.steps.get(wanted.step as usize));
+        step.is_some_and(|step| step.repeat == Repeat::IdempotencyKey)
+    }
+
+    /// Reads versions that the next plan needs; how many could be.
+    fn bring(&self) -> usize {
+        let asked_for = self.workflows.borrow();
+        let absent = asked_for.iter().filter(|(_, kept)| kept.is_none());
+        absent.filter(|(version, _)| read(self.appliance, **version).is_some()).count()
+    }
+
+    /// Rows with their reservations; one of each pile in turn, as they were planned.
+    fn jobs(&mut self, wanted: &[Wanted], taken: Vec<Taken>) -> Vec<Job> {
+        let mut piles: VecDeque<_> =
+            wanted.iter().zip(taken).map(|(wanted, taken)| (wanted, taken.rows.into_iter())).collect();
+        let mut jobs = Vec::new();
+        while let Some((wanted, mut rows)) = piles.pop_front() {
+            let Some(claimed) = rows.next() else { continue };
+            let reserved = self.reserved.get_mut(&(wanted.version, wanted.step)).and_then(Vec::pop);
+            debug_assert!(reserved.is_some(), "no more is claimed than was reserved");
+            jobs.extend(reserved.map(|reservation| Job { claimed, reservation }));
+            piles.push_back((wanted, rows));
+        }
+        jobs
+    }
 }
 
-impl Openings for Reserving {
-    fn steps(&self, version: i64) -> u32 {
-        let kept = self.kept(version).filter(|kept| kept.way().is_ok());
-        kept.map_or(0, |kept| kept.workflow.steps.len() as u32)
+impl Openings for Reserving<'_> {
+    fn take(&mut self, version: i64, step: u32) -> bool {
+        let Some(way) = self.way(version).filter(|way| way.room(step as usize).rows > 0) else { return false };
+        self.reserved.entry((version, step)).or_default().push(way.reserve(step as usize));
+        true
     }
-
-    fn repeat(&self, version: i64, step: u32) -> Repeat {
-        let kept = self.kept(version);
-        kept.and_then(|kept| Some(kept.workflow.steps.get(step as usize)?.repeat)).unwrap_or(Repeat::Never)
-    }
-
-    fn room(&self, version: i64, step: u32) -> usize {
-        self.way(version).map_or(0, |way| way.room(step as usize).rows)
-    }
-
-    fn take(&mut self, version: i64, step: u32, rows: usize) {
-        let way = if rows > 0 { self.way(version) } else { None };
-        self.taken.extend(way.iter().flat_map(|way| (0..rows).map(|_| way.reserve(step as usize))));
-    }
-}
-
-/// Rows are claimed and reservations taken in the same order.
-fn in_order_of_reservation(claimed: Vec<ClaimedRow>, taken: Vec<Reservation>) -> Vec<Job> {
-    debug_assert_eq!(claimed.len(), taken.len());
-    let job = |(claimed, reservation)| Job { claimed, reservation };
-    claimed.into_iter().zip(taken).map(job).collect()
 }

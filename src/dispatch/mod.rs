@@ -3,7 +3,9 @@
 pub mod clock;
 pub mod estimate;
 pub mod feeder;
+pub mod hearing;
 pub mod outlook;
+pub mod ready;
 pub mod rescue;
 pub mod run;
 pub mod waiting;

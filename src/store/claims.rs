@@ -1,7 +1,9 @@
-//! Claiming rows: `pending` -> `processing`, by `UPDATE … RETURNING`, in turn over clients and their batches.
+//! Claiming rows: `pending` -> `processing`, by `UPDATE … RETURNING`.
 //!
-//! What a claim costs depends on how many rows it takes, not on how many wait: rows that were never worked on are
-//! taken by a cursor (`batches.next_row`), those that wait for another try from an index that holds only them.
+//! Which rows, the ready index in memory says ([`crate::dispatch::ready`]): so many of this pile, so many of that one. Here
+//! it is looked up once more whether that is allowed: the database is the truth, and the index only knows where to look.
+//! What a claim costs depends on how many rows it takes and of how many piles, not on how many wait: rows that were never
+//! worked on are taken by a cursor (`batches.next_row`), those that wait from an index that holds only them.
 //!
 //! A claim is also a note: where a row's next request carries an idempotency key, the claim writes down that it may
 //! leave from now on (`sent_at`). Should the claimant die, whoever comes next knows since when the downstream may
@@ -9,11 +11,11 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
-use super::{Tx, counts, error::Result, settle::Sent};
-use crate::model::{ClaimNumber, ClaimOwner, FailureCode, RowEvent, RowId, RowStatus, Timestamp, workflow::Repeat};
+use super::{Tx, counts, error::Result, ready, settle::Sent};
+use crate::model::{ClaimNumber, ClaimOwner, FailureCode, RowEvent, RowId, RowStatus, Timestamp};
 
-/// Clients that one round looks at.
-const CLIENTS_PER_ROUND: u32 = 64;
+/// Rows left of a pile that are due, as far as they are counted.
+pub const COUNTED: u32 = 128;
 
 /// Who claims, and until when.
 #[derive(Debug, Clone, Copy)]
@@ -100,190 +102,145 @@ impl ClaimedRow {
     }
 }
 
-/// How many rows can be worked on right now, by the version of a workflow and the step. Asked inside the claiming transaction.
-pub trait Openings {
-    /// The number of its steps; 0 where they cannot be called.
-    fn steps(&self, version: i64) -> u32;
-    /// What makes a second request of this step harmless.
-    fn repeat(&self, version: i64, step: u32) -> Repeat;
-    /// Rows at this step that could be started now.
-    fn room(&self, version: i64, step: u32) -> usize;
-    /// So many rows at this step were claimed.
-    fn take(&mut self, version: i64, step: u32, rows: usize);
+/// Rows of one batch that are claimed alike. In this order they go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// They wait, and to go on spends nothing: they were put down between two steps.
+    Prepaid,
+    /// They wait for another try.
+    Waiting,
+    /// They were never worked on.
+    New,
 }
 
-/// Claims up to `limit` rows: in turn over the clients that have something left of their grant, beginning behind
-/// `last_client`; of a client its oldest batch first; of a batch the rows that got furthest first. Returns the rows,
-/// and the client whose turn was last.
-pub fn claim_rows(
-    tx: &Tx<'_>,
-    claimant: Claimant,
-    limit: usize,
-    last_client: i64,
-    openings: &mut impl Openings,
-) -> Result<(Vec<ClaimedRow>, i64)> {
-    let mut claimed = Vec::new();
-    let mut last_client = last_client;
-    if super::grants::pause_of(tx.connection)?.is_some() {
-        return Ok((claimed, last_client));
-    }
-    loop {
-        let clients = clients_in_turn(tx.connection, last_client)?;
-        let before = claimed.len();
-        for (place, &client) in clients.iter().enumerate() {
-            if claimed.len() >= limit {
-                return Ok((claimed, last_client));
-            }
-            // Of what there is room for each gets an equal part, and the turn of one that got nothing is not over: where
-            // there is room for a row or two at a time, the same client would have them each time.
-            let sharers = clients.len() - place;
-            let had = claimed.len();
-            let share = Share { rows: (limit - had).div_ceil(sharers), sharers };
-            claim_of_client(tx, claimant, client, share, openings, &mut claimed)?;
-            if claimed.len() > had {
-                last_client = client;
-            }
-        }
-        if claimed.len() == before {
-            // Where there are more clients than were asked, the others are asked the next time.
-            let last_client = clients.last().copied().unwrap_or(last_client);
-            return Ok((claimed, last_client));
-        }
-    }
+/// So many rows that somebody wants of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// The batch's key in the database.
+    pub batch: i64,
+    /// The version of its workflow.
+    pub version: i64,
+    /// The step that they are at, counted from 0.
+    pub step: u32,
+    /// Which of those.
+    pub kind: Kind,
+    /// How many at most.
+    pub rows: u32,
+    /// Whether their next request carries a key, so that the claim is its note.
+    pub has_key: bool,
 }
 
-/// The next clients that have something left, beginning behind the last one. Two plain statements: one that sorts by a
-/// comparison with a bound value is compiled anew by SQLite each time it runs, which made it dearer than the claim.
-fn clients_in_turn(connection: &Connection, last_client: i64) -> Result<Vec<i64>> {
-    let mut clients = Vec::new();
-    for part in ["client > ?", "client <= ?"] {
-        let left = CLIENTS_PER_ROUND as usize - clients.len();
-        let mut statement = connection.prepare_cached(&format!(
-            "SELECT client FROM grants JOIN clients USING (client)
-             WHERE remaining > 0 AND paused_at IS NULL AND {part}
-             ORDER BY client LIMIT ?"
-        ))?;
-        for client in statement.query_map(params![last_client, left as i64], |row| row.get(0))? {
-            clients.push(client?);
-        }
-    }
-    Ok(clients)
+/// What came of wanting.
+#[derive(Debug)]
+pub struct Taken {
+    /// In the file's order.
+    pub rows: Vec<ClaimedRow>,
+    /// What is left; `None`: nothing of the batch may be claimed now, or not by that version.
+    pub left: Option<Left>,
 }
 
-/// What a client may take in its turn.
-#[derive(Clone, Copy)]
-struct Share {
-    /// At most so many rows.
-    rows: usize,
-    /// Among so many clients a dependency's room is shared: this one, and those whose turn is still to come.
-    sharers: usize,
+/// What is left of a batch's rows, and of what its client may claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Left {
+    /// Rows of the client's grant.
+    pub granted: u32,
+    /// No row below this one is pending for the first time.
+    pub next_row: u32,
+    /// When the first of those that wait there is due, and how many are by now, up to [`COUNTED`].
+    pub waiting: Option<(Timestamp, u32)>,
 }
 
 /// What a claim writes.
 struct Claim {
     claimant: Claimant,
     number: ClaimNumber,
-    /// The dispatch run whose grant it spends; none for a row that was asked for by name.
+    /// The dispatch run whose grant it spends; none where it spends nothing, or that was asked for by name.
     run: Option<i64>,
     /// Since when a request with an idempotency key may leave; none where the worker is to note it.
     may_send_from: Option<Timestamp>,
 }
 
-/// A batch that rows may be claimed of.
+/// A batch that rows may be claimed of, and what is left of its client's grant.
 struct Source {
-    batch: i64,
-    version: i64,
+    client: i64,
     next_row: u32,
     total: u32,
+    run: Option<i64>,
+    remaining: u32,
 }
 
-fn claim_of_client(
-    tx: &Tx<'_>,
-    claimant: Claimant,
-    client: i64,
-    share: Share,
-    openings: &mut impl Openings,
-    claimed: &mut Vec<ClaimedRow>,
-) -> Result<()> {
-    let (run, remaining): (i64, u32) = tx
-        .connection
-        .prepare_cached("SELECT run, remaining FROM grants WHERE client = ?")?
-        .query_row([client], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let mut left = share.rows.min(remaining as usize);
-    let before = claimed.len();
-    let mut batches = tx.connection.prepare_cached(
-        "SELECT batch, workflow_version, next_row, total FROM batches INDEXED BY batches_unfinished
-         WHERE client = ? AND status IN ('pending', 'processing', 'queued') AND status = 'queued'
-           AND paused_at IS NULL AND cancelled_at IS NULL
-         ORDER BY batch",
+/// Claims what is wanted, as far as it is there and allowed: a result for each wish, in their order.
+pub fn claim(tx: &Tx<'_>, claimant: Claimant, wanted: &[Wanted]) -> Result<Vec<Taken>> {
+    let is_paused = super::grants::pause_of(tx.connection)?.is_some();
+    let claim = |wanted: &Wanted| match source(tx.connection, wanted)?.filter(|_| !is_paused) {
+        Some(source) => claim_of_batch(tx, claimant, wanted, &source),
+        None => Ok(Taken { rows: Vec::new(), left: None }),
+    };
+    wanted.iter().map(claim).collect()
+}
+
+/// The batch, where rows of it may be claimed.
+fn source(connection: &Connection, wanted: &Wanted) -> Result<Option<Source>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT client, next_row, total, run, coalesce(remaining, 0)
+         FROM batches JOIN clients USING (client) LEFT JOIN grants USING (client)
+         WHERE batch = ? AND workflow_version = ? AND status = 'queued' AND batches.paused_at IS NULL
+           AND cancelled_at IS NULL AND clients.paused_at IS NULL",
     )?;
-    let mut batches = batches.query([client])?;
-    while left > 0 {
-        let Some(found) = batches.next()? else { break };
-        let source =
-            Source { batch: found.get(0)?, version: found.get(1)?, next_row: found.get(2)?, total: found.get(3)? };
-        let share = Share { rows: left, ..share };
-        left -= claim_of_batch(tx, claimant, run, &source, share, openings, claimed)?;
+    let found = statement.query_row([wanted.batch, wanted.version], |row| {
+        Ok(Source {
+            client: row.get(0)?,
+            next_row: row.get(1)?,
+            total: row.get(2)?,
+            run: row.get(3)?,
+            remaining: row.get(4)?,
+        })
+    });
+    Ok(found.optional()?)
+}
+
+fn claim_of_batch(tx: &Tx<'_>, claimant: Claimant, wanted: &Wanted, source: &Source) -> Result<Taken> {
+    let is_prepaid = wanted.kind == Kind::Prepaid;
+    let claim = Claim {
+        claimant,
+        number: ClaimNumber::random(),
+        run: source.run.filter(|_| !is_prepaid),
+        may_send_from: wanted.has_key.then_some(tx.now),
+    };
+    let most = if is_prepaid { wanted.rows } else { wanted.rows.min(source.remaining) };
+    let (rows, next_row) = match wanted.kind {
+        Kind::New => claim_new(tx, &claim, wanted, source, most)?,
+        Kind::Prepaid | Kind::Waiting => (claim_waiting(tx, &claim, wanted, most)?, source.next_row),
+    };
+    let taken = u32::try_from(rows.len()).unwrap_or(u32::MAX);
+    counts::claimed(tx, wanted.batch, taken, next_row)?;
+    let spent = if is_prepaid { 0 } else { taken };
+    spend(tx, source.client, spent)?;
+    let waiting = match wanted.kind {
+        Kind::New => None,
+        Kind::Prepaid | Kind::Waiting => left_waiting(tx, wanted)?,
+    };
+    Ok(Taken { rows, left: Some(Left { granted: source.remaining - spent, next_row, waiting }) })
+}
+
+fn spend(tx: &Tx<'_>, client: i64, rows: u32) -> Result<()> {
+    if rows > 0 {
+        tx.connection
+            .prepare_cached("UPDATE grants SET remaining = remaining - ? WHERE client = ?")?
+            .execute(params![rows, client])?;
     }
-    let spent = claimed.len() - before;
-    tx.connection
-        .prepare_cached("UPDATE grants SET remaining = remaining - ? WHERE client = ?")?
-        .execute(params![spent as i64, client])?;
     Ok(())
 }
 
-fn claim_of_batch(
-    tx: &Tx<'_>,
-    claimant: Claimant,
-    run: i64,
-    source: &Source,
-    share: Share,
-    openings: &mut impl Openings,
-    claimed: &mut Vec<ClaimedRow>,
-) -> Result<usize> {
-    let before = claimed.len();
-    for step in (0..openings.steps(source.version)).rev() {
-        let has_key = openings.repeat(source.version, step) == Repeat::IdempotencyKey;
-        let claim =
-            Claim { claimant, number: ClaimNumber::random(), run: Some(run), may_send_from: has_key.then_some(tx.now) };
-        let wanted = |claimed: &Vec<ClaimedRow>, openings: &dyn Openings| {
-            let part = openings.room(source.version, step).div_ceil(share.sharers);
-            part.min(share.rows - (claimed.len() - before))
-        };
-        let room = wanted(claimed, openings);
-        let taken = claim_waiting(tx, &claim, source, step, room, claimed)?;
-        openings.take(source.version, step, taken);
-        if step == 0 {
-            let room = wanted(claimed, openings);
-            let taken = claim_new(tx, &claim, source, room, claimed)?;
-            openings.take(source.version, step, taken);
-        }
-    }
-    let taken = claimed.len() - before;
-    if taken > 0 {
-        count_claimed(tx, source.batch, taken)?;
-        counts::look(tx, source.batch)?;
-    }
-    Ok(taken)
-}
-
 /// Rows at this step whose wait is over.
-fn claim_waiting(
-    tx: &Tx<'_>,
-    claim: &Claim,
-    source: &Source,
-    step: u32,
-    limit: usize,
-    claimed: &mut Vec<ClaimedRow>,
-) -> Result<usize> {
-    // Most often nothing waits, and asking costs a tenth of what an UPDATE that finds nothing does.
-    if limit == 0 || !anything_is_due(tx, source.batch, step)? {
-        return Ok(0);
+fn claim_waiting(tx: &Tx<'_>, claim: &Claim, wanted: &Wanted, limit: u32) -> Result<Vec<ClaimedRow>> {
+    if limit == 0 {
+        return Ok(Vec::new());
     }
     let mut update = tx.connection.prepare_cached(&format!(
         "UPDATE rows SET {CLAIMING}, next_attempt_at = NULL
          WHERE row IN (SELECT row FROM rows INDEXED BY rows_waiting
-                       WHERE row >> 24 = :batch AND step = :step AND status = 'pending'
+                       WHERE row >> 24 = :batch AND step = :step AND prepaid = :prepaid AND status = 'pending'
                          AND next_attempt_at IS NOT NULL AND next_attempt_at <= :now
                        ORDER BY next_attempt_at LIMIT :limit)
          RETURNING {RETURNING}"
@@ -293,45 +250,57 @@ fn claim_waiting(
             ":claimed": RowStatus::Pending.on(RowEvent::Claim)?,
             ":owner": claim.claimant.owner, ":claim": claim.number, ":run": claim.run, ":expires_at": claim.claimant.expires_at,
             ":may_send_from": claim.may_send_from,
-            ":batch": source.batch, ":step": step, ":now": tx.now, ":limit": limit as i64,
+            ":batch": wanted.batch, ":step": wanted.step, ":prepaid": wanted.kind == Kind::Prepaid, ":now": tx.now,
+            ":limit": limit,
         },
-        |row| ClaimedRow::from_row(row, source.version, tx.now),
+        |row| ClaimedRow::from_row(row, wanted.version, tx.now),
     )?;
-    append(rows, claimed)
+    in_order(rows)
+}
+
+/// When the first of those is due that are left, and how many are by now.
+fn left_waiting(tx: &Tx<'_>, wanted: &Wanted) -> Result<Option<(Timestamp, u32)>> {
+    let (batch, step, prepaid) = (wanted.batch, wanted.step, wanted.kind == Kind::Prepaid);
+    let Some(first) = first_due_of(tx.connection, batch, step, prepaid)? else { return Ok(None) };
+    if first > tx.now {
+        return Ok(Some((first, 1)));
+    }
+    let mut due = tx.connection.prepare_cached(
+        "SELECT count(*) FROM (SELECT 1 FROM rows INDEXED BY rows_waiting
+                               WHERE row >> 24 = ? AND step = ? AND prepaid = ? AND status = 'pending'
+                                 AND next_attempt_at IS NOT NULL AND next_attempt_at <= ? LIMIT ?)",
+    )?;
+    let due = due.query_row(params![batch, step, prepaid, tx.now, COUNTED], |row| row.get(0))?;
+    Ok(Some((first, due)))
 }
 
 /// When the first of a batch's rows at this step is due that wait for another try.
 pub fn first_due(connection: &Connection, batch: i64, step: u32) -> Result<Option<Timestamp>> {
+    let first = |prepaid| first_due_of(connection, batch, step, prepaid);
+    Ok([first(false)?, first(true)?].into_iter().flatten().min())
+}
+
+fn first_due_of(connection: &Connection, batch: i64, step: u32, prepaid: bool) -> Result<Option<Timestamp>> {
     let mut statement = connection.prepare_cached(
         "SELECT min(next_attempt_at) FROM rows INDEXED BY rows_waiting
-         WHERE row >> 24 = ? AND step = ? AND status = 'pending' AND next_attempt_at IS NOT NULL",
+         WHERE row >> 24 = ? AND step = ? AND prepaid = ? AND status = 'pending' AND next_attempt_at IS NOT NULL",
     )?;
-    Ok(statement.query_row(params![batch, step], |row| row.get(0))?)
+    Ok(statement.query_row(params![batch, step, prepaid], |row| row.get(0))?)
 }
 
-fn anything_is_due(tx: &Tx<'_>, batch: i64, step: u32) -> Result<bool> {
-    let mut statement = tx.connection.prepare_cached(
-        "SELECT EXISTS (SELECT 1 FROM rows INDEXED BY rows_waiting
-                        WHERE row >> 24 = ? AND step = ? AND status = 'pending'
-                          AND next_attempt_at IS NOT NULL AND next_attempt_at <= ?)",
-    )?;
-    Ok(statement.query_row(params![batch, step, tx.now], |row| row.get(0))?)
-}
-
-/// The next rows that were never worked on: the cursor moves behind them, whatever became of them.
+/// The next rows that were never worked on, and where the cursor stands behind them, whatever became of them.
 fn claim_new(
     tx: &Tx<'_>,
     claim: &Claim,
+    wanted: &Wanted,
     source: &Source,
-    limit: usize,
-    claimed: &mut Vec<ClaimedRow>,
-) -> Result<usize> {
+    limit: u32,
+) -> Result<(Vec<ClaimedRow>, u32)> {
     let unseen = source.total + 1 - source.next_row;
-    let reach = u32::try_from(limit).unwrap_or(u32::MAX).min(unseen);
-    if reach == 0 {
-        return Ok(0);
+    let end = source.next_row + limit.min(unseen);
+    if end == source.next_row {
+        return Ok((Vec::new(), end));
     }
-    let end = source.next_row + reach;
     let mut update = tx.connection.prepare_cached(&format!(
         "UPDATE rows SET {CLAIMING}
          WHERE row >= :from AND row < :end AND status = 'pending' AND next_attempt_at IS NULL
@@ -342,15 +311,11 @@ fn claim_new(
             ":claimed": RowStatus::Pending.on(RowEvent::Claim)?,
             ":owner": claim.claimant.owner, ":claim": claim.number, ":run": claim.run, ":expires_at": claim.claimant.expires_at,
             ":may_send_from": claim.may_send_from,
-            ":from": RowId::new(source.batch, source.next_row), ":end": RowId::new(source.batch, end),
+            ":from": RowId::new(wanted.batch, source.next_row), ":end": RowId::new(wanted.batch, end),
         },
-        |row| ClaimedRow::from_row(row, source.version, tx.now),
+        |row| ClaimedRow::from_row(row, wanted.version, tx.now),
     )?;
-    let taken = append(rows, claimed)?;
-    tx.connection
-        .prepare_cached("UPDATE batches SET next_row = ? WHERE batch = ?")?
-        .execute(params![end, source.batch])?;
-    Ok(taken)
+    Ok((in_order(rows)?, end))
 }
 
 /// Why a row that was asked for by name could not be claimed.
@@ -408,22 +373,14 @@ pub fn claim_one(
         },
         |row| ClaimedRow::from_row(row, version, tx.now),
     )?;
-    count_claimed(tx, row.batch(), 1)?;
-    counts::look(tx, row.batch())?;
+    counts::claimed(tx, row.batch(), 1, 1)?;
+    ready::touch_batch(tx, row.batch())?;
     Ok(Ok(claimed))
 }
 
-pub(super) fn count_claimed(tx: &Tx<'_>, batch: i64, rows: usize) -> Result<()> {
-    let rows = u32::try_from(rows).unwrap_or(u32::MAX);
-    counts::moved(tx, batch, RowStatus::Pending, RowStatus::Processing, rows)
-}
-
 /// RETURNING has to be stepped to its end, and gives no order: the rows are put in the file's.
-fn append(rows: impl Iterator<Item = rusqlite::Result<ClaimedRow>>, claimed: &mut Vec<ClaimedRow>) -> Result<usize> {
-    let before = claimed.len();
-    for row in rows {
-        claimed.push(row?);
-    }
-    claimed[before..].sort_by_key(|row| row.row);
-    Ok(claimed.len() - before)
+fn in_order(rows: impl Iterator<Item = rusqlite::Result<ClaimedRow>>) -> Result<Vec<ClaimedRow>> {
+    let mut rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    rows.sort_by_key(|row| row.row);
+    Ok(rows)
 }

@@ -34,6 +34,20 @@ pub(super) fn moved(tx: &Tx<'_>, batch: i64, from: RowStatus, to: RowStatus, row
     Ok(())
 }
 
+/// Counts rows of the batch that were claimed, and moves its cursor to `next_row`, where it is not there yet. In one statement
+/// with the look whether the counts can be right: no other one is run as often.
+pub(super) fn claimed(tx: &Tx<'_>, batch: i64, rows: u32, next_row: u32) -> Result<()> {
+    let fit: Option<bool> = tx
+        .connection
+        .prepare_cached(&format!(
+            "UPDATE batches SET pending = pending - ?1, processing = processing + ?1, next_row = max(next_row, ?2)
+             WHERE batch = ?3 RETURNING {FIT}"
+        ))?
+        .query_row(params![rows, next_row, batch], |row| row.get(0))
+        .optional()?;
+    if fit == Some(false) { recount(tx, batch) } else { Ok(()) }
+}
+
 /// Counts the batch's rows anew where the counts cannot be right. To be called after whatever else changed them.
 pub(super) fn look(tx: &Tx<'_>, batch: i64) -> Result<()> {
     let fit: Option<bool> = tx

@@ -33,6 +33,7 @@ mod meter;
 mod migrate;
 pub mod operators;
 pub mod queue;
+pub mod ready;
 pub mod restored;
 pub mod retention;
 pub mod retries;

@@ -12,6 +12,7 @@ use super::{
     counts,
     error::Result,
     failures::{self, Kind},
+    ready::{self, PutDown},
 };
 use crate::model::{BatchEvent, BatchStatus, ClaimNumber, Counts, FailureCode, RowEvent, RowId, RowStatus, Timestamp};
 
@@ -146,6 +147,7 @@ pub fn settle_all<'s>(tx: &Tx<'_>, settles: impl IntoIterator<Item = &'s Settle>
             continue;
         };
         let mut ended: Vec<(RowStatus, u32)> = Vec::new();
+        let mut put_down = PutDown::default();
         for settle in of_batch {
             let ended_now = match end_claim(tx, settle, cancelled)? {
                 // What comes too late, and from a batch that goes another way since, is not understood any more: its note stays.
@@ -154,7 +156,7 @@ pub fn settle_all<'s>(tx: &Tx<'_>, settles: impl IntoIterator<Item = &'s Settle>
                 }
                 ended => ended,
             };
-            let Some((to, run)) = ended_now else {
+            let Some(EndedClaim { to, run, prepaid }) = ended_now else {
                 held.push(Held::No);
                 continue;
             };
@@ -162,11 +164,15 @@ pub fn settle_all<'s>(tx: &Tx<'_>, settles: impl IntoIterator<Item = &'s Settle>
             if let (false, Some(run)) = (settle.spent, run) {
                 give_back(tx, client, run)?;
             }
+            if let (Ending::Released { next_attempt_at, .. }, RowStatus::Pending) = (&settle.ending, to) {
+                put_down.add(settle.standing.step, prepaid, *next_attempt_at);
+            }
             match ended.iter_mut().find(|(status, _)| *status == to) {
                 Some((_, rows)) => *rows += 1,
                 None => ended.push((to, 1)),
             }
         }
+        put_down.tell(tx, batch)?;
         for (to, rows) in &ended {
             counts::moved(tx, batch, RowStatus::Processing, *to, *rows)?;
         }
@@ -200,13 +206,34 @@ fn take_again(tx: &Tx<'_>, client: i64, settle: &Settle) -> Result<bool> {
     tx.connection
         .prepare_cached("UPDATE grants SET remaining = remaining - 1 WHERE client = ? AND run = ? AND remaining > 0")?
         .execute(params![client, run])?;
-    super::claims::count_claimed(tx, settle.row.batch(), 1)?;
+    counts::claimed(tx, settle.row.batch(), 1, 1)?;
+    ready::touch_batch(tx, settle.row.batch())?;
     Ok(true)
 }
 
-/// Moves a claimed row on. Says to which status, and whose run's grant the claim had spent; nothing where the claim is
-/// not held any more.
-fn end_claim(tx: &Tx<'_>, settle: &Settle, cancelled: bool) -> Result<Option<(RowStatus, Option<i64>)>> {
+/// A claim that has ended.
+struct EndedClaim {
+    /// What the row is now.
+    to: RowStatus,
+    /// The run whose grant the claim had spent.
+    run: Option<i64>,
+    /// Whether to go on will spend nothing.
+    prepaid: bool,
+}
+
+/// Whether the row goes on without spending anything, where this claim decides it. It does if the last attempt that was counted
+/// was a success: it was put down between two steps. Where none was counted it stays as it was, because what the claim
+/// spent is given back.
+fn goes_on_prepaid(settle: &Settle) -> Option<bool> {
+    match settle.ending {
+        Ending::Released { .. } if settle.spent => Some(settle.standing.attempts == 0),
+        Ending::Released { .. } => None,
+        Ending::Completed | Ending::Failed(_) => Some(false),
+    }
+}
+
+/// Moves a claimed row on; nothing where the claim is not held any more.
+fn end_claim(tx: &Tx<'_>, settle: &Settle, cancelled: bool) -> Result<Option<EndedClaim>> {
     let Settle { row, claim, standing, ending, .. } = settle;
     let (event, failure, next_attempt_at) = match ending {
         Ending::Completed => (RowEvent::Complete, None, None),
@@ -215,21 +242,22 @@ fn end_claim(tx: &Tx<'_>, settle: &Settle, cancelled: bool) -> Result<Option<(Ro
         Ending::Released { next_attempt_at, failure } => (RowEvent::Release, failure.as_ref(), Some(*next_attempt_at)),
     };
     let to = RowStatus::Processing.on(event)?;
-    let run: Option<Option<i64>> = tx
+    let ended: Option<EndedClaim> = tx
         .connection
         .prepare_cached(
-            "UPDATE rows SET status = :to, step = :step, attempts = :attempts,
+            "UPDATE rows SET status = :to, step = :step, attempts = :attempts, prepaid = coalesce(:prepaid, prepaid),
                              progress = coalesce(:progress, progress),
                              first_request_at = :first_request_at, sent_at = :sent_at, sent_key = :sent_key,
                              next_attempt_at = :next_attempt_at, owner = NULL, claim = NULL, claim_expires_at = NULL,
                              error_code = :code, error_status = :http_status, error = :error,
                              finished_at = :finished_at
              WHERE row = :row AND status = 'processing' AND claim = :claim
-             RETURNING claimed_run",
+             RETURNING claimed_run, prepaid",
         )?
         .query_row(
             named_params! {
                 ":to": to,
+                ":prepaid": goes_on_prepaid(settle),
                 ":row": row,
                 ":claim": claim,
                 ":step": standing.step,
@@ -244,14 +272,14 @@ fn end_claim(tx: &Tx<'_>, settle: &Settle, cancelled: bool) -> Result<Option<(Ro
                 ":error": failure.map(|failure| &failure.sealed),
                 ":finished_at": to.is_finished().then_some(tx.now),
             },
-            |found| found.get(0),
+            |found| Ok(EndedClaim { to, run: found.get(0)?, prepaid: found.get(1)? }),
         )
         .optional()?;
-    if let (Some(_), RowStatus::Failed, Some(failure)) = (run, to, failure) {
+    if let (Some(_), RowStatus::Failed, Some(failure)) = (&ended, to, failure) {
         let kind = Kind { step: standing.step, code: failure.code, http_status: failure.http_status };
         failures::count(tx, *row, kind)?;
     }
-    Ok(run.map(|run| (to, run)))
+    Ok(ended)
 }
 
 /// One row more for the client, if the run that granted it is still the last one.
@@ -360,7 +388,7 @@ pub(super) fn put_back(tx: &Tx<'_>, row: RowId, failed_by: Timestamp) -> Result<
     let back = tx
         .connection
         .prepare_cached(
-            "UPDATE rows SET status = :pending, attempts = 0, next_attempt_at = :now, finished_at = NULL,
+            "UPDATE rows SET status = :pending, attempts = 0, prepaid = 0, next_attempt_at = :now, finished_at = NULL,
                              retries = retries + (error_code = :unknown OR (error_code = :rejected AND sent_at IS NULL)),
                              sent_at = CASE WHEN error_code <> :unknown THEN sent_at END,
                              sent_key = CASE WHEN error_code <> :unknown THEN sent_key END,
@@ -379,7 +407,8 @@ pub(super) fn put_back(tx: &Tx<'_>, row: RowId, failed_by: Timestamp) -> Result<
     Ok(back == 1)
 }
 
-/// Counts rows of the batch that were put back. A completed batch is `queued` again.
+/// Counts rows of the batch that were put back. A completed batch is `queued` again. That its status is written, also where it
+/// stays the same, is what tells of its rows (the trigger `batches_touched`).
 pub(super) fn reopen_batch(tx: &Tx<'_>, batch: i64, rows: u32) -> Result<()> {
     tx.connection
         .prepare_cached(

@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension, named_params, params};
 use super::{
     Tx, counts,
     error::Result,
+    ready,
     settle::{end_batch_if_done, give_back},
 };
 use crate::model::{BatchEvent, BatchId, BatchStatus, ClaimOwner, RowEvent, RowId, RowStatus, Timestamp};
@@ -184,6 +185,7 @@ pub fn free_rows(tx: &Tx<'_>, lost: Lost) -> Result<Vec<RowId>> {
     }
     let batches: BTreeSet<i64> = rows.iter().map(|(row, ..)| row.batch()).collect();
     for batch in batches {
+        ready::touch_batch(tx, batch)?;
         counts::look(tx, batch)?;
         end_batch_if_done(tx, batch)?;
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, named_params, params};
 
-use super::{Tx, error::Result};
+use super::{Tx, error::Result, ready};
 use crate::model::{RowId, Timestamp};
 
 /// Rows whose waits one transaction moves.
@@ -37,7 +37,13 @@ pub fn move_rows(tx: &Tx<'_>, waits: &[RowWait], by: Duration) -> Result<usize> 
     for (row, until) in waits {
         moved += update.execute(named_params! { ":row": row, ":until": until, ":by": millis(by), ":now": tx.now })?;
     }
+    tell(tx, waits)?;
     Ok(moved)
+}
+
+/// The batches of these rows have others due first.
+fn tell(tx: &Tx<'_>, waits: &[RowWait]) -> Result<()> {
+    ready::touch_batches(tx, waits.iter().map(|(row, _)| row.batch()))
 }
 
 /// Cuts rows' waits to what they can be at most.
@@ -46,6 +52,7 @@ pub fn cut_rows(tx: &Tx<'_>, waits: &[RowWait], longest: Duration) -> Result<usi
         "UPDATE rows SET next_attempt_at = ? WHERE row = ? AND status = 'pending' AND next_attempt_at = ?",
     )?;
     let until = tx.now.after(longest);
+    tell(tx, waits)?;
     waits.iter().try_fold(0, |cut, (row, stood)| Ok(cut + update.execute(params![until, row, stood])?))
 }
 

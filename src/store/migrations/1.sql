@@ -184,6 +184,7 @@ CREATE TABLE rows (
     sent_at           INTEGER,                                 -- a request of this step left then, and may have been carried out
     sent_key          TEXT,                                    -- under this key; NULL: without one, or the key is not known
     next_attempt_at   INTEGER,                                 -- pending, but worked on before: due then
+    prepaid           INTEGER NOT NULL DEFAULT 0,              -- to go on spends nothing of its client's grant
     owner             INTEGER,                                 -- who holds it
     claim             INTEGER,                                 -- the number of the last claim, until that has ended
     claimed_run       INTEGER,                                 -- the dispatch run whose grant the claim spent
@@ -204,8 +205,10 @@ CREATE TABLE rows (
 
 -- Rows that somebody works on: as many as there are workers.
 CREATE INDEX rows_claimed ON rows (row) WHERE status = 'processing';
--- Rows that were worked on and wait for another try, by the step that they are at.
-CREATE INDEX rows_waiting ON rows (row >> 24, step, next_attempt_at) WHERE status = 'pending' AND next_attempt_at IS NOT NULL;
+-- Rows that were worked on and wait: for another try, or put down between two steps. By the step that they are at, and by
+-- whether to go on spends a grant.
+CREATE INDEX rows_waiting ON rows (row >> 24, step, prepaid, next_attempt_at)
+    WHERE status = 'pending' AND next_attempt_at IS NOT NULL;
 
 -- Rows that failed, in the file's order: lists, results, retries and examples of a kind of failure look through these
 -- and not through the batch.
@@ -363,6 +366,36 @@ CREATE TABLE dispatch (
     CHECK ((paused_at IS NULL) = (paused_by IS NULL))
 ) STRICT;
 INSERT INTO dispatch (only) VALUES (1);
+
+-- What was changed that decides which rows may start, by whomever: a server reads it behind what it has seen, and brings its
+-- index in memory up to date. The triggers see to it that nobody can forget to say so; rows that come to wait are told by those
+-- who put them down (`src/store/ready.rs`). The newest entry stays, so that no number comes twice.
+CREATE TABLE touched (
+    seq      INTEGER PRIMARY KEY,
+    kind     TEXT NOT NULL CHECK (kind IN ('batch', 'rows', 'client', 'dispatch')),
+    key      INTEGER NOT NULL,                                 -- of the batch or the client; 0: of all
+    step     INTEGER,                                          -- rows of the batch that wait at this step,
+    prepaid  INTEGER,
+    due_at   INTEGER,                                          -- the first of them until then,
+    rows     INTEGER,                                          -- so many
+    CHECK ((kind = 'rows') = (step IS NOT NULL AND prepaid IS NOT NULL AND due_at IS NOT NULL AND rows IS NOT NULL))
+) STRICT;
+CREATE TRIGGER batches_touched AFTER UPDATE OF status, paused_at, cancelled_at, workflow_version ON batches BEGIN
+    INSERT INTO touched (kind, key) VALUES ('batch', new.batch);
+END;
+CREATE TRIGGER clients_touched AFTER UPDATE OF paused_at ON clients BEGIN
+    INSERT INTO touched (kind, key) VALUES ('client', new.client);
+END;
+-- A grant that is smaller or larger than was thought is seen by the next claim; without one there is none.
+CREATE TRIGGER grants_touched AFTER UPDATE OF remaining ON grants WHEN old.remaining = 0 AND new.remaining > 0 BEGIN
+    INSERT INTO touched (kind, key) VALUES ('client', new.client);
+END;
+CREATE TRIGGER runs_touched AFTER INSERT ON runs BEGIN
+    INSERT INTO touched (kind, key) VALUES ('dispatch', 0);
+END;
+CREATE TRIGGER dispatch_touched AFTER UPDATE ON dispatch BEGIN
+    INSERT INTO touched (kind, key) VALUES ('dispatch', 0);
+END;
 
 -- What outlives a process about a dependency: the line of its rate limit, the rate an operator set, its gate.
 CREATE TABLE dependencies (

@@ -1,0 +1,279 @@
+//! Whose turn it is: of each dependency's calls every client gets an equal part.
+//!
+//! Start-time fair queuing (Goyal, Vin and Cheng, 1996): a client's tag in a lane is the calls that it was given there, and the
+//! smallest tag has the next turn. A turn begins at the tag, and nowhere before the last turn that was given in the lane: so
+//! nobody saves up turns while nothing of theirs can start. One call costs one; a row costs what its way calls in each
+//! lane.
+//!
+//! Those who have a turn are sorted by route, which is a version's step with all that comes behind it: what can start there
+//! can start for everybody or for nobody. A route without room costs one question, however many wait there.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::store::{claims::Kind, ready::ReadyClient};
+
+/// Asked while it is decided what to claim.
+pub trait Openings {
+    /// Reserves what a row of this version calls from `step` on, if it can be started now.
+    fn take(&mut self, version: i64, step: u32) -> bool;
+}
+
+/// Rows whose turn it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Turn {
+    pub(super) client: i64,
+    pub(super) batch: i64,
+    pub(super) version: i64,
+    pub(super) step: u32,
+    pub(super) kind: Kind,
+}
+
+/// Lanes, routes and clients.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    /// One a dependency.
+    lanes: Vec<Lane>,
+    names: HashMap<String, usize>,
+    routes: Vec<Route>,
+    /// The routes of a version's steps, in their order.
+    versions: HashMap<i64, Vec<usize>>,
+    clients: HashMap<i64, Client>,
+}
+
+#[derive(Debug, Default)]
+struct Lane {
+    /// Where the last turn began.
+    time: u64,
+    /// Those of its routes on which somebody has a turn.
+    routes: BTreeSet<usize>,
+}
+
+#[derive(Debug)]
+struct Route {
+    version: i64,
+    step: u32,
+    /// Of its first call.
+    lane: usize,
+    /// How many calls its rows make in which lanes.
+    calls: Vec<(usize, u64)>,
+    /// Tag and client.
+    turns: BTreeSet<(u64, i64)>,
+}
+
+#[derive(Debug, Default)]
+struct Client {
+    stands: ReadyClient,
+    /// Batches that are known of it.
+    batches: u32,
+    /// By lane; those that are not there are 0.
+    tags: Vec<(usize, u64)>,
+    /// What of it could start, by route.
+    piles: BTreeMap<usize, Piles>,
+}
+
+/// Batches of which rows could start.
+#[derive(Debug, Default)]
+struct Piles {
+    prepaid: BTreeSet<i64>,
+    /// What spends a grant.
+    spending: BTreeSet<(i64, Kind)>,
+    /// The tag under which it has a turn.
+    tag: Option<u64>,
+}
+
+impl Piles {
+    /// The first one: of the oldest batch, and those before others that spend nothing.
+    fn first(&self, granted: u32) -> Option<(i64, Kind)> {
+        let prepaid = self.prepaid.first().map(|batch| (*batch, Kind::Prepaid));
+        let spending = self.spending.first().copied().filter(|_| granted > 0);
+        prepaid.into_iter().chain(spending).min()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.prepaid.is_empty() && self.spending.is_empty() && self.tag.is_none()
+    }
+}
+
+impl Client {
+    fn tag(&self, lane: usize) -> u64 {
+        self.tags.iter().find(|(of, _)| *of == lane).map_or(0, |(_, tag)| *tag)
+    }
+
+    fn set_tag(&mut self, lane: usize, tag: u64) {
+        match self.tags.iter_mut().find(|(of, _)| *of == lane) {
+            Some((_, old)) => *old = tag,
+            None => self.tags.push((lane, tag)),
+        }
+    }
+}
+
+impl Turns {
+    /// Whether the steps of this version are known.
+    pub(super) fn knows_version(&self, version: i64) -> bool {
+        self.versions.contains_key(&version)
+    }
+
+    /// A version's steps call these dependencies, in this order.
+    pub(super) fn learn(&mut self, version: i64, dependencies: &[String]) {
+        let lanes: Vec<usize> = dependencies.iter().map(|name| self.lane(name)).collect();
+        let route = |(step, rest): (u32, &[usize])| {
+            let mut calls: Vec<(usize, u64)> = Vec::new();
+            for lane in rest {
+                match calls.iter_mut().find(|(of, _)| of == lane) {
+                    Some((_, count)) => *count += 1,
+                    None => calls.push((*lane, 1)),
+                }
+            }
+            Route { version, step, lane: rest[0], calls, turns: BTreeSet::new() }
+        };
+        let first = self.routes.len();
+        self.routes.extend((0..).zip((0..lanes.len()).map(|step| &lanes[step..])).map(route));
+        self.versions.insert(version, (first..self.routes.len()).collect());
+    }
+
+    fn lane(&mut self, name: &str) -> usize {
+        if let Some(lane) = self.names.get(name) {
+            return *lane;
+        }
+        self.lanes.push(Lane::default());
+        self.names.insert(name.to_owned(), self.lanes.len() - 1);
+        self.lanes.len() - 1
+    }
+
+    pub(super) fn knows_client(&self, client: i64) -> bool {
+        self.clients.contains_key(&client)
+    }
+
+    /// How a client stands, as far as is known.
+    pub(super) fn stands(&self, client: i64) -> ReadyClient {
+        self.clients.get(&client).map_or(ReadyClient::default(), |known| known.stands)
+    }
+
+    pub(super) fn set_client(&mut self, client: i64, stands: ReadyClient) {
+        let known = self.clients.entry(client).or_default();
+        let turned = (known.stands.is_paused, known.stands.granted > 0) != (stands.is_paused, stands.granted > 0);
+        known.stands = stands;
+        if turned {
+            self.place_all(client);
+        }
+    }
+
+    /// A batch of the client is known, or not any more.
+    pub(super) fn count_batch(&mut self, client: i64, is_known: bool) {
+        let known = self.clients.entry(client).or_default();
+        known.batches = if is_known { known.batches + 1 } else { known.batches.saturating_sub(1) };
+    }
+
+    /// Rows of a batch could start.
+    pub(super) fn add(&mut self, turn: Turn) {
+        self.change(turn, true);
+    }
+
+    /// No rows of a batch could start there any more.
+    pub(super) fn remove(&mut self, turn: Turn) {
+        self.change(turn, false);
+    }
+
+    fn change(&mut self, turn: Turn, is_there: bool) {
+        let Turn { client, batch, version, step, kind } = turn;
+        let route = self.versions.get(&version).and_then(|routes| routes.get(step as usize)).copied();
+        let Some(route) = route else { return };
+        let piles = self.clients.entry(client).or_default().piles.entry(route).or_default();
+        match (kind, is_there) {
+            (Kind::Prepaid, true) => piles.prepaid.insert(batch),
+            (Kind::Prepaid, false) => piles.prepaid.remove(&batch),
+            (_, true) => piles.spending.insert((batch, kind)),
+            (_, false) => piles.spending.remove(&(batch, kind)),
+        };
+        self.place(client, route);
+    }
+
+    fn place_all(&mut self, client: i64) {
+        let routes: Vec<usize> = self.clients.get(&client).iter().flat_map(|it| it.piles.keys().copied()).collect();
+        routes.into_iter().for_each(|route| self.place(client, route));
+    }
+
+    /// Gives a client the place on a route that it is to have, or none.
+    fn place(&mut self, client: i64, route: usize) {
+        let Some(known) = self.clients.get_mut(&client) else { return };
+        let tag = known.tag(self.routes[route].lane);
+        let Some(piles) = known.piles.get_mut(&route) else { return };
+        let has_turn = !known.stands.is_paused && piles.first(known.stands.granted).is_some();
+        let (was, is) = (piles.tag, has_turn.then_some(tag));
+        piles.tag = is;
+        if piles.is_empty() {
+            known.piles.remove(&route);
+        }
+        if was == is {
+            return;
+        }
+        let Route { lane, turns, .. } = &mut self.routes[route];
+        was.map(|tag| turns.remove(&(tag, client)));
+        is.map(|tag| turns.insert((tag, client)));
+        match turns.is_empty() {
+            true => self.lanes[*lane].routes.remove(&route),
+            false => self.lanes[*lane].routes.insert(route),
+        };
+    }
+
+    /// The lanes in which somebody has a turn.
+    pub(super) fn lanes(&self) -> Vec<usize> {
+        (0..self.lanes.len()).filter(|lane| !self.lanes[*lane].routes.is_empty()).collect()
+    }
+
+    /// Gives the next turn in a lane. On routes that are `closed` nothing can start now; those that turn out to be are added.
+    pub(super) fn next(
+        &mut self,
+        lane: usize,
+        closed: &mut BTreeSet<usize>,
+        openings: &mut impl Openings,
+    ) -> Option<Turn> {
+        loop {
+            let open = self.lanes[lane].routes.iter().filter(|route| !closed.contains(route));
+            let (_, client) = open.filter_map(|route| self.routes[*route].turns.first()).min().copied()?;
+            let (route, batch, kind) = self.first_pile(client, lane, closed)?;
+            let Route { version, step, .. } = self.routes[route];
+            if openings.take(version, step) {
+                self.charge(client, route, kind);
+                return Some(Turn { client, batch, version, step, kind });
+            }
+            closed.insert(route);
+        }
+    }
+
+    /// Of a client's oldest batch that can go on those that got furthest.
+    fn first_pile(&self, client: i64, lane: usize, closed: &BTreeSet<usize>) -> Option<(usize, i64, Kind)> {
+        let known = self.clients.get(&client)?;
+        let here = known.piles.iter().filter(|(route, piles)| {
+            self.routes[**route].lane == lane && piles.tag.is_some() && !closed.contains(route)
+        });
+        let first = here.filter_map(|(route, piles)| Some((*route, piles.first(known.stands.granted)?)));
+        let order = |(route, (batch, kind)): &(usize, (i64, Kind))| {
+            (*batch, std::cmp::Reverse(self.routes[*route].step), *kind)
+        };
+        first.min_by_key(order).map(|(route, (batch, kind))| (route, batch, kind))
+    }
+
+    fn charge(&mut self, client: i64, route: usize, kind: Kind) {
+        let Some(known) = self.clients.get_mut(&client) else { return };
+        let Route { lane: first, calls, .. } = &self.routes[route];
+        for (lane, calls) in calls {
+            let begins_at = known.tag(*lane).max(self.lanes[*lane].time);
+            if lane == first {
+                self.lanes[*lane].time = begins_at;
+            }
+            known.set_tag(*lane, begins_at + calls);
+        }
+        if kind != Kind::Prepaid {
+            known.stands.granted = known.stands.granted.saturating_sub(1);
+        }
+        self.place_all(client);
+    }
+
+    /// Forgets clients that nothing is known of but how many calls they had, where that makes no difference any more.
+    pub(super) fn forget_idle(&mut self) {
+        let lanes = &self.lanes;
+        let is_ahead = |(lane, tag): &(usize, u64)| *tag > lanes[*lane].time;
+        self.clients.retain(|_, known| known.batches > 0 || known.tags.iter().any(is_ahead));
+    }
+}
