@@ -89,8 +89,8 @@ fn main() {
             times.push(world.claim());
         }
         let (median, of_plain) = (median(times), median(plain_times));
-        let began = world.began;
-        println!("{:>48}: {median:?} beside {of_plain:?}; the index took {began:?} to make", case.name);
+        let (began, kib) = (world.began, world.kib);
+        println!("{:>48}: {median:?} beside {of_plain:?}; the index: {began:?} to make, {kib} KiB", case.name);
         plain.fill_up();
     }
 }
@@ -100,11 +100,20 @@ fn median(mut times: Vec<Duration>) -> Duration {
     times[times.len() / 2]
 }
 
+/// Resident memory of this process in KiB (proc_pid_status(5)).
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok()).unwrap_or_default()
+}
+
 struct World {
     store: Store,
     owner: ClaimOwner,
     hearing: Hearing,
     began: Duration,
+    /// What the process took more when the index was made.
+    kib: u64,
     _folder: tempfile::TempDir,
 }
 
@@ -126,9 +135,10 @@ impl World {
             put_down(&store, owner);
         }
         store.write(|tx| grants::run(tx, AskedBy::Call, 1_000_000, Duration::ZERO)).expect("a run");
-        let begun = Instant::now();
+        let (begun, before) = (Instant::now(), resident());
         let hearing = Hearing::begin(&store, &Steps).expect("an index");
-        Self { began: begun.elapsed(), hearing, owner, store, _folder: folder }
+        let (began, kib) = (begun.elapsed(), resident().saturating_sub(before));
+        Self { began, kib, hearing, owner, store, _folder: folder }
     }
 
     /// As the feeder does it: hear what was changed, plan, claim, take in what came of it.

@@ -46,7 +46,7 @@
 //! | [`room`] | what is kept back of the disk, and for whom |
 //! | [`intake`], [`upload`] | a CSV's bytes to a verdict; a body to a batch |
 //! | [`extract`] | a stored file to rows |
-//! | [`dispatch`] | grants, claims, rescue; what a batch waits for, and until when |
+//! | [`dispatch`] | grants, what is ready to be claimed, claims, rescue; what a batch waits for, and until when |
 //! | [`downstream`] | one HTTP call: template, permit, gate, answer |
 //! | [`work`] | a row through its steps |
 //! | [`chores`] | what takes effect at once and is carried out piece by piece |

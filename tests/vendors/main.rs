@@ -8,6 +8,7 @@ mod edits;
 mod fair;
 mod flood;
 mod lock;
+mod spent;
 mod stop;
 #[path = "../support/mod.rs"]
 mod support;

@@ -8,7 +8,7 @@
 //! Those who have a turn are sorted by route, which is a version's step with all that comes behind it: what can start there
 //! can start for everybody or for nobody. A route without room costs one question, however many wait there.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use crate::store::{claims::Kind, ready::ReadyClient};
 
@@ -67,8 +67,9 @@ struct Client {
     batches: u32,
     /// By lane; those that are not there are 0.
     tags: Vec<(usize, u64)>,
-    /// What of it could start, by route.
-    piles: BTreeMap<usize, Piles>,
+    /// What of it could start, by route. A few at most, and there may be tens of thousands of clients: a map would take
+    /// a kilobyte for the first one.
+    piles: Vec<(usize, Piles)>,
 }
 
 /// Batches of which rows could start.
@@ -102,7 +103,21 @@ impl Client {
     fn set_tag(&mut self, lane: usize, tag: u64) {
         match self.tags.iter_mut().find(|(of, _)| *of == lane) {
             Some((_, old)) => *old = tag,
-            None => self.tags.push((lane, tag)),
+            None => {
+                self.tags.reserve_exact(1);
+                self.tags.push((lane, tag));
+            }
+        }
+    }
+
+    fn piles(&mut self, route: usize) -> Option<&mut Piles> {
+        self.piles.iter_mut().find(|(of, _)| *of == route).map(|(_, piles)| piles)
+    }
+
+    fn add_piles(&mut self, route: usize) {
+        if self.piles(route).is_none() {
+            self.piles.reserve_exact(1);
+            self.piles.push((route, Piles::default()));
         }
     }
 }
@@ -178,7 +193,9 @@ impl Turns {
         let Turn { client, batch, version, step, kind } = turn;
         let route = self.versions.get(&version).and_then(|routes| routes.get(step as usize)).copied();
         let Some(route) = route else { return };
-        let piles = self.clients.entry(client).or_default().piles.entry(route).or_default();
+        let known = self.clients.entry(client).or_default();
+        known.add_piles(route);
+        let Some(piles) = known.piles(route) else { return };
         match (kind, is_there) {
             (Kind::Prepaid, true) => piles.prepaid.insert(batch),
             (Kind::Prepaid, false) => piles.prepaid.remove(&batch),
@@ -189,20 +206,21 @@ impl Turns {
     }
 
     fn place_all(&mut self, client: i64) {
-        let routes: Vec<usize> = self.clients.get(&client).iter().flat_map(|it| it.piles.keys().copied()).collect();
+        let routes: Vec<usize> =
+            self.clients.get(&client).iter().flat_map(|it| it.piles.iter().map(|(route, _)| *route)).collect();
         routes.into_iter().for_each(|route| self.place(client, route));
     }
 
     /// Gives a client the place on a route that it is to have, or none.
     fn place(&mut self, client: i64, route: usize) {
         let Some(known) = self.clients.get_mut(&client) else { return };
-        let tag = known.tag(self.routes[route].lane);
-        let Some(piles) = known.piles.get_mut(&route) else { return };
-        let has_turn = !known.stands.is_paused && piles.first(known.stands.granted).is_some();
+        let (tag, stands) = (known.tag(self.routes[route].lane), known.stands);
+        let Some(piles) = known.piles(route) else { return };
+        let has_turn = !stands.is_paused && piles.first(stands.granted).is_some();
         let (was, is) = (piles.tag, has_turn.then_some(tag));
         piles.tag = is;
         if piles.is_empty() {
-            known.piles.remove(&route);
+            known.piles.retain(|(of, _)| *of != route);
         }
         if was == is {
             return;
@@ -245,7 +263,7 @@ impl Turns {
     fn first_pile(&self, client: i64, lane: usize, closed: &BTreeSet<usize>) -> Option<(usize, i64, Kind)> {
         let known = self.clients.get(&client)?;
         let here = known.piles.iter().filter(|(route, piles)| {
-            self.routes[**route].lane == lane && piles.tag.is_some() && !closed.contains(route)
+            self.routes[*route].lane == lane && piles.tag.is_some() && !closed.contains(route)
         });
         let first = here.filter_map(|(route, piles)| Some((*route, piles.first(known.stands.granted)?)));
         let order = |(route, (batch, kind)): &(usize, (i64, Kind))| {
