@@ -9,11 +9,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dripfeed::{clock::Clock, downstream::WaitReason, model::Concurrency};
+use dripfeed::{
+    clock::Clock,
+    downstream::WaitReason,
+    model::{Concurrency, Dependency},
+};
 
 use crate::{
     fixture::{Fixture, NOW, PATIENCE, dependency},
-    server::{Server, late, ok},
+    server::{Reply, Server, late, ok},
 };
 
 /// The most instants in any half-open second.
@@ -113,6 +117,32 @@ fn left_to_what_is_measured_a_slow_api_is_called_at_its_rate_and_a_quick_one_ove
         assert!(given >= 0.75, "{latency} ms: {given} of its rate");
         assert!((least..=most).contains(&server.connections()), "{latency} ms: {} connections", server.connections());
         assert_eq!(fixture.downstream.status()[0].in_flight, 0);
+    }
+}
+
+#[test]
+fn nothing_leaves_while_an_answer_says_that_nothing_remains_and_a_lie_holds_for_a_minute_at_most() {
+    const A_MINUTE: u64 = 60;
+    for (adapt, reset, held) in [(true, "30", Some(30)), (true, "4102444800", Some(A_MINUTE)), (false, "30", None)] {
+        let answer = move || {
+            Reply::Answer(
+                200,
+                vec![("X-RateLimit-Remaining", "0".to_owned()), ("X-RateLimit-Reset", reset.to_owned())],
+                r#"{"link": "l-1"}"#.to_owned(),
+            )
+        };
+        let server = Server::start(move |_| answer());
+        let fixture = Fixture::still(Dependency { adapt, ..dependency(&server.url()) });
+        drop(fixture.call());
+        let wait = fixture.permit(PATIENCE).err();
+        assert_eq!(
+            wait.map(|wait| (wait.until, wait.why)),
+            held.map(|held| (NOW.after(Duration::from_secs(held)), WaitReason::Rate))
+        );
+        assert_eq!(fixture.way.room(0).rows == 0, held.is_some(), "no row is claimed for it");
+        assert!(fixture.downstream.gate("addresses").is_none(), "and its gate is open");
+        fixture.clock.advance(Duration::from_secs(A_MINUTE));
+        assert!(fixture.permit(PATIENCE).is_ok());
     }
 }
 
