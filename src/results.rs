@@ -14,9 +14,10 @@ use serde_json::Value;
 
 use crate::{
     appliance::Appliance,
-    model::{BatchId, FailureCode, RowRef, RowStatus},
+    model::{BatchId, FailureCode, Outline, RowRef, RowStatus, Workflow},
     store::{
         StoreError, batches,
+        retries::{StepSet, Which},
         rows::{self, Filter, StoredRow},
     },
     work::{open_batch::OpenBatch, open_row::OpenRow},
@@ -35,8 +36,8 @@ pub const MASK: &str = "•••";
 /// What to put into a result file.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Selection {
-    /// Only rows with this status. `failed` leaves out rows whose outcome is unknown, unless `code` asks for them: who
-    /// corrects that file and uploads it again would do twice what was done already.
+    /// Only rows with this status. `failed` without a `code` leaves out what a retry without one would leave alone: who
+    /// corrects that file and uploads it again would do twice what was perhaps, or probably, done already.
     pub status: Option<RowStatus>,
     /// Only rows whose last failure has this code.
     pub code: Option<FailureCode>,
@@ -47,13 +48,10 @@ pub struct Selection {
 }
 
 impl Selection {
-    fn filter(self) -> Filter {
-        let leaves_unknown_out = self.status == Some(RowStatus::Failed) && self.code.is_none();
-        Filter {
-            status: self.status,
-            code: self.code,
-            without: leaves_unknown_out.then_some(FailureCode::OutcomeUnknown),
-        }
+    fn filter(self, workflow: &Workflow) -> Filter {
+        let is_for_another_try = self.status == Some(RowStatus::Failed) && self.code.is_none();
+        let retry = || Which { safe_steps: StepSet::safe(&Outline::of(workflow)), ..Which::default() };
+        Filter { status: self.status, code: self.code, retried_by: is_for_another_try.then(retry) }
     }
 }
 
@@ -97,7 +95,7 @@ impl Results {
     /// The next rows, or none of them although there may be more; `None` at the end. Blocks for one short read.
     pub fn next_piece(&mut self) -> Result<Option<Vec<u8>>, ResultsError> {
         let Some(after) = self.after else { return Ok(None) };
-        let (id, filter) = (self.open.id, self.selection.filter());
+        let (id, filter) = (self.open.id, self.selection.filter(&self.open.kept.workflow));
         let page = self.appliance.store.read(|connection| {
             let Some(batch) = batches::find(connection, id)? else { return Ok(None) };
             let page = rows::page(connection, &batch, filter, after, ROWS_PER_PIECE)?;

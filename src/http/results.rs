@@ -29,7 +29,8 @@ use crate::{
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Query {
-    /// Only rows with this status; `failed` leaves out those whose outcome is unknown.
+    /// Only rows with this status; `failed` leaves out those that a retry without a code leaves alone, as what
+    /// they ask for was perhaps, or probably, done (`outcome_unknown`, or `bad_answer` where the step is not `safe`).
     #[schemars(with = "Option<RowStatus>")]
     status: Option<String>,
     /// Only rows that failed with this code.

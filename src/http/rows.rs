@@ -173,7 +173,7 @@ impl Query {
 
     fn filter(&self) -> Result<RowFilter, Problem> {
         let (status, code) = kind_of(self.status.as_deref(), self.code.as_deref())?;
-        Ok(RowFilter { status, code, without: None })
+        Ok(RowFilter { status, code, retried_by: None })
     }
 }
 

@@ -47,7 +47,8 @@ impl StepSet {
 }
 
 impl Which {
-    fn means(self, kind: Kind) -> bool {
+    /// Whether a row that failed so is meant: what is retried, and what a file of what can be retried holds.
+    pub(super) fn means(self, kind: Kind) -> bool {
         self.step.is_none_or(|step| step == kind.step)
             && match self.code {
                 Some(code) => code == kind.code,

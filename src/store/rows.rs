@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
-use super::{batches::Batch, claims::LastError, error::Result};
+use super::{batches::Batch, claims::LastError, error::Result, failures::Kind, retries::Which};
 use crate::model::{FailureCode, RowId, RowStatus, Timestamp};
 
 /// Rows that one page looks through to find those with a given status; a page may come back short, with a cursor.
@@ -38,8 +38,8 @@ pub struct Filter {
     pub status: Option<RowStatus>,
     /// Only those whose last failure has this code; without a status, only those that stand failed with it.
     pub code: Option<FailureCode>,
-    /// Of failed rows, not those with this code.
-    pub without: Option<FailureCode>,
+    /// Of failed rows, only those that such a retry would put back.
+    pub retried_by: Option<Which>,
 }
 
 /// A page of rows.
@@ -128,7 +128,7 @@ fn page_of_all(connection: &Connection, batch: &Batch, filter: Filter, after: u3
 /// Through the index of failed rows: what it costs does not depend on how many others there are between.
 fn page_of_failed(connection: &Connection, batch: &Batch, filter: Filter, after: u32, limit: u32) -> Result<Page> {
     let mut statement = connection.prepare_cached(
-        "SELECT row, error_code FROM rows INDEXED BY rows_failed
+        "SELECT row, step, error_code, error_status FROM rows INDEXED BY rows_failed
          WHERE status = 'failed' AND row > ? AND row < ? ORDER BY row",
     )?;
     let mut failed = statement.query([RowId::new(batch.batch, after), RowId::new(batch.batch + 1, 0)])?;
@@ -138,9 +138,11 @@ fn page_of_failed(connection: &Connection, batch: &Batch, filter: Filter, after:
         if numbers.len() == limit as usize || looked == ROWS_PER_LOOK {
             break Some(seen);
         }
-        let (row, code): (RowId, FailureCode) = (found.get(0)?, found.get(1)?);
+        let row: RowId = found.get(0)?;
+        let kind = Kind { step: found.get(1)?, code: found.get(2)?, http_status: found.get(3)? };
         (seen, looked) = (row.number(), looked + 1);
-        if filter.code.is_none_or(|wanted| wanted == code) && filter.without != Some(code) {
+        let is_of_code = filter.code.is_none_or(|wanted| wanted == kind.code);
+        if is_of_code && filter.retried_by.is_none_or(|retry| retry.means(kind)) {
             numbers.push(row.number());
         }
     };

@@ -185,6 +185,37 @@ fn what_may_have_been_done_is_not_in_the_failed_file_unless_asked_for() {
 }
 
 #[test]
+fn the_failed_file_holds_what_a_retry_without_a_code_would_retry() {
+    let server = Server::start(|request| match request.path() {
+        "/address-links" if request.body.contains("\"2\"") => ok(r#"{"link": "l-none"}"#),
+        "/address-links" => ok(r#"{"link": "l-1"}"#),
+        // Safe to repeat, and not what the step needs.
+        "/addresses" if request.line.contains("l-none") => ok(r#"{"addresses": []}"#),
+        "/addresses" => ok(r#"{"addresses": [{"id": "a-1"}]}"#),
+        // Created, and not what the step needs: to send it again could create it twice.
+        _ if request.body.contains("p2@") => ok("{}"),
+        _ if request.body.contains("p3@") => status(422),
+        _ => ok(r#"{"check_id": "c-1"}"#),
+    });
+    let app = App::start(Setup { downstream: Some(server.address), ..Setup::default() });
+    // House numbers are 2, 3, 4, 5.
+    let id = app.accepted(people(4));
+    let others = app.accepted(people(4).replace("@mail.example", "@other.example"));
+    app.until_status(&id, "completed");
+    app.until_status(&others, "completed");
+    let all = results(&app, &id, "");
+    assert_eq!(column(&all, "_error_code"), ["bad_answer", "bad_answer", "rejected", ""]);
+    assert_eq!(column(&all, "_error_step"), ["get-addresses", "invite-create", "invite-create", ""]);
+    assert_eq!(column(&results(&app, &id, "?status=failed"), "_row"), ["1", "3"]);
+    assert_eq!(column(&results(&app, &id, "?status=failed&code=bad_answer"), "_row"), ["1", "2"]);
+    assert_eq!(column(&results(&app, &id, "?code=bad_answer"), "_row"), ["1", "2"]);
+    let (status, retried) = app.post(&app.key, &format!("/v2/batches/{id}/retry"));
+    assert_eq!(status, 200, "{retried}");
+    let says = json!({ "rows": 2, "under_way": false, "left_alone_outcome_unknown": 0, "left_alone_bad_answer": 1 });
+    assert_eq!(retried["retried"], says);
+}
+
+#[test]
 fn a_download_can_begin_while_work_goes_on_and_comes_in_pieces() {
     let app = App::start(Setup { dispatch: "min_interval = \"0s\"".into(), ..Setup::default() });
     let id = app.accepted(people(1_700));
