@@ -4,6 +4,8 @@
 mod doctor;
 #[path = "commands/purge.rs"]
 mod purge;
+#[path = "commands/simulator.rs"]
+mod simulator;
 mod support;
 
 use std::process::Output;

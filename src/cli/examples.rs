@@ -88,7 +88,7 @@ const EXAMPLES: &[(&[&str], &str)] = &[
     (&["operator", "remove"], "Examples:\n  dripfeed operator remove ann"),
     (&["keys"], "Examples:\n  dripfeed keys list\n  dripfeed keys rotate"),
     (&["keys", "list"], "Examples:\n  dripfeed keys list --json"),
-    (&["simulator"], "Examples:\n  dripfeed simulator --rate 70 --latency 20ms --errors 1%"),
+    (&["simulator"], super::simulator::HELP),
     (&["config"], "Examples:\n  dripfeed config"),
 ];
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    sync::Arc,
     time::Instant,
 };
 
@@ -11,11 +12,12 @@ use sha2::{Digest, Sha256};
 use super::{
     SimulatorOptions, Stats,
     calls::{self, Answer, Call},
+    script::{Asked, Behaviour, Play, Script},
     window::Window,
 };
 
 /// 16 bytes stand for a key or a body.
-type Short = [u8; 16];
+pub(super) type Short = [u8; 16];
 
 /// What happens to a call before it is looked at.
 pub(super) enum Admission {
@@ -27,6 +29,10 @@ pub(super) enum Admission {
     Hang,
     /// There were too many: come again after so many seconds.
     TooMany(u64),
+    /// It is answered as the script says.
+    Scripted(Arc<Behaviour>),
+    /// It is for a path that there is not.
+    Unknown,
 }
 
 pub(super) struct Ledger {
@@ -40,10 +46,11 @@ pub(super) struct Ledger {
     invites: HashSet<Short>,
     /// How often each e-mail address was invited.
     invited: HashMap<Short, u32>,
+    play: Play,
 }
 
 impl Ledger {
-    pub(super) fn new(options: SimulatorOptions) -> Self {
+    pub(super) fn new(options: SimulatorOptions, script: Script) -> Self {
         Self {
             options,
             random: StdRng::seed_from_u64(options.seed),
@@ -53,6 +60,7 @@ impl Ledger {
             keys: HashMap::new(),
             invites: HashSet::new(),
             invited: HashMap::new(),
+            play: Play::new(script),
         }
     }
 
@@ -61,7 +69,7 @@ impl Ledger {
     }
 
     pub(super) fn times_invited(&self, email: &str) -> u32 {
-        self.invited.get(&short(email.as_bytes())).copied().unwrap_or_default()
+        self.invited.get(&short(&[email.as_bytes()])).copied().unwrap_or_default()
     }
 
     pub(super) fn set_faults(&mut self, errors: f64, hang: f64) {
@@ -69,10 +77,16 @@ impl Ledger {
         self.options.hang = hang;
     }
 
-    /// Counts a call in, and decides what becomes of it.
-    pub(super) fn admit(&mut self, call: Call) -> Admission {
+    /// Counts a call in, and decides what becomes of it: by the script, by the rate, by luck, in this order.
+    pub(super) fn admit(&mut self, call: Option<Call>, asked: &Asked<'_>) -> Admission {
         let now = Instant::now();
+        let scripted = self.play.next(asked);
+        let Some(call) = call else { return scripted.map_or(Admission::Unknown, Admission::Scripted) };
         self.stats.busiest_second = self.stats.busiest_second.max(self.arrivals.count_in(now));
+        if let Some(behaviour) = scripted {
+            self.count(call);
+            return Admission::Scripted(behaviour);
+        }
         if let Some(rate) = self.options.rate
             && let Some(wait) = self.accepted.full_for(now, rate)
         {
@@ -80,11 +94,7 @@ impl Ledger {
             return Admission::TooMany(wait.as_secs() + 1);
         }
         self.accepted.count_in(now);
-        match call {
-            Call::AddressLinks => self.stats.calls.address_links += 1,
-            Call::GetAddresses => self.stats.calls.get_addresses += 1,
-            Call::InviteCreate => self.stats.calls.invite_create += 1,
-        }
+        self.count(call);
         let luck: f64 = self.random.random();
         if luck < self.options.errors {
             Admission::Error
@@ -95,14 +105,22 @@ impl Ledger {
         }
     }
 
+    fn count(&mut self, call: Call) {
+        match call {
+            Call::AddressLinks => self.stats.calls.address_links += 1,
+            Call::GetAddresses => self.stats.calls.get_addresses += 1,
+            Call::InviteCreate => self.stats.calls.invite_create += 1,
+        }
+    }
+
     /// Creates an invite, unless its key was seen before: then the first answer is given again.
     pub(super) fn create_invite(&mut self, key: Option<&[u8]>, body: &[u8]) -> Answer {
         let email = match calls::invited_email(body) {
             Ok(email) => email,
             Err(refused) => return refused,
         };
-        let invite = short(body);
-        if let Some(key) = key.map(short) {
+        let invite = short(&[body]);
+        if let Some(key) = key.map(|key| short(&[key])) {
             if let Some(first) = self.keys.get(&key) {
                 self.stats.replayed += 1;
                 return if *first == invite {
@@ -114,7 +132,7 @@ impl Ledger {
             self.keys.insert(key, invite);
         }
         self.stats.invites += 1;
-        *self.invited.entry(short(email.as_bytes())).or_default() += 1;
+        *self.invited.entry(short(&[email.as_bytes()])).or_default() += 1;
         if !self.invites.insert(invite) {
             self.stats.duplicate_invites += 1;
         }
@@ -122,8 +140,14 @@ impl Ledger {
     }
 }
 
-fn short(bytes: &[u8]) -> Short {
+/// What stands for these pieces, one behind the other.
+pub(super) fn short(pieces: &[&[u8]]) -> Short {
+    let mut digest = Sha256::new();
+    for piece in pieces {
+        digest.update((piece.len() as u64).to_be_bytes());
+        digest.update(piece);
+    }
     let mut short = Short::default();
-    short.copy_from_slice(&Sha256::digest(bytes)[..16]);
+    short.copy_from_slice(&digest.finalize()[..16]);
     short
 }

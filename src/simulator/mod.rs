@@ -6,8 +6,10 @@
 //!
 //! It knows nothing of dripfeed, as a real downstream would not.
 
+mod body;
 mod calls;
 mod ledger;
+pub mod script;
 mod server;
 mod window;
 
@@ -20,6 +22,7 @@ use std::{
 
 pub use calls::Call;
 use ledger::Ledger;
+use script::Script;
 use serde::Serialize;
 use tokio::sync::Notify;
 
@@ -107,7 +110,13 @@ pub struct Simulator {
 impl Simulator {
     /// Listens and answers, on a thread of its own.
     pub fn start(options: SimulatorOptions) -> std::io::Result<Self> {
-        let ledger = Arc::new(Mutex::new(Ledger::new(options)));
+        Self::play(options, Script::default())
+    }
+
+    /// The same, except for the calls that rules of this script are for: those are answered as they say, also over the
+    /// rate, and without chance.
+    pub fn play(options: SimulatorOptions, script: Script) -> std::io::Result<Self> {
+        let ledger = Arc::new(Mutex::new(Ledger::new(options, script)));
         let end = Arc::new(Notify::new());
         let listener = std::net::TcpListener::bind(options.listen)?;
         listener.set_nonblocking(true)?;
