@@ -10,7 +10,7 @@ use std::{
 use dripfeed::{
     clock::Clock,
     config::Config,
-    downstream::{Downstream, Request, Way},
+    downstream::{Ask, Downstream, Request, Way},
     heartbeat::Heartbeats,
     store::{DatabaseSettings, Store, dependencies::StoredLedger},
     template::Scope,
@@ -20,7 +20,7 @@ const THREADS: usize = 16;
 const SECONDS: i64 = 10;
 const SECOND: i64 = 1_000_000_000;
 const BURST: usize = 5;
-const PATIENCE: Duration = Duration::from_secs(30);
+const ASK: Ask = Ask { patience: Duration::from_secs(30), may_be_lost: false, ahead: Duration::ZERO };
 
 fn main() {
     for rate in [5, 50, 500, 5_000] {
@@ -75,7 +75,9 @@ fn release(downstream: &Downstream, way: &Way) -> Vec<i64> {
         for _ in 0..THREADS {
             scope.spawn(|| {
                 while clock.steady() < end {
-                    let permit = downstream.permit(&request, PATIENCE).expect("in time");
+                    let asking = request.clone();
+                    let permit = downstream.wait_for(async move { asking.permit(ASK).await });
+                    let permit = permit.expect("it is open").expect("in time");
                     released.lock().expect("not poisoned").push(clock.steady());
                     drop(permit);
                 }

@@ -5,18 +5,15 @@ mod support;
 
 use std::time::Duration;
 
-use dripfeed::{
-    cli::serve::Server as Dripfeed, clock::Clock, config::Config, simulator::SimulatorOptions,
-    work::pool::ROWS_PER_THREAD,
-};
+use dripfeed::{cli::serve::Server as Dripfeed, clock::Clock, config::Config, simulator::SimulatorOptions};
 use serde_json::{Value, json};
 use support::{
     app::{App, Setup, agent, people},
     server::{Reply, Server, ok, status},
 };
 
-/// The most rows that the eight workers of these servers have under way.
-const UNDER_WAY: u64 = 8 * ROWS_PER_THREAD as u64;
+/// The most rows that these servers have under way.
+const UNDER_WAY: u64 = 64;
 
 #[test]
 fn a_pause_finds_few_rows_under_way_however_fast_they_flow_and_none_of_those_is_lost() {
@@ -52,7 +49,7 @@ fn a_pause_finds_few_rows_under_way_however_fast_they_flow_and_none_of_those_is_
 fn a_wrong_permission_costs_fifty_rows_and_not_all_of_them() {
     let server = Server::start(|_| status(403));
     let app = App::start(Setup {
-        dependency: "rate_per_second = 1000\nburst = 50\ntimeout = \"5s\"".into(),
+        dependency: "rate_per_second = 1000\nburst = 50\nconcurrency = 8\ntimeout = \"5s\"".into(),
         downstream: Some(server.address),
         ..Setup::default()
     });
@@ -67,7 +64,7 @@ fn a_wrong_permission_costs_fifty_rows_and_not_all_of_them() {
     };
     let batch = paused(50);
     let failed = batch["counts"]["failed"].as_u64().expect("a count");
-    // Eight workers may each have had a row under way: where rows fail none are claimed ahead.
+    // Eight requests may have been under way when the fiftieth failed: none leaves after that.
     assert!(failed < 50 + 8, "{failed}");
     let says = batch["waiting_for"].as_str().expect("a sentence");
     assert!(says.contains(" rows failed, the last one with `rejected` (HTTP 403) at address-links"), "{says}");
@@ -117,7 +114,7 @@ fn told_to_end_it_waits_for_calls_under_way_and_not_longer_than_it_may() {
         simulator: hanging,
         // Were it to wait for the calls, it would not end within the test.
         dependency: "rate_per_second = 2000\nburst = 50\ntimeout = \"10m\"".into(),
-        workers: "threads = 4\ndrain = \"1s\"".into(),
+        workers: "under_way = 32\ndrain = \"1s\"".into(),
         ..Setup::default()
     });
     let id = app.accepted(people(30));

@@ -10,11 +10,13 @@ use serde_json::Value;
 use support::app::{App, OPERATOR, Setup, people};
 
 /// The threads that a server cannot do without, and how often each beats before it panics.
-const THREADS: [(&str, u32); 15] = [
+const THREADS: [(&str, u32); 17] = [
     ("writer", 30),
     ("feeder", 5),
     ("settler", 0),
     ("noter", 0),
+    ("calls", 0),
+    ("alarms", 0),
     ("extract", 2),
     ("chores", 1),
     ("set-clock", 0),

@@ -65,7 +65,7 @@ impl Machine {
             Event::Pass(thousandths) => self.now += (self.pace.spacing_ns() / 1_000).max(1) * i64::from(thousandths),
             Event::Send { process, most } => {
                 for _ in 0..most {
-                    if !self.processes[process].line.take(steady) {
+                    if self.processes[process].line.take(steady).is_none() {
                         break;
                     }
                     self.releases.push(self.now);

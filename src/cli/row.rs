@@ -1,6 +1,6 @@
 //! `dripfeed row`: look at one row, or work it here and now.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use clap::Subcommand;
 
@@ -16,7 +16,7 @@ use crate::{
         claims::{self, Claimant, NotClaimed},
         rows,
     },
-    work::{ending::Ended, row_work, worker::Patience},
+    work::{ending::Ended, noter::Notes, row_work, worker::Patience},
 };
 
 /// The subcommands of `row`.
@@ -70,7 +70,7 @@ fn show(appliance: &Appliance, row: RowRef, json: bool) -> Result<(), CliError> 
     output::json(&view)
 }
 
-fn run(appliance: &Appliance, row: RowRef, resend: bool) -> Result<(), CliError> {
+fn run(appliance: &Arc<Appliance>, row: RowRef, resend: bool) -> Result<(), CliError> {
     let batch = batch_of(appliance, row)?;
     let kept = appliance.workflow(batch.workflow_version).map_err(|error| CliError::Failed(error.to_string()))?;
     let way = kept.way().map_err(|error| CliError::Failed(error.to_string()))?;
@@ -85,8 +85,11 @@ fn run(appliance: &Appliance, row: RowRef, resend: bool) -> Result<(), CliError>
         Ok(claimed)
     })?;
     let claimed = claimed.map_err(|why| CliError::Failed(refusal(row, why)))?;
-    let mut reservation = way.reserve(claimed.step as usize);
-    match row_work::work(appliance, claimed, &mut reservation, Patience::Unlimited)? {
+    let reservation = way.reserve(claimed.step as usize);
+    let (noter, notes) = Notes::open(appliance)?;
+    let ended = row_work::work(appliance, claimed, reservation, Patience::Unlimited, notes)?;
+    noter.join();
+    match ended {
         Ended::Completed => {
             println!("{row} is completed");
             Ok(())

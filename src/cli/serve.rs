@@ -111,7 +111,7 @@ impl Server {
     fn start_threads(&self) -> Result<(), CliError> {
         // First of all, so that no other thread takes a server for one that expects no calls.
         self.start_clock()?;
-        let pool = Pool::start(&self.appliance, self.appliance.config.workers.threads, &self.appliance.work_bell)?;
+        let pool = Pool::start(&self.appliance, self.appliance.config.workers.under_way, &self.appliance.work_bell)?;
         self.spawn("feeder", move |appliance| {
             feeder::feed(appliance, &pool);
             pool.close();

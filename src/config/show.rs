@@ -76,7 +76,7 @@ pub fn show(config: &Config) -> String {
         (
             "workers",
             vec![
-                ("threads", Value::from(workers.threads as i64)),
+                ("under_way", Value::from(workers.under_way as i64)),
                 ("claim_ttl", Value::from(show_duration(workers.claim_ttl))),
                 ("auto_rescue", Value::from(workers.auto_rescue)),
                 ("drain", Value::from(show_duration(workers.drain))),

@@ -26,7 +26,7 @@ fn the_template_loads_and_says_what_the_defaults_are() {
     let token = |name: &str| (name == "DRIPFEED_OPERATOR_TOKEN").then(|| "0123456789abcdef".to_owned());
     let from_template = Config::from_toml(TEMPLATE, &token).expect("it has no faults");
     let smallest = Config::from_toml(SMALLEST, &|_| None).expect("it has no faults");
-    assert_eq!(from_template.workers.threads, smallest.workers.threads);
+    assert_eq!(from_template.workers.under_way, smallest.workers.under_way);
     assert_eq!(from_template.workflows, smallest.workflows);
     let invite = &smallest.workflows["invite"];
     assert_eq!((invite.columns.len(), invite.steps.len(), invite.max_rows), (6, 3, 1_000_000));
@@ -42,7 +42,7 @@ fn every_fault_is_told_at_once_with_its_key() {
         lisen = "127.0.0.1:1"
         trusted_proxies = ["10.0.0.0/8", "the-proxy"]
         [workers]
-        threads = 0
+        under_way = 0
         claim_ttl = "soon"
         [access]
         operator_token = "${NOWHERE}"
@@ -59,7 +59,7 @@ fn every_fault_is_told_at_once_with_its_key() {
     for expected in [
         "server.lisen: is not known; did you mean `listen`?",
         "server.trusted_proxies: `the-proxy` is no address",
-        "workers.threads: is a whole number from 1 to 1024",
+        "workers.under_way: is a whole number from 1 to 65536",
         "workers.claim_ttl: is a duration",
         "access.operator_token: asks for ${NOWHERE}",
         "dependencies.addresses.base_url: is a URL",

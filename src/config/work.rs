@@ -74,11 +74,16 @@ impl Dispatch {
     }
 }
 
+/// `workers.under_way`, where nothing is said.
+const UNDER_WAY: u32 = 4_096;
+/// And at most: each has a connection, and takes some kilobytes.
+const MOST_UNDER_WAY: u32 = 65_536;
+
 /// `[workers]`
 #[derive(Debug, Clone)]
 pub struct Workers {
-    /// `threads`: rows that are worked on at once. Default 32.
-    pub threads: usize,
+    /// `under_way`: the most requests under way at once, over all dependencies. Default 4,096.
+    pub under_way: usize,
     /// `claim_ttl`: a claim that was not renewed for so long is stuck. Default 2m.
     pub claim_ttl: Duration,
     /// `auto_rescue`: the server frees stuck claims by itself. Default true.
@@ -90,7 +95,7 @@ pub struct Workers {
 impl Workers {
     pub(super) fn read(mut section: Section<'_>) -> Self {
         let workers = Self {
-            threads: section.integer("threads", 32, 1..=1_024) as usize,
+            under_way: section.integer("under_way", UNDER_WAY, 1..=MOST_UNDER_WAY) as usize,
             claim_ttl: section.duration("claim_ttl", Duration::from_secs(120)),
             auto_rescue: section.flag("auto_rescue", true),
             drain: section.duration("drain", Duration::from_secs(20)),

@@ -1,8 +1,5 @@
-//! The feeder: claims rows just in time, as many as workers and dependencies can take. Which ones, the ready index says
-//! ([`super::ready`]), and `hearing` keeps that up to date.
-//!
-//! Where rows flow fast some are claimed ahead, so that no worker waits for a claim's commit: no more than are completed within
-//! [`AHEAD`], and what a pause or a crash finds under way is never more than [`ROWS_PER_THREAD`] for each worker.
+//! The feeder: claims rows just in time, as many as the dependencies can take and may be under way. Which ones, the ready
+//! index says ([`super::ready`]), and `hearing` keeps that up to date.
 
 use std::{
     cell::RefCell,
@@ -27,7 +24,7 @@ use crate::{
         ready,
     },
     work::{
-        pool::{Job, Pool, ROWS_PER_THREAD},
+        pool::{Job, Pool},
         workflows::Kept,
     },
 };
@@ -39,17 +36,12 @@ const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
 /// The pause after a fault of the database.
 const PAUSE_AFTER_FAULT: Duration = Duration::from_secs(1);
 
-/// As many rows are claimed ahead of the workers as were completed in so long before. Rows that fail do not count: where
-/// an API turns all of them away, what that costs until the batch pauses itself is to be little.
-const AHEAD: Duration = Duration::from_millis(100);
-
 /// Claims and hands out rows until the appliance closes.
 pub fn feed(appliance: &Arc<Appliance>, pool: &Pool) {
     let mut hearing = None;
-    let mut flow = Flow::new();
     while !appliance.closing.is_closed() {
         heartbeat::beat();
-        let room = room(pool, flow.ahead(pool.completed()));
+        let room = room(pool);
         let claimed = if room == 0 { Ok(0) } else { claim(appliance, pool, room, &mut hearing) };
         match claimed {
             Ok(0) => {
@@ -68,36 +60,9 @@ pub fn feed(appliance: &Arc<Appliance>, pool: &Pool) {
     }
 }
 
-/// How many rows to claim. While some wait for a worker there is no haste, and a claim that takes few costs nearly what
-/// one does that takes many.
-fn room(pool: &Pool, ahead: usize) -> usize {
-    let most = pool.threads() + ahead.min(pool.threads() * (ROWS_PER_THREAD - 1));
-    let room = most.saturating_sub(pool.under_way());
-    let is_worth_it = pool.waiting() == 0 || room >= pool.threads();
-    if is_worth_it { room } else { 0 }
-}
-
-/// How fast rows are completed. Where the calls take long nothing is claimed ahead: a row that waits for a worker would do so for
-/// long, and a pause would find it under way.
-struct Flow {
-    since: Instant,
-    completed: usize,
-    ahead: usize,
-}
-
-impl Flow {
-    fn new() -> Self {
-        Self { since: Instant::now(), completed: 0, ahead: 0 }
-    }
-
-    /// How many rows may be under way besides those that workers have in hand, where so many were completed by now.
-    fn ahead(&mut self, completed: usize) -> usize {
-        let tenths = self.since.elapsed().as_millis() / AHEAD.as_millis();
-        if let Some(tenths) = usize::try_from(tenths).ok().filter(|tenths| *tenths > 0) {
-            *self = Self { since: Instant::now(), completed, ahead: (completed - self.completed) / tenths };
-        }
-        self.ahead
-    }
+/// How many rows to claim at most: the dependencies say how many of them can start.
+fn room(pool: &Pool) -> usize {
+    pool.most().saturating_sub(pool.under_way())
 }
 
 /// Brings the index up to date and claims what can start. Says how much there was to do.
@@ -135,7 +100,7 @@ fn claim(
     }
     let jobs = openings.jobs(&wanted, taken);
     let rows = jobs.len();
-    pool.begin(appliance, jobs);
+    pool.begin(jobs);
     hearing.taken(store, &known, &wanted, &left)?;
     Ok(rows + openings.bring())
 }

@@ -86,7 +86,7 @@ impl Lane {
         let now = self.now();
         let mut state = self.lock();
         let reserved = state.reserved;
-        let ahead = Duration::from_nanos(u64::try_from(state.slot(reserved, now.steady).at - now.steady).ok()?);
+        let ahead = Duration::from_nanos(u64::try_from(state.slot(reserved, now.steady, 0).at - now.steady).ok()?);
         (ahead > CLAIM_AHEAD).then(|| Wait { until: now.wall.after(ahead), why: WaitReason::Rate })
     }
 
@@ -120,7 +120,7 @@ impl Lane {
         let alone = usize::from(state.reserved == 0 && idle > 0);
         let mut rows = free.max(alone).min(most.saturating_sub(state.reserved));
         if starts_here {
-            let slot = state.slot(state.reserved, now.steady).at;
+            let slot = state.slot(state.reserved, now.steady, 0).at;
             if slot > horizon {
                 return none(Duration::from_nanos((slot - horizon) as u64));
             }

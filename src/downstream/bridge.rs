@@ -1,5 +1,5 @@
-//! The thread that makes the calls: one runtime for all of them, because a call waits much longer than it works. Who still
-//! has a thread of its own for a row hands its call over here, and waits.
+//! The thread that makes the calls: one runtime for all of them, because a call waits much longer than it works. The ways of
+//! rows run there; a command that works one row hands it over, and waits.
 
 use std::{
     io,
@@ -17,6 +17,9 @@ use crate::heartbeat::{self, Heartbeats};
 /// How often the thread gives a sign of life, whatever it is at.
 const BEAT: Duration = Duration::from_secs(10);
 
+/// Threads for what blocks: names that are looked up, and whether a batch stands still.
+const BLOCKING_THREADS: usize = 8;
+
 /// The thread of the calls. Dropped, it ends, with what is still under way there.
 pub(super) struct Bridge {
     runtime: Handle,
@@ -28,7 +31,7 @@ pub(super) struct Bridge {
 impl Bridge {
     /// Starts the thread.
     pub(super) fn start(hearts: &Heartbeats) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
+        let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(BLOCKING_THREADS).build()?;
         let (handle, heart) = (runtime.handle().clone(), hearts.register("calls", heartbeat::LONGEST));
         let (open, mut closed) = oneshot::channel();
         let thread = thread::Builder::new().name("calls".to_owned()).spawn(move || {
@@ -40,6 +43,11 @@ impl Bridge {
             runtime.shutdown_background();
         })?;
         Ok(Self { runtime: handle, open: Some(open), thread: Some(thread) })
+    }
+
+    /// Lets the thread do this, beside all else.
+    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(work);
     }
 
     /// Lets the thread do this, and waits for it; `None` where the thread ended meanwhile.

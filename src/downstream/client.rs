@@ -84,10 +84,6 @@ impl CallError {
     }
 
     /// Nobody is left who could say what became of it.
-    pub(super) fn abandoned() -> Self {
-        Self::unanswered(FailureCode::Connection, "the process ended the call")
-    }
-
     /// It may have been received.
     pub(super) fn unanswered(code: FailureCode, what: impl Into<String>) -> Self {
         Self { code, effect: Effect::Perhaps, what: what.into() }

@@ -13,6 +13,7 @@ use std::{
 use super::{
     adapt::Adapt,
     advice::{Advice, Quota},
+    alarms::Alarms,
     calls::Calls,
     concurrency::Concurrency,
     gate::{Gate, GateState, Health, Now, Passage},
@@ -38,6 +39,7 @@ pub struct Lane {
     pub(super) clock: Clock,
     pub(super) wake: Wake,
     pub(super) meter: Arc<dyn Meter>,
+    pub(super) alarms: Alarms,
     bookkeeper: OnceLock<Thread>,
     state: Mutex<State>,
 }
@@ -76,6 +78,7 @@ impl Lane {
         clock: Clock,
         wake: Wake,
         meter: Arc<dyn Meter>,
+        alarms: Alarms,
     ) -> Self {
         let kept = kept.unwrap_or(DependencyState { rate_per_second: None, gate: GateState::default() });
         let rate = kept.rate_per_second.unwrap_or(settings.rate_per_second);
@@ -97,7 +100,7 @@ impl Lane {
             revision: 0,
             closing: false,
         };
-        Self { settings, clock, wake, meter, bookkeeper: OnceLock::new(), state: Mutex::new(state) }
+        Self { settings, clock, wake, meter, alarms, bookkeeper: OnceLock::new(), state: Mutex::new(state) }
     }
 
     /// Who is to be woken when the ledger has to be read or written.
@@ -266,8 +269,8 @@ impl Lane {
 }
 
 impl State {
-    /// Takes slot, concurrency and passage together, or nothing.
-    pub fn release(&mut self, now: Now) -> Option<Passage> {
+    /// Takes slot, concurrency and passage together, or nothing: for a request that leaves so many nanoseconds from now.
+    pub fn release(&mut self, now: Now, ahead: i64) -> Option<(Passage, i64)> {
         if self.closing || self.in_flight >= self.most_under_way() {
             return None;
         }
@@ -275,21 +278,20 @@ impl State {
             return None;
         }
         let passage = self.gate.passage(now).ok()?;
-        if !self.line.take(now.steady) {
-            return None;
-        }
+        let slot = self.line.take(now.steady.saturating_add(ahead))?;
         self.gate.pass(passage);
         self.quota.on_sent();
         self.concurrency.on_sent(now.steady);
         self.in_flight += 1;
         self.calls.add(now.steady);
-        Some(passage)
+        Some((passage, slot))
     }
 
-    /// When the slot comes that has `position` free ones before it, and may be used.
-    pub fn slot(&mut self, position: usize, now: i64) -> Slot {
+    /// When a permit can be given so many nanoseconds `ahead` of the slot that has `position` free ones before it.
+    pub fn slot(&mut self, position: usize, now: i64, ahead: i64) -> Slot {
         let slot = self.line.slot(position, now);
-        Slot { at: slot.at.max(self.quota.held_until(now).unwrap_or(slot.at)), ..slot }
+        let at = slot.at.saturating_sub(ahead);
+        Slot { at: at.max(self.quota.held_until(now).unwrap_or(at)), ..slot }
     }
 
     /// How many requests may be under way now: fewer than the concurrency while the gate is opening.

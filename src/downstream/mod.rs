@@ -20,6 +20,7 @@
 mod adapt;
 pub mod admission;
 mod advice;
+mod alarms;
 mod bookkeeper;
 mod bridge;
 mod calls;
@@ -55,14 +56,15 @@ pub use gate::{Closed, GateReason, GateState};
 pub use lane::Wake;
 pub use ledger::{DependencyState, Lease, LeaseAsk, Ledger, LedgerError};
 pub use meter::{CallEnd, Meter};
-pub use permit::{Permit, Wait, WaitReason};
+pub use permit::{Ask, Permit, Wait, WaitReason};
 pub use request::PlanError;
 pub use status::{DependencyStatus, GateStatus};
 pub use way::{Way, WayError};
 
+use alarms::{AlarmClock, Alarms};
 use bookkeeper::Bookkeeper;
 use bridge::Bridge;
-use client::{Answer, CallError, Care, Client};
+use client::{Care, Client};
 use lane::Lane;
 use request::{Filled, Plan};
 
@@ -70,9 +72,9 @@ use request::{Filled, Plan};
 pub struct Downstream {
     lanes: BTreeMap<String, Arc<Lane>>,
     clients: BTreeMap<String, Arc<Client>>,
-    clock: Clock,
     bookkeeper: Mutex<Option<Bookkeeper>>,
     bridge: Bridge,
+    _alarm_clock: AlarmClock,
 }
 
 /// A step, and whom it calls.
@@ -100,10 +102,31 @@ impl Request {
         &self.call.lane.settings.name
     }
 
-    async fn call(&self, idempotency_key: Option<&str>) -> Result<Answer, CallError> {
-        let Call { plan, client, .. } = &*self.call;
+    /// The right to send it now.
+    pub async fn permit(&self, ask: Ask) -> Result<Permit, Wait> {
+        self.call.lane.permit(ask, self.call.plan.repeat == Repeat::Never).await
+    }
+
+    /// Sends it, and says what came of it and how long that took. `permit` is its own; `refused` says whether its row got a
+    /// 401 at this step before. To be awaited on the thread of the calls ([`Downstream::spawn`]), which keeps the
+    /// connections.
+    pub async fn send(&self, idempotency_key: Option<&str>, permit: Permit, refused: bool) -> (Outcome, Duration) {
+        let Call { plan, client, lane } = &*self.call;
+        let left_at = lane.clock.steady();
         let care = Care { once_only: plan.repeat == Repeat::Never, keeps_body: !plan.save.is_empty() };
-        client.call(&self.filled, idempotency_key, care).await
+        let result = client.call(&self.filled, idempotency_key, care).await;
+        let duration = Duration::from_nanos(lane.clock.steady().saturating_sub(left_at).max(0) as u64);
+        let now = lane.clock.now();
+        if let Some(advice) = result.as_ref().ok().and_then(|answer| answer.advice) {
+            permit.heed(advice);
+        }
+        let before = permit.report(classify::health(&result, now));
+        // Silence behind a gate that was closed is what the gate was closed for: no row pays for it with an attempt.
+        let silence_counts = before.was_open;
+        let outcome = classify::outcome(&lane.settings.name, &plan.save, result, silence_counts, now);
+        let outcome = if refused && before.takes_others { classify::of_the_row(outcome) } else { outcome };
+        lane.meter.called(CallEnd::of(&outcome), duration);
+        (outcome, duration)
     }
 }
 
@@ -149,19 +172,22 @@ impl Downstream {
         meter: impl Fn(&str) -> Arc<dyn Meter>,
         hearts: &Heartbeats,
     ) -> Result<Self, DownstreamError> {
+        let alarms = Alarms::default();
         let mut lanes = BTreeMap::new();
         let mut clients = BTreeMap::new();
         for (name, settings) in dependencies {
             let client = Client::new(settings, clock.clone())
                 .map_err(|error| DownstreamError::Client { dependency: name.clone(), error })?;
-            let lane = Lane::new(settings.clone(), ledger.load(name)?, clock.clone(), wake.clone(), meter(name));
+            let kept = ledger.load(name)?;
+            let lane = Lane::new(settings.clone(), kept, clock.clone(), wake.clone(), meter(name), alarms.clone());
             clients.insert(name.clone(), Arc::new(client));
             lanes.insert(name.clone(), Arc::new(lane));
         }
         let bookkeeper = Bookkeeper::start(lanes.values().cloned().collect(), ledger, clock.clone())
             .map_err(DownstreamError::Thread)?;
         let bridge = Bridge::start(hearts).map_err(DownstreamError::Thread)?;
-        Ok(Self { lanes, clients, clock, bookkeeper: Mutex::new(Some(bookkeeper)), bridge })
+        let alarm_clock = alarms.start(hearts).map_err(DownstreamError::Thread)?;
+        Ok(Self { lanes, clients, bookkeeper: Mutex::new(Some(bookkeeper)), bridge, _alarm_clock: alarm_clock })
     }
 
     /// Compiles the steps of a workflow, and joins each with its dependency.
@@ -169,42 +195,15 @@ impl Downstream {
         Way::new(workflow, &self.lanes, &self.clients)
     }
 
-    /// The right to send a request now. Blocks for at most `patience`, and not at all where that would not be enough.
-    pub fn permit(&self, request: &Request, patience: Duration) -> Result<Permit, Wait> {
-        request.call.lane.permit(patience, request.call.plan.repeat == Repeat::Never)
+    /// Lets the thread of the calls do this, beside all else.
+    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.bridge.spawn(work);
     }
 
-    /// The same because a person asks for this very request: it finds out whether a closed gate may open, also where it is
-    /// never sent twice.
-    pub fn permit_by_hand(&self, request: &Request, patience: Duration) -> Result<Permit, Wait> {
-        request.call.lane.permit(patience, false)
-    }
-
-    /// Sends a request, and says what came of it and how long that took. `permit` is the request's own; `refused` says
-    /// whether its row got a 401 at this step before. Blocks until then, so it is not for what runs in a runtime.
-    pub fn send(
-        &self,
-        request: &Request,
-        idempotency_key: Option<&str>,
-        permit: Permit,
-        refused: bool,
-    ) -> (Outcome, Duration) {
-        let Call { plan, lane, .. } = &*request.call;
-        let left_at = self.clock.steady();
-        let (handed_over, key) = (request.clone(), idempotency_key.map(str::to_owned));
-        let call = async move { handed_over.call(key.as_deref()).await };
-        let result = self.bridge.wait_for(call).unwrap_or_else(|| Err(CallError::abandoned()));
-        let duration = Duration::from_nanos(self.clock.steady().saturating_sub(left_at).max(0) as u64);
-        if let Some(advice) = result.as_ref().ok().and_then(|answer| answer.advice) {
-            permit.heed(advice);
-        }
-        let before = permit.report(classify::health(&result, self.clock.now()));
-        // Silence behind a gate that was closed is what the gate was closed for: no row pays for it with an attempt.
-        let silence_counts = before.was_open;
-        let outcome = classify::outcome(&lane.settings.name, &plan.save, result, silence_counts, self.clock.now());
-        let outcome = if refused && before.takes_others { classify::of_the_row(outcome) } else { outcome };
-        lane.meter.called(CallEnd::of(&outcome), duration);
-        (outcome, duration)
+    /// Lets the thread of the calls do this, and waits for it; `None` where the process ended meanwhile. Not for what runs in
+    /// a runtime.
+    pub fn wait_for<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Option<T> {
+        self.bridge.wait_for(work)
     }
 
     /// Changes a rate, from the next request on. The caller has kept it before, where the ledger reads it: what is kept

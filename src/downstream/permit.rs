@@ -1,17 +1,22 @@
 //! Permits: the right to send one request, now. A permit is slot, concurrency and gate in one: all of them are taken
-//! at the instant of release, by the thread that is going to send, or none is. Nothing burns while another refuses.
+//! at the instant of release, by whoever is going to send, or none is. Nothing burns while another refuses.
 //!
-//! Threads that have to wait stand in a queue. Only the first one has an alarm set, for its slot; the others sleep
-//! until they are first, so that no slot wakes a crowd. A thread that finds more slots ready than others are waiting
-//! for does not queue at all: at high rates that is every thread, and a permit costs one uncontended lock.
+//! Who has to wait stands in a queue. Only the first one has an alarm set for its slot; the others are woken when they are
+//! first, so that no slot wakes a crowd. Who finds more slots ready than others are waiting for does not queue at all: at
+//! high rates that is everybody, and a permit costs one uncontended lock.
+//!
+//! What is never sent twice is written down with its permit in hand, so that a death leaves no doubt about requests that
+//! were only waiting. Writing takes time, and a request that leaves later than its slot is one too many in some second. Its
+//! permit is therefore given [`Ask::ahead`] of its slot, which it then waits for; one whose slot has passed is worth nothing.
 
 use std::{
     collections::VecDeque,
     fmt,
     sync::Arc,
-    thread::{self, Thread},
-    time::Duration,
+    time::{Duration, Instant},
 };
+
+use tokio::sync::Notify;
 
 use super::{
     advice::Advice,
@@ -25,11 +30,24 @@ pub const RELEASES: &str = "dripfeed::releases";
 /// When to come back where nobody can say when there will be room: a call must end first.
 const COME_BACK: Duration = Duration::from_secs(1);
 
+/// How a permit is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask {
+    /// How long it is waited for at most; not at all where it can be told that this would not be enough.
+    pub patience: Duration,
+    /// Whether the request may find out if a closed gate opens, also where it is never sent twice and such have been lost.
+    pub may_be_lost: bool,
+    /// About how long it takes from the permit until the request can leave.
+    pub ahead: Duration,
+}
+
 /// The right to send one request. Dropped without a report, it counts as never sent.
 #[must_use]
 pub struct Permit {
     lane: Arc<Lane>,
     passage: Passage,
+    /// The time of its slot, where it was given ahead of that.
+    leaves_at: Option<i64>,
     ended: bool,
 }
 
@@ -47,6 +65,21 @@ impl Permit {
     /// What its answer says of how much is left.
     pub(super) fn heed(&self, advice: Advice) {
         self.lane.heed(self.passage, advice);
+    }
+
+    /// Waits for the time of a slot that lies ahead. Whether the request may leave, now: its slot may have passed meanwhile,
+    /// or the gate be closed.
+    pub async fn its_time(&mut self) -> bool {
+        let Some(leaves_at) = self.leaves_at.take() else { return true };
+        let woken = Arc::new(Notify::new());
+        loop {
+            let now = self.lane.now();
+            if now.steady >= leaves_at {
+                return self.lane.may_leave(self.passage, leaves_at, now);
+            }
+            self.lane.alarms.set(Instant::now() + nanos(leaves_at - now.steady), &woken);
+            woken.notified().await;
+        }
     }
 
     /// The request has ended. Says how the gate was until then.
@@ -112,14 +145,14 @@ impl fmt::Display for WaitReason {
 /// Who waits for a lane, in order.
 #[derive(Default)]
 pub(super) struct Queue {
-    waiting: VecDeque<(u64, Thread)>,
+    waiting: VecDeque<(u64, Arc<Notify>)>,
     last_ticket: u64,
 }
 
 impl Queue {
-    fn join(&mut self) -> u64 {
+    fn join(&mut self, woken: &Arc<Notify>) -> u64 {
         self.last_ticket += 1;
-        self.waiting.push_back((self.last_ticket, thread::current()));
+        self.waiting.push_back((self.last_ticket, woken.clone()));
         self.last_ticket
     }
 
@@ -137,25 +170,50 @@ impl Queue {
     }
 
     /// Whom to wake when the first one may go on.
-    pub fn first(&self) -> Vec<Thread> {
-        self.waiting.front().map(|(_, thread)| thread.clone()).into_iter().collect()
+    pub fn first(&self) -> Vec<Arc<Notify>> {
+        self.waiting.front().map(|(_, woken)| woken.clone()).into_iter().collect()
     }
 
     /// Whom to wake when everybody has to look again.
-    pub fn all(&self) -> Vec<Thread> {
-        self.waiting.iter().map(|(_, thread)| thread.clone()).collect()
+    pub fn all(&self) -> Vec<Arc<Notify>> {
+        self.waiting.iter().map(|(_, woken)| woken.clone()).collect()
     }
 
     /// Wakes them. To be called without the lock.
-    pub fn wake(threads: Vec<Thread>) {
-        threads.iter().for_each(Thread::unpark);
+    pub fn wake(waiting: Vec<Arc<Notify>>) {
+        waiting.iter().for_each(|woken| woken.notify_one());
     }
 }
 
-/// What a thread that wants a permit does next.
+/// A place in the queue. Dropped, it is given up, and the next one looks.
+struct Place<'l> {
+    lane: &'l Lane,
+    ticket: u64,
+    woken: Arc<Notify>,
+}
+
+impl<'l> Place<'l> {
+    fn join(lane: &'l Lane, queue: &mut Queue) -> Self {
+        let woken = Arc::new(Notify::new());
+        Self { lane, ticket: queue.join(&woken), woken }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut state = self.lane.lock();
+        let was_first = state.queue.place(self.ticket) == 0;
+        state.queue.leave(self.ticket);
+        let next = if was_first { state.queue.first() } else { Vec::new() };
+        drop(state);
+        Queue::wake(next);
+    }
+}
+
+/// What somebody who wants a permit does next.
 enum Turn {
-    /// It has one.
-    Go(Passage),
+    /// It has one, for the slot of this time.
+    Go(Passage, i64),
     /// It looks again when it is woken, or at this steady time.
     Sleep(i64),
     /// It goes home.
@@ -163,74 +221,90 @@ enum Turn {
 }
 
 impl Lane {
-    /// Waits at most `patience` for a permit; not at all where it can be told that this would not be enough.
-    /// `is_risky`: the request is never sent twice, so that it is no probe where such have been lost.
-    pub fn permit(self: &Arc<Self>, patience: Duration, is_risky: bool) -> Result<Permit, Wait> {
-        let patience = i64::try_from(patience.as_nanos()).unwrap_or(i64::MAX);
+    /// Waits for a permit. `once_only`: the request is never sent twice, so that it is no probe where such have been lost.
+    pub async fn permit(self: &Arc<Self>, ask: Ask, once_only: bool) -> Result<Permit, Wait> {
+        let is_risky = once_only && !ask.may_be_lost;
         let asked_at = self.clock.steady();
-        let deadline = asked_at.saturating_add(patience);
-        let mut ticket = None;
-        let mut state = self.lock();
+        let deadline = asked_at.saturating_add(i64::try_from(ask.patience.as_nanos()).unwrap_or(i64::MAX));
+        let mut place = None;
         loop {
-            let now = self.now();
-            let place = ticket.map_or(state.queue.len(), |ticket| state.queue.place(ticket));
-            let turn = self.turn(&mut state, place, now, deadline, is_risky);
-            let needs_slots = !matches!(turn, Turn::Leave(wait) if wait.why != WaitReason::Rate);
-            let short = needs_slots && state.demand(now);
-            let end = match turn {
-                Turn::Go(passage) => {
-                    // The instant of release, by which rates are kept: what tests and doubters measure.
-                    let dependency = &self.settings.name;
-                    tracing::trace!(target: RELEASES, event = "call.released", dependency, steady_ns = now.steady);
-                    Ok(Permit { lane: self.clone(), passage, ended: false })
+            let (turn, now) = self.look(&mut place, ask, deadline, is_risky);
+            match (turn, &place) {
+                (Turn::Go(passage, slot), _) => {
+                    self.meter.permitted(nanos(now.steady.saturating_sub(asked_at)));
+                    let leaves_at = (ask.ahead > Duration::ZERO).then_some(slot);
+                    if leaves_at.is_none() {
+                        self.tell_release(now);
+                    }
+                    return Ok(Permit { lane: self.clone(), passage, leaves_at, ended: false });
                 }
-                Turn::Leave(wait) => Err(wait),
-                Turn::Sleep(alarm) => {
-                    ticket.get_or_insert_with(|| state.queue.join());
-                    drop(state);
-                    self.get_lease(short);
-                    thread::park_timeout(Duration::from_nanos((alarm - now.steady).max(0) as u64));
-                    state = self.lock();
-                    continue;
+                (Turn::Leave(wait), _) => {
+                    self.meter.turned_away(wait.why);
+                    return Err(wait);
                 }
-            };
-            if let Some(ticket) = ticket {
-                state.queue.leave(ticket);
+                (Turn::Sleep(alarm), Some(Place { woken, .. })) => {
+                    self.alarms.set(Instant::now() + nanos(alarm.saturating_sub(now.steady)), woken);
+                    woken.notified().await;
+                }
+                // It joined the queue when it was told to sleep.
+                (Turn::Sleep(_), None) => {}
             }
-            let next = if place == 0 { state.queue.first() } else { Vec::new() };
-            drop(state);
-            self.get_lease(short);
-            Queue::wake(next);
-            match &end {
-                Ok(_) => self.meter.permitted(Duration::from_nanos(now.steady.saturating_sub(asked_at).max(0) as u64)),
-                Err(wait) => self.meter.turned_away(wait.why),
-            }
-            return end;
         }
     }
 
-    fn get_lease(&self, short: bool) {
+    /// One look, under the lock. Who has to wait has a place in the queue then.
+    fn look<'l>(&'l self, place: &mut Option<Place<'l>>, ask: Ask, deadline: i64, is_risky: bool) -> (Turn, Now) {
+        let now = self.now();
+        let mut state = self.lock();
+        let position = place.as_ref().map_or(state.queue.len(), |place| state.queue.place(place.ticket));
+        let turn = self.turn(&mut state, position, now, ask, deadline, is_risky);
+        if matches!(turn, Turn::Sleep(_)) && place.is_none() {
+            *place = Some(Place::join(self, &mut state.queue));
+        }
+        let needs_slots = !matches!(turn, Turn::Leave(wait) if wait.why != WaitReason::Rate);
+        let short = needs_slots && state.demand(now);
+        drop(state);
         if short {
             self.poke_bookkeeper();
         }
+        (turn, now)
     }
 
-    fn turn(&self, state: &mut State, place: usize, now: Now, deadline: i64, is_risky: bool) -> Turn {
+    /// The instant of release, by which rates are kept: what tests and doubters measure.
+    fn tell_release(&self, now: Now) {
+        let dependency = &self.settings.name;
+        tracing::trace!(target: RELEASES, event = "call.released", dependency, steady_ns = now.steady);
+    }
+
+    /// Whether a request may leave whose permit was given ahead of its slot.
+    fn may_leave(&self, passage: Passage, slot: i64, now: Now) -> bool {
+        let state = self.lock();
+        let is_open = passage.is_probe() || state.gate.passage(now).is_ok();
+        let may = is_open && !state.closing && state.line.pace().is_usable(slot, now.steady);
+        drop(state);
+        if may {
+            self.tell_release(now);
+        }
+        may
+    }
+
+    fn turn(&self, state: &mut State, place: usize, now: Now, ask: Ask, deadline: i64, is_risky: bool) -> Turn {
         if let Some(wait) = self.too_risky(state, now, is_risky) {
             return Turn::Leave(wait);
         }
-        match self.release(state, place, now, is_risky) {
-            Some(passage) => Turn::Go(passage),
-            None => self.outlook(state, place, now, deadline).map_or_else(Turn::Leave, Turn::Sleep),
+        let ahead = i64::try_from(ask.ahead.as_nanos()).unwrap_or_default();
+        match self.release(state, place, now, ahead, is_risky) {
+            Some((passage, slot)) => Turn::Go(passage, slot),
+            None => self.outlook(state, place, now, ahead, deadline).map_or_else(Turn::Leave, Turn::Sleep),
         }
     }
 
     /// Releases a request whose turn it is, or one that takes a slot from nobody who waits.
-    fn release(&self, state: &mut State, place: usize, now: Now, is_risky: bool) -> Option<Passage> {
+    fn release(&self, state: &mut State, place: usize, now: Now, ahead: i64, is_risky: bool) -> Option<(Passage, i64)> {
         let free = state.most_under_way().saturating_sub(state.in_flight) as usize;
-        let may = place == 0 || (free > place && state.line.ready(now.steady) > place && state.gate.is_open());
-        let passage = if may { state.release(now) } else { None };
-        if is_risky && passage.is_some_and(Passage::is_probe) {
+        let may = place == 0 || (free > place && state.line.ready(now.steady + ahead) > place && state.gate.is_open());
+        let released = if may { state.release(now, ahead) } else { None };
+        if is_risky && released.is_some_and(|(passage, _)| passage.is_probe()) {
             state.gate.risk();
             if !state.gate.may_risk() {
                 let dependency = &self.settings.name;
@@ -241,7 +315,7 @@ impl Lane {
                 );
             }
         }
-        passage
+        released
     }
 
     /// Why a request that is never sent twice is not the next probe.
@@ -252,7 +326,7 @@ impl Lane {
     }
 
     /// For somebody who cannot go now: when to look again without being woken, or why that is not worth it.
-    fn outlook(&self, state: &mut State, place: usize, now: Now, deadline: i64) -> Result<i64, Wait> {
+    fn outlook(&self, state: &mut State, place: usize, now: Now, ahead: i64, deadline: i64) -> Result<i64, Wait> {
         let until = |steady: i64| now.wall.after(Duration::from_nanos(steady.saturating_sub(now.steady).max(0) as u64));
         let wait = |until, why| Err(Wait { until, why });
         let come_back = now.wall.after(COME_BACK);
@@ -269,7 +343,7 @@ impl Lane {
             Err(Shut::Probing(closed)) if !patient => return wait(come_back, WaitReason::Gate(closed.reason)),
             _ => {}
         }
-        let slot = state.slot(place, now.steady);
+        let slot = state.slot(place, now.steady, ahead);
         let full = state.in_flight >= state.most_under_way();
         if !slot.leased && now.steady < state.ledger_rests_until {
             return wait(until(state.ledger_rests_until), WaitReason::Ledger);
@@ -288,4 +362,8 @@ impl Lane {
         // What is due already is not waited for by the clock: somebody's end, or the ledger's answer, wakes us.
         Ok(if place == 0 && mine > now.steady { mine.min(deadline) } else { deadline })
     }
+}
+
+fn nanos(steady: i64) -> Duration {
+    Duration::from_nanos(u64::try_from(steady).unwrap_or_default())
 }

@@ -106,6 +106,11 @@ impl Pace {
         self.slack_ns
     }
 
+    /// Whether a request may leave now for the slot of this time.
+    pub fn is_usable(&self, slot: i64, now: i64) -> bool {
+        slot <= now && slot >= self.floor_reset(now)
+    }
+
     fn floor(&self, now: i64) -> i64 {
         now.saturating_sub(self.credit_ns)
     }
@@ -156,16 +161,13 @@ impl Line {
         self.stretches.retain(|stretch| stretch.start <= now.saturating_add(SECOND_NS));
     }
 
-    /// Takes the next slot if its time has come. A request may leave for it, now.
-    pub fn take(&mut self, now: i64) -> bool {
-        self.settle(now);
-        match self.stretches.front_mut() {
-            Some(stretch) if stretch.start <= now => {
-                stretch.start += self.pace.spacing_ns;
-                true
-            }
-            _ => false,
-        }
+    /// Takes the next slot if its time has come by then, and says when that is. A request that leaves at `by` may use it.
+    pub fn take(&mut self, by: i64) -> Option<i64> {
+        self.settle(by);
+        let stretch = self.stretches.front_mut().filter(|stretch| stretch.start <= by)?;
+        let slot = stretch.start;
+        stretch.start += self.pace.spacing_ns;
+        Some(slot)
     }
 
     /// How many slots could be taken right now.
@@ -295,9 +297,9 @@ mod tests {
         let ask = LeaseAsk { slots: 10, ..line.ask("addresses", "boot-1".into(), 5_000 * MS) };
         line.grant(&ask, advance(None, &ask));
         assert_eq!(line.ready(5_000 * MS), 3);
-        assert_eq!((0..9).filter(|_| line.take(5_000 * MS)).count(), 3);
+        assert_eq!((0..9).filter(|_| line.take(5_000 * MS).is_some()).count(), 3);
         assert_eq!(line.slot(0, 5_000 * MS), Slot { at: 5_100 * MS, leased: true });
-        assert!(!line.take(5_099 * MS) && line.take(5_100 * MS) && !line.take(5_100 * MS));
+        assert_eq!([5_099, 5_100, 5_100].map(|at| line.take(at * MS)), [None, Some(5_100 * MS), None]);
         assert_eq!(line.slot(60, 5_100 * MS), Slot { at: 11_200 * MS, leased: false });
     }
 
@@ -322,9 +324,9 @@ mod tests {
         let mut line = Line::new(Pace::new(100.0, 1));
         let ask = LeaseAsk { slots: 20, ..line.ask("addresses", "boot-1".into(), 0) };
         line.grant(&ask, advance(None, &ask));
-        assert!(line.take(0));
+        assert!(line.take(0).is_some());
         line.set_pace(Pace::new(20.0, 1), 10 * MS);
-        assert!(line.take(10 * MS) && !line.take(59 * MS) && line.take(60 * MS));
+        assert_eq!([10, 59, 60].map(|at| line.take(at * MS).is_some()), [true, false, true]);
         assert_eq!(line.slot(0, 60 * MS), Slot { at: 110 * MS, leased: true }, "one more fits into the lease");
         assert!(!line.slot(1, 60 * MS).leased && line.ask_at() < 0, "the ledger is asked for the rest");
     }

@@ -6,12 +6,12 @@ use super::{
     error_payload::ErrorPayload,
     open_batch::OpenBatchError,
     settling::Settling,
-    worker::{Unopened, Worker},
+    worker::{Patience, Unopened, Worker},
     workflows::VersionError,
 };
 use crate::{
     appliance::Appliance,
-    model::{BatchId, FailureCode, StepFailure, Timestamp, backoff},
+    model::{BatchId, FailureCode, StepFailure, Timestamp, backoff, workflow::FailureLimit},
     store::{
         StoreError,
         batches::{self, Batch},
@@ -60,7 +60,7 @@ impl From<StepFailure> for Stop {
     }
 }
 
-impl Worker<'_> {
+impl Worker {
     /// What is to be written at the end of the claim; nothing where it is not ours any more.
     pub(super) fn ending(&self, stopped: Result<(), Stop>) -> Option<Settling> {
         let (ending, ended) = match stopped {
@@ -69,6 +69,10 @@ impl Worker<'_> {
             Err(Stop::Store(error)) => {
                 let (batch, row) = (&self.batch.id, self.claimed.row.number());
                 tracing::warn!(event = "row.nothing_sent", %batch, row, %error, "nothing was sent");
+                let at = self.appliance.clock.now().after(backoff::FIRST_WAIT);
+                (Ending::Released { next_attempt_at: at, failure: self.last_failure() }, Ended::Released(at))
+            }
+            Err(Stop::End(End::Failed(_))) if !self.has_sent && self.is_about_to_pause() => {
                 let at = self.appliance.clock.now().after(backoff::FIRST_WAIT);
                 (Ending::Released { next_attempt_at: at, failure: self.last_failure() }, Ended::Released(at))
             }
@@ -83,6 +87,7 @@ impl Worker<'_> {
         let standing = Standing { progress: self.sealed_progress(), ..self.standing.clone() };
         let (row, claim, spent) = (self.claimed.row, self.claimed.claim, self.spent);
         Some(Settling::new(
+            &self.appliance,
             self.batch.id,
             Some(self.workflow()),
             Settle { row, claim, version: self.claimed.version, standing, ending, spent },
@@ -90,6 +95,13 @@ impl Worker<'_> {
             self.claim_expires_at,
             self.appliance.metrics.rows.of(&self.workflow().name),
         ))
+    }
+
+    /// Whether its batch will pause itself for what is known already. A row that fails without a call is then given back: a
+    /// thousand of them fail in the time that it takes to write down that fifty did.
+    pub(super) fn is_about_to_pause(&self) -> bool {
+        let (batch, limit) = (self.claimed.row.batch(), self.workflow().failure_limit);
+        matches!(self.patience, Patience::Brief(_)) && self.appliance.recent.is_about_to_pause(batch, limit)
     }
 
     fn sealed_failure(&self, failure: &StepFailure) -> Failure {
@@ -127,6 +139,15 @@ pub(super) fn of_unopened(appliance: &Appliance, claimed: &ClaimedRow, why: Unop
             (undecryptable(), Ended::Failed(FailureCode::Undecryptable))
         }
     };
+    let kept = appliance.workflow(claimed.version).ok();
+    let limit = kept.as_ref().map_or(FailureLimit::DEFAULT, |kept| kept.workflow.failure_limit);
+    let (ending, ended) = match ended {
+        Ended::Failed(_) if appliance.recent.is_about_to_pause(key, limit) => {
+            let at = appliance.clock.now().after(backoff::FIRST_WAIT);
+            (Ending::Released { next_attempt_at: at, failure: None }, Ended::Released(at))
+        }
+        as_it_is => (ending, as_it_is),
+    };
     let standing = Standing {
         step: claimed.step,
         attempts: claimed.attempts,
@@ -137,9 +158,8 @@ pub(super) fn of_unopened(appliance: &Appliance, claimed: &ClaimedRow, why: Unop
     let (row, claim, version) = (claimed.row, claimed.claim, claimed.version);
     let settle = Settle { row, claim, version, standing, ending, spent: false };
     let tally = appliance.metrics.rows.of(&workflow);
-    let kept = appliance.workflow(claimed.version).ok();
     let workflow = kept.as_ref().map(|kept| &kept.workflow);
-    Ok(Settling::new(batch, workflow, settle, ended, claimed.claim_expires_at, tally))
+    Ok(Settling::new(appliance, batch, workflow, settle, ended, claimed.claim_expires_at, tally))
 }
 
 /// A row that nobody knows what to do with is given back: a person can mend that.

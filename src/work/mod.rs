@@ -1,7 +1,7 @@
 //! A row's work: from the claim, through its steps, to the settle.
 //!
-//! Read [`row_work`] first: it is the way of a claimed row ([`worker`]), and [`ending`] is how the claim ends.
-//! [`pool`] are the threads that walk it, whose `turns` come row by row. Two threads write for them: `noter` that a
+//! Read [`row_work`] first: it is the way of a claimed row ([`worker`]); `leave` is what has to be so before a request leaves,
+//! and [`ending`] how the claim ends. [`pool`] are the rows under way. Two threads write for them: [`noter`] that a
 //! request is about to leave, by `noting`, and `settler` how the claim ended, by `settling`, where
 //! `recent` knows how the last rows of each batch ended. [`under_way`] are the rows that are in hand: rescue leaves them alone.
 //! What steps there are says the batch's own version of its workflow ([`workflows`]).
@@ -9,8 +9,9 @@
 pub mod ending;
 pub mod error_payload;
 pub mod idempotency;
+mod leave;
 pub mod missing;
-mod noter;
+pub mod noter;
 mod noting;
 pub mod open_batch;
 pub mod open_row;
@@ -22,8 +23,8 @@ mod settler;
 mod settling;
 pub mod standstill;
 mod traced;
-mod turns;
 pub mod under_way;
+mod unknown;
 pub mod upgrade;
 pub mod worker;
 pub mod workflows;

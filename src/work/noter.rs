@@ -1,58 +1,117 @@
-//! The noter: one thread that writes down which requests are about to leave, many in one transaction, while the
-//! workers are at other rows.
+//! The noter: one thread that writes down which requests are about to leave, many in one transaction, while their rows wait
+//! for it without a thread.
 
 use std::{
     sync::{
         Arc,
+        atomic::{AtomicU64, Ordering},
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use super::{
-    noting::{self, Noting},
-    turns::{Noted, Turns},
+use tokio::sync::oneshot;
+
+use super::noting::{self, Note};
+use crate::{
+    appliance::Appliance,
+    crash_point::crash_point,
+    heartbeat,
+    store::{Held, StoreError},
 };
-use crate::{appliance::Appliance, crash_point::crash_point, downstream::Reservation, heartbeat, store::StoreError};
 
 /// The most notes of one transaction.
 const GROUP: usize = 256;
-/// How long the first of a group waits for others: no worker waits for it, and a group costs little more than one row.
+/// How long the first of a group waits for others: a group costs little more than one row.
 const GATHER: Duration = Duration::from_millis(2);
-
 /// How long it sleeps where nothing is to be noted: each time it wakes is a sign of life.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 
-/// A row to be noted, with its place in what the dependencies can take.
-pub(super) type ToNote = (Box<Noting>, Reservation);
+/// Of what the last notes took, the newest counts so much.
+const NEWEST: f64 = 0.1;
+/// A note is expected to take this many times as long as the last ones did, so that few take longer.
+const MARGIN: f64 = 2.0;
+/// And within these bounds.
+const SHORTEST: Duration = Duration::from_millis(6);
+const LONGEST: Duration = Duration::from_millis(250);
 
-/// A running noter.
-pub(super) struct Noter(JoinHandle<()>);
+/// A note, and who waits for it.
+struct ToWrite {
+    note: Arc<Note>,
+    written: oneshot::Sender<Result<Held, StoreError>>,
+}
 
-impl Noter {
-    /// Starts it. It gives rows back to `turns`, and ends with the last of the senders. They are not blocked: the pool
-    /// bounds how many rows are under way.
-    pub(super) fn start(appliance: &Arc<Appliance>, turns: &Arc<Turns>) -> std::io::Result<(Self, Sender<ToNote>)> {
-        let (queue, to_note) = channel();
-        let (appliance, turns) = (appliance.clone(), turns.clone());
+/// Where notes are handed in. Clones lead to the same noter, which ends with the last of them. They are not blocked: the pool
+/// bounds how many rows are under way.
+#[derive(Clone)]
+pub struct Notes {
+    queue: Sender<ToWrite>,
+    takes: Arc<Takes>,
+}
+
+impl Notes {
+    /// Starts a noter.
+    pub fn open(appliance: &Arc<Appliance>) -> std::io::Result<(Noter, Self)> {
+        let (queue, to_write) = channel();
+        let appliance = appliance.clone();
         let thread = std::thread::Builder::new().name("noter".into()).spawn({
             let heart = appliance.hearts.register("noter", heartbeat::LONGEST);
             move || {
                 heart.settle_in();
-                note_until_closed(&appliance, &to_note, &turns);
+                note_until_closed(&appliance, &to_write);
             }
         })?;
-        Ok((Self(thread), queue))
+        Ok((Noter(thread), Self { queue, takes: Arc::default() }))
     }
 
+    /// Writes a note, together with others. Says whether the claim was still held.
+    pub(super) async fn write(&self, note: Note) -> Result<Held, StoreError> {
+        let begun = Instant::now();
+        let (written, result) = oneshot::channel();
+        let handed_in = self.queue.send(ToWrite { note: Arc::new(note), written });
+        // Both only fail when the noter is gone, by a panic that was told.
+        handed_in.map_err(|_| StoreError::Closed)?;
+        let result = result.await.map_err(|_| StoreError::Closed)?;
+        self.takes.learn(begun.elapsed());
+        result
+    }
+
+    /// How long a note most probably takes now.
+    pub(super) fn expected(&self) -> Duration {
+        self.takes.expected()
+    }
+}
+
+/// How long notes took lately, in nanoseconds.
+#[derive(Default)]
+struct Takes(AtomicU64);
+
+impl Takes {
+    fn learn(&self, took: Duration) {
+        // Notes that end at the same time may overwrite each other's share: it is an estimate.
+        let before = self.0.load(Ordering::Relaxed) as f64;
+        let now = before + (took.as_nanos() as f64 - before) * NEWEST;
+        self.0.store(now as u64, Ordering::Relaxed);
+    }
+
+    fn expected(&self) -> Duration {
+        let lately = Duration::from_nanos(self.0.load(Ordering::Relaxed));
+        lately.mul_f64(MARGIN).clamp(SHORTEST, LONGEST)
+    }
+}
+
+/// A running noter.
+pub struct Noter(JoinHandle<()>);
+
+impl Noter {
     /// Waits for its end.
-    pub(super) fn join(self) {
+    pub fn join(self) {
         let _ = self.0.join();
     }
 }
 
-fn note_until_closed(appliance: &Appliance, queue: &Receiver<ToNote>, turns: &Turns) {
+fn note_until_closed(appliance: &Appliance, queue: &Receiver<ToWrite>) {
     loop {
         heartbeat::beat();
         let first = match queue.recv_timeout(LONGEST_SLEEP) {
@@ -63,34 +122,44 @@ fn note_until_closed(appliance: &Appliance, queue: &Receiver<ToNote>, turns: &Tu
         appliance.closing.wait(GATHER);
         let group = std::iter::once(first).chain(queue.try_iter()).take(GROUP).collect();
         crash_point("rows.noting");
-        turns.give_back(write(appliance, group));
+        write(appliance, group);
     }
 }
 
 /// Writes them together or, where that fails, one by one, so that one that cannot be written takes no other with it.
-fn write(appliance: &Appliance, mut group: Vec<ToNote>) -> Vec<Noted> {
+fn write(appliance: &Appliance, mut group: Vec<ToWrite>) {
     // Neighbours in the table share its pages.
-    group.sort_by_key(|(noting, _)| noting.note.row);
-    match noting::write(appliance, group.iter().map(|(noting, _)| noting.note.clone()).collect()) {
-        Ok(held) => {
-            let noted = |((noting, reservation), held)| Noted { noting, reservation, held: Ok(held) };
-            group.into_iter().zip(held).map(noted).collect()
-        }
+    group.sort_by_key(|to_write| to_write.note.row);
+    // Who waits may have gone away; what is noted stays noted.
+    match noting::write(appliance, group.iter().map(|to_write| to_write.note.clone()).collect()) {
+        Ok(held) => group.into_iter().zip(held).for_each(|(to_write, held)| drop(to_write.written.send(Ok(held)))),
         // What is in the way of all of them is in the way of each: one by one they would wait for it as many times.
         Err(error) if error.is_passing() => {
             let cause = Arc::new(error);
-            let refused = |(noting, reservation)| {
-                let held = Err(StoreError::Commit(cause.clone()));
-                Noted { noting, reservation, held }
-            };
-            group.into_iter().map(refused).collect()
+            let refuse = |to_write: ToWrite| drop(to_write.written.send(Err(StoreError::Commit(cause.clone()))));
+            group.into_iter().for_each(refuse);
         }
         Err(_) => {
-            let alone = |(noting, reservation): ToNote| {
-                let held = noting::write_one(appliance, &noting.note);
-                Noted { noting, reservation, held }
-            };
-            group.into_iter().map(alone).collect()
+            for ToWrite { note, written } in group {
+                let held = noting::write(appliance, vec![note]);
+                let _ = written.send(held.and_then(|held| held.first().copied().ok_or(StoreError::Closed)));
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_note_takes_is_expected_with_a_margin_and_within_bounds() {
+        let takes = Takes::default();
+        assert_eq!(takes.expected(), SHORTEST);
+        (0..100).for_each(|_| takes.learn(Duration::from_millis(40)));
+        let expected = takes.expected().as_millis();
+        assert!((78..=80).contains(&expected), "{expected}");
+        (0..100).for_each(|_| takes.learn(Duration::from_secs(9)));
+        assert_eq!(takes.expected(), LONGEST);
     }
 }

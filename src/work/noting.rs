@@ -3,22 +3,15 @@
 
 use std::sync::Arc;
 
-use super::{
-    idempotency::Origin,
-    open_batch::OpenBatch,
-    progress::Progress,
-    worker::{Patience, Worker},
-};
+use super::{ending::Stop, noter::Notes, worker::Worker};
 use crate::{
     appliance::Appliance,
-    downstream::{Request, Way},
+    downstream::Request,
     model::{ClaimNumber, RowId, Timestamp},
     store::{
         Held, StoreError,
-        claims::ClaimedRow,
         settle::{self, Sent, Standing},
     },
-    telemetry::traces::RowTrace,
 };
 
 /// A request that is ready to leave.
@@ -46,100 +39,56 @@ impl Leaving {
     }
 }
 
-/// What is to be written, and the claim that this renews.
+/// What is to be written of a row, and until when that renews its claim.
 pub(super) struct Note {
     pub(super) row: RowId,
     pub(super) claim: ClaimNumber,
-    pub(super) standing: Standing,
+    /// How it stands; nothing where the claim is renewed and no more.
+    pub(super) standing: Option<Standing>,
     pub(super) claim_expires_at: Timestamp,
 }
 
-/// A row whose next request leaves when its note is written. No thread needs to wait with it: whoever is free goes on.
-pub(super) struct Noting {
-    pub(super) note: Arc<Note>,
-    leaving: Leaving,
-    pub(super) claimed: Arc<ClaimedRow>,
-    batch: Arc<OpenBatch>,
-    origin: Origin,
-    cells: Vec<String>,
-    progress: Progress,
-    standing: Standing,
-    spent: bool,
-    trace: Option<RowTrace>,
-    patience: Patience,
-    way: Way,
-}
-
-impl Worker<'_> {
-    /// Lets the row lie until its note is written.
-    pub(super) fn lay_aside(mut self, leaving: Leaving) -> Noting {
+impl Worker {
+    /// Writes down that this request leaves, and what it is built from. Renews the claim.
+    pub(super) async fn note(&mut self, leaving: &Leaving, notes: &Notes) -> Result<(), Stop> {
         let now = self.appliance.clock.now();
         self.standing.sent = Some(leaving.sent(now));
         self.standing.first_request_at = self.standing.first_request_at.or(Some(now));
-        let note = Note {
-            row: self.claimed.row,
-            claim: self.claimed.claim,
-            standing: Standing { progress: self.sealed_progress(), ..self.standing.clone() },
-            claim_expires_at: now.after(self.appliance.config.workers.claim_ttl),
-        };
-        let Self { claimed, batch, origin, cells, progress, standing, spent, trace, patience, way, .. } = self;
-        Noting {
-            note: Arc::new(note),
-            leaving,
-            claimed,
-            batch,
-            origin,
-            cells,
-            progress,
-            standing,
-            spent,
-            trace,
-            patience,
-            way,
+        let standing = Standing { progress: self.sealed_progress(), ..self.standing.clone() };
+        let expires_at = now.after(self.appliance.config.workers.claim_ttl);
+        self.write(Some(standing), expires_at, notes).await?;
+        self.is_noted = true;
+        Ok(())
+    }
+
+    /// Renews the claim.
+    pub(super) async fn renew(&mut self, expires_at: Timestamp, notes: &Notes) -> Result<(), Stop> {
+        self.write(None, expires_at, notes).await
+    }
+
+    async fn write(
+        &mut self,
+        standing: Option<Standing>,
+        claim_expires_at: Timestamp,
+        notes: &Notes,
+    ) -> Result<(), Stop> {
+        let (row, claim) = (self.claimed.row, self.claimed.claim);
+        let held = notes.write(Note { row, claim, standing, claim_expires_at }).await?;
+        self.claim_expires_at = claim_expires_at;
+        match held {
+            Held::Yes => Ok(()),
+            Held::No => Err(Stop::TakenOver),
         }
-    }
-}
-
-impl Noting {
-    /// Whether the request is one that is never sent again: those that may be have a key. From its note until its outcome is
-    /// on disk a death leaves a row of which nobody knows what became of it.
-    pub(super) fn is_once_only(&self) -> bool {
-        self.leaving.key.is_none()
-    }
-
-    /// The row again as it was laid aside, and its request.
-    pub(super) fn take_up(self, appliance: &Appliance) -> (Worker<'_>, Leaving) {
-        let Self { note, leaving, claimed, batch, origin, cells, progress, standing, spent, trace, patience, way } =
-            self;
-        let worker = Worker {
-            appliance,
-            claim_expires_at: note.claim_expires_at,
-            is_noted: true,
-            claimed,
-            batch,
-            way,
-            origin,
-            cells,
-            progress,
-            standing,
-            spent,
-            trace,
-            patience,
-        };
-        (worker, leaving)
     }
 }
 
 /// Writes notes in one transaction, all or none. Says of each whether the claim was still held.
 pub(super) fn write(appliance: &Appliance, notes: Vec<Arc<Note>>) -> Result<Vec<Held>, StoreError> {
     appliance.store.write(move |tx| {
-        let write =
-            |note: &Arc<Note>| settle::checkpoint(tx, note.row, note.claim, &note.standing, note.claim_expires_at);
+        let write = |note: &Arc<Note>| match &note.standing {
+            Some(standing) => settle::checkpoint(tx, note.row, note.claim, standing, note.claim_expires_at),
+            None => settle::renew(tx, note.row, note.claim, note.claim_expires_at),
+        };
         notes.iter().map(write).collect()
     })
-}
-
-/// Writes one note.
-pub(super) fn write_one(appliance: &Appliance, note: &Arc<Note>) -> Result<Held, StoreError> {
-    write(appliance, vec![note.clone()]).and_then(|held| held.first().copied().ok_or(StoreError::Closed))
 }

@@ -5,7 +5,7 @@
 //! lets it go on again has mended the cause, and what was under way when it paused tells of the time before.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -22,6 +22,8 @@ pub struct Recent(Arc<Mutex<Windows>>);
 struct Windows {
     of: BTreeMap<i64, Window>,
     touches: u64,
+    /// Rows that have failed, and of which that is not on disk yet.
+    coming: HashMap<i64, usize>,
 }
 
 /// One batch. Only failures take room, and never more than the limit asks for.
@@ -41,7 +43,43 @@ pub(super) struct TooMany {
     pub of: u64,
 }
 
+/// A failure that is known and not on disk yet. Dropped when it is, or never will be.
+pub(super) struct Coming {
+    recent: Recent,
+    batch: i64,
+}
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        let mut windows = self.recent.lock();
+        if let Some(coming) = windows.coming.get_mut(&self.batch) {
+            *coming -= 1;
+            if *coming == 0 {
+                windows.coming.remove(&self.batch);
+            }
+        }
+    }
+}
+
 impl Recent {
+    /// A row of the batch has failed.
+    pub(super) fn coming(&self, batch: i64) -> Coming {
+        *self.lock().coming.entry(batch).or_default() += 1;
+        Coming { recent: self.clone(), batch }
+    }
+
+    /// Whether the batch will pause itself once what is known is on disk. Until then nothing more of it is to be begun: by the
+    /// time that a pause is on disk a fast API has turned away many more.
+    pub(super) fn is_about_to_pause(&self, batch: i64, limit: FailureLimit) -> bool {
+        let windows = self.lock();
+        let Some(coming) = windows.coming.get(&batch) else { return false };
+        let next = vec![true; *coming];
+        match windows.of.get(&batch) {
+            Some(window) => window.judge(limit, &next).is_some(),
+            None => Window::default().judge(limit, &next).is_some(),
+        }
+    }
+
     /// Forgets how a batch's rows ended until now.
     pub fn forget(&self, batch: i64) {
         self.lock().of.remove(&batch);
@@ -103,6 +141,18 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_known_and_not_on_disk_yet_counts_until_it_is() {
+        let (recent, limit) = (Recent::default(), FailureLimit::DEFAULT);
+        recent.note(1, limit, &[true; 40]);
+        let mut coming: Vec<_> = (0..9).map(|_| recent.coming(1)).collect();
+        assert!(!recent.is_about_to_pause(1, limit));
+        coming.push(recent.coming(1));
+        assert!(recent.is_about_to_pause(1, limit) && !recent.is_about_to_pause(2, limit));
+        drop(coming);
+        assert!(!recent.is_about_to_pause(1, limit) && recent.lock().coming.is_empty());
+    }
 
     const LIMIT: FailureLimit = FailureLimit::DEFAULT;
     const ONE: i64 = 1;

@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     ending::Ended,
-    recent::{Recent, TooMany},
+    recent::{Coming, Recent, TooMany},
 };
 use crate::{
     appliance::Appliance,
@@ -37,10 +37,13 @@ pub(super) struct Settling {
     step: String,
     tally: Arc<Tally>,
     claim_expires_at: Timestamp,
+    /// Counts a failure until this is written.
+    _coming: Option<Coming>,
 }
 
 impl Settling {
     pub(super) fn new(
+        appliance: &Appliance,
         batch: BatchId,
         workflow: Option<&Workflow>,
         settle: Settle,
@@ -51,7 +54,9 @@ impl Settling {
         let step = workflow.and_then(|workflow| workflow.steps.get(settle.standing.step as usize));
         let limit = workflow.map_or(FailureLimit::DEFAULT, |workflow| workflow.failure_limit);
         let step = step.map(|step| step.name.clone()).unwrap_or_default();
-        Self { batch, settle, ended, limit, step, tally, claim_expires_at }
+        let has_failed = matches!(ended, Ended::Failed(_));
+        let coming = has_failed.then(|| appliance.recent.coming(settle.row.batch()));
+        Self { batch, settle, ended, limit, step, tally, claim_expires_at, _coming: coming }
     }
 
     /// Writes it, however long that takes.
@@ -101,11 +106,6 @@ impl Settling {
     /// How the claim ends.
     pub(super) fn ended(&self) -> &Ended {
         &self.ended
-    }
-
-    /// Whether the row went through its last step.
-    pub(super) fn is_completed(&self) -> bool {
-        self.ended == Ended::Completed
     }
 
     fn count(&self) {

@@ -32,13 +32,15 @@ impl Known {
 }
 
 impl Standstill {
-    /// Whether rows of the batch stand still.
+    /// Whether rows of the batch stand still, where that was found out just now.
+    pub(super) fn known(&self, batch: i64) -> Option<bool> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&batch).copied();
+        known.filter(|known| known.is_fresh(standstill::changes())).map(|known| known.stands_still)
+    }
+
+    /// Whether rows of the batch stand still. Reads the database.
     pub(super) fn of_batch(&self, store: &Store, batch: i64) -> Result<bool, StoreError> {
         let (changes, at) = (standstill::changes(), Instant::now());
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&batch).copied();
-        if let Some(known) = known.filter(|known| known.is_fresh(changes)) {
-            return Ok(known.stands_still);
-        }
         let stands_still = store.read(move |connection| standstill::of_batch(connection, batch))?;
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= BATCHES {

@@ -8,7 +8,7 @@ use crate::{
     telemetry::traces::{Request, RowEnd},
 };
 
-impl Worker<'_> {
+impl Worker {
     /// A request of this step has ended. Called before it is noted in the row's history.
     pub(super) fn trace_request(
         &mut self,

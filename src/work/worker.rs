@@ -12,15 +12,15 @@ use crate::{
     config::Config,
     crypto::Purpose,
     downstream::{Way, WayError},
-    model::{Timestamp, Workflow, record::Record},
+    model::{RowId, Timestamp, Workflow, record::Record},
     store::{claims::ClaimedRow, settle::Standing},
     telemetry::traces::RowTrace,
 };
 
-/// How long a row may hold its thread while it waits for a permit.
+/// How long a row is held while it waits for a permit.
 #[derive(Debug, Clone, Copy)]
 pub enum Patience {
-    /// So long; then it is given back and its thread goes on with another row.
+    /// So long; then it is given back.
     Brief(Duration),
     /// As long as it takes: somebody asked for this very row.
     Unlimited,
@@ -36,8 +36,8 @@ pub fn longest_claim(config: &Config) -> Duration {
 }
 
 /// A claimed row being worked.
-pub(super) struct Worker<'a> {
-    pub(super) appliance: &'a Appliance,
+pub(super) struct Worker {
+    pub(super) appliance: Arc<Appliance>,
     pub(super) claimed: Arc<ClaimedRow>,
     pub(super) batch: Arc<OpenBatch>,
     /// What its batch's workflow calls.
@@ -51,16 +51,18 @@ pub(super) struct Worker<'a> {
     pub(super) is_noted: bool,
     /// Whether an attempt was counted since the claim.
     pub(super) spent: bool,
+    /// Whether a request left since the claim.
+    pub(super) has_sent: bool,
     pub(super) claim_expires_at: Timestamp,
     pub(super) patience: Patience,
     /// Where its way is told, if anywhere.
     pub(super) trace: Option<RowTrace>,
 }
 
-impl<'a> Worker<'a> {
-    /// Opens a claimed row.
+impl Worker {
+    /// Opens a claimed row. Its batch may have to be read for that.
     pub(super) fn open(
-        appliance: &'a Appliance,
+        appliance: &Arc<Appliance>,
         claimed: &Arc<ClaimedRow>,
         patience: Patience,
     ) -> Result<Self, Unopened> {
@@ -93,13 +95,19 @@ impl<'a> Worker<'a> {
             },
             is_noted: claimed.is_noted,
             spent: false,
+            has_sent: false,
             claim_expires_at: claimed.claim_expires_at,
-            appliance,
+            appliance: appliance.clone(),
             claimed: claimed.clone(),
             batch,
             way,
             patience,
         })
+    }
+
+    /// Which row it is.
+    pub(super) fn row(&self) -> RowId {
+        self.claimed.row
     }
 
     /// What its batch was accepted under.

@@ -62,7 +62,7 @@ fn batches_of_everybody_are_listed_by_client_and_status_and_trouble_comes_first(
 
 #[test]
 fn stuck_claims_are_looked_at_and_freed_over_the_api() {
-    let setup = Setup { workers: "threads = 4\nclaim_ttl = \"1s\"\nauto_rescue = false".into(), ..idle() };
+    let setup = Setup { workers: "under_way = 32\nclaim_ttl = \"1s\"\nauto_rescue = false".into(), ..idle() };
     let hanging = SimulatorOptions { hang: 1.0, ..SimulatorOptions::default() };
     let app = App::start(Setup { simulator: hanging, ..setup });
     let [id, other] = [2, 3].map(|rows| app.accepted(people(rows)));

@@ -162,7 +162,7 @@ fn rows_that_no_key_opens_are_told_until_they_are_retried() {
 fn claims_that_nobody_frees_are_told_until_somebody_does() {
     let receiver = Receiver::start();
     let setup = watched("stuck_for = \"1s\"", &receiver.hook("pager", "json"));
-    let app = App::start(Setup { workers: "threads = 2\nauto_rescue = false".into(), ..setup });
+    let app = App::start(Setup { workers: "under_way = 16\nauto_rescue = false".into(), ..setup });
     let (stuck, _other) = (upload(&app, 3), upload(&app, 4));
     database(&app)
         .execute_batch(&format!(

@@ -45,7 +45,7 @@ ${this.setup.access ?? ""}
 [dispatch]
 ${this.setup.dispatch ?? 'every = "1s"\nmin_interval = "0s"\nrows_per_client_per_run = 1000'}
 [workers]
-threads = 8
+under_way = 64
 ${this.setup.workers ?? ""}
 [dependencies.addresses]
 base_url = "http://127.0.0.1:${this.downstreamPort}"

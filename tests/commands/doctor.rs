@@ -94,8 +94,8 @@ fn a_healthy_installation_passes_and_nothing_of_it_is_changed_or_called() {
 #[test]
 fn faults_of_configuration_and_keys_are_found() {
     let mut app = healthy();
-    with_setting(&app, "[workers]", "[workers]\nthread = 3", || {
-        assert_found(&app, "fail", "configuration", "did you mean `threads`");
+    with_setting(&app, "[workers]", "[workers]\nunder_wax = 3", || {
+        assert_found(&app, "fail", "configuration", "did you mean `under_way`");
     });
     let keys = app.folder.path().join("keys");
     fs::set_permissions(&keys, fs::Permissions::from_mode(0o644)).expect("a mode");

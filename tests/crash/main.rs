@@ -24,8 +24,8 @@ use uploader::{Door, Uploaded, Uploader};
 const CYCLES: u32 = 2;
 /// Rows of the file that every round begins with.
 const ROWS: u32 = 100;
-/// Threads that work rows.
-const WORKERS: u32 = 16;
+/// Requests to a dependency that may be under way at once.
+const UNDER_WAY: u32 = 16;
 /// The share of calls that the downstream does and never answers.
 const HANG: f64 = 0.002;
 /// The share that it answers by 500, which says nothing of whether it was done.
@@ -56,7 +56,7 @@ fn a_server_that_keeps_dying_loses_nothing_and_does_nothing_twice() {
     let uploaded: Vec<Uploaded> = uploaders.into_iter().flat_map(Uploader::finish).collect();
     let verdict = verdict::of(&mut app, &uploaded);
     toll.assert_every_point_was_hit();
-    let (in_flight, calls) = (toll.deaths() * WORKERS, app.stats().calls.invite_create as f64);
+    let (in_flight, calls) = (toll.deaths() * UNDER_WAY, app.stats().calls.invite_create as f64);
     // Twice the mean, for luck, and of errors, which are many, a quarter more than that. Were more than what is never repeated
     // taken for unknown, there would be far more.
     let never_repeated: u32 =
@@ -73,8 +73,8 @@ fn setup() -> Setup {
     Setup {
         more: files::WORKFLOWS.into(),
         dispatch: "every = \"200ms\"\nmin_interval = \"0s\"\nrows_per_client_per_run = 20000".into(),
-        workers: format!("threads = {WORKERS}"),
-        dependency: "rate_per_second = 5000\nburst = 100\nconcurrency = 16\ntimeout = \"1s\"".into(),
+        workers: String::new(),
+        dependency: format!("rate_per_second = 5000\nburst = 100\nconcurrency = {UNDER_WAY}\ntimeout = \"1s\""),
         simulator: SimulatorOptions {
             latency: Duration::from_millis(5),
             errors: ERRORS,

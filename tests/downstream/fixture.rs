@@ -13,7 +13,8 @@ use std::{
 use dripfeed::{
     clock::Clock,
     downstream::{
-        DependencyState, Downstream, GateState, Lease, LeaseAsk, Ledger, LedgerError, Permit, Request, Wait, Way, rate,
+        Ask, DependencyState, Downstream, GateState, Lease, LeaseAsk, Ledger, LedgerError, Permit, Request, Wait, Way,
+        rate,
     },
     heartbeat::Heartbeats,
     model::{
@@ -174,13 +175,24 @@ impl Fixture {
     }
 
     pub fn permit(&self, patience: Duration) -> Result<Permit, Wait> {
-        self.downstream.permit(&self.request(0), patience)
+        self.permit_for(&self.request(0), patience)
+    }
+
+    pub fn permit_for(&self, request: &Request, patience: Duration) -> Result<Permit, Wait> {
+        let (request, ask) = (request.clone(), Ask { patience, may_be_lost: false, ahead: Duration::ZERO });
+        self.downstream.wait_for(async move { request.permit(ask).await }).expect("it is open")
+    }
+
+    pub fn send(&self, request: &Request, key: Option<&'static str>, permit: Permit, refused: bool) -> Outcome {
+        let request = request.clone();
+        let sent = self.downstream.wait_for(async move { request.send(key, permit, refused).await });
+        sent.expect("it is open").0
     }
 
     /// One call of the first step.
     pub fn call(&self) -> Outcome {
         let request = self.request(0);
-        let permit = self.downstream.permit(&request, PATIENCE).expect("a permit");
-        self.downstream.send(&request, Some("key-1"), permit, false).0
+        let permit = self.permit_for(&request, PATIENCE).expect("a permit");
+        self.send(&request, Some("key-1"), permit, false)
     }
 }

@@ -248,7 +248,7 @@ fn outcomes_that_find_no_room_are_kept_until_there_is_some() {
     with_small_disk("disk::outcomes_that_find_no_room_are_kept_until_there_is_some", |disk| {
         let app = disk.app(Setup {
             // Claims expire while the disk is full, and nobody but their workers could end them.
-            workers: format!("threads = {WORKERS}\nclaim_ttl = \"1s\"\nauto_rescue = false"),
+            workers: format!("under_way = {WORKERS}\nclaim_ttl = \"1s\"\nauto_rescue = false"),
             dependency: "rate_per_second = 2000\nburst = 50\ntimeout = \"1s\"".into(),
             simulator: SimulatorOptions { latency: Duration::from_millis(20), ..SimulatorOptions::default() },
             ..Setup::default()

@@ -57,7 +57,7 @@ fn the_wal_stays_in_bounds_while_everybody_reads_without_end() {
         more: "[database]\nwal_limit = \"2MiB\"\n[limits]\nrequests_per_minute = 10000000".into(),
         dispatch: "every = \"1s\"\nmin_interval = \"0s\"\nrows_per_client_per_run = 100000".into(),
         dependency: "rate_per_second = 20000\nburst = 500\nconcurrency = 64\ntimeout = \"5s\"".into(),
-        workers: "threads = 16".into(),
+        workers: "under_way = 128".into(),
         ..Setup::default()
     });
     let other_key = app.add_client("globex", None);

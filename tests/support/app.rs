@@ -53,7 +53,7 @@ impl Default for Setup {
             storage: String::new(),
             access: String::new(),
             dispatch: "every = \"1s\"\nmin_interval = \"0s\"".into(),
-            workers: "threads = 8".into(),
+            workers: "under_way = 64".into(),
             dependency: "rate_per_second = 2000\nburst = 50\nconcurrency = 16\ntimeout = \"5s\"".into(),
             simulator: SimulatorOptions::default(),
             downstream: None,

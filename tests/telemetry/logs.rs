@@ -186,7 +186,7 @@ fn a_gate_that_closes_and_opens_is_told_with_its_dependency() {
         0 => crate::support::server::Reply::Answer(429, vec![("Retry-After", "1".into())], String::new()),
         _ => ok("{\"link\":\"l\",\"addresses\":[{\"id\":\"a\"}],\"check_id\":\"c\"}"),
     });
-    let app = App::start(Setup { downstream: Some(busy.address), workers: "threads = 1".into(), ..Setup::default() });
+    let app = App::start(Setup { downstream: Some(busy.address), workers: "under_way = 8".into(), ..Setup::default() });
     let id = app.accepted(people(2));
     app.until_status(&id, "completed");
     let events = app.events();

@@ -147,7 +147,7 @@ fn nobody_watches_another_clients_batch_and_nobody_opens_streams_without_end() {
 #[test]
 fn a_server_that_ends_does_not_wait_for_those_who_watch() {
     let drain = Duration::from_secs(50);
-    let workers = format!("threads = 8\ndrain = \"{}s\"", drain.as_secs());
+    let workers = format!("under_way = 64\ndrain = \"{}s\"", drain.as_secs());
     let mut app = App::start(Setup { workers, dispatch: String::new(), ..Setup::default() });
     let id = app.accepted(people(2));
     app.until_status(&id, "queued");

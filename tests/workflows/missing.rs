@@ -144,8 +144,11 @@ fn a_version_that_cannot_be_read_holds_up_its_batches_and_nobody_else() {
     all_at_b(&app, &server, &id, ROWS);
     app.terminate();
     edit(&app, &chain(&server, &steps(&["a", "b", "c"])));
-    // One bit of what is sealed is another.
-    let damaged = "UPDATE workflow_versions SET sealed = CAST(substr(sealed, 1, length(sealed) - 1) || X'00' AS BLOB) WHERE name = 'chain'";
+    // The last byte of what is sealed is another.
+    let damaged = "UPDATE workflow_versions
+                   SET sealed = CAST(substr(sealed, 1, length(sealed) - 1)
+                                     || CASE substr(sealed, -1) WHEN X'00' THEN X'01' ELSE X'00' END AS BLOB)
+                   WHERE name = 'chain'";
     assert_eq!(database(&app).execute(damaged, []), Ok(1));
     app.serve();
     mended.store(true, SeqCst);

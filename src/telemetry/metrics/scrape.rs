@@ -43,8 +43,8 @@ pub fn text(appliance: &Appliance) -> Result<String> {
 fn of_build(families: &Families<'_>, appliance: &Appliance) -> Result<()> {
     let version = env!("CARGO_PKG_VERSION");
     families.gauges("dripfeed_build_info", "Always 1: the version is the label.", ["version"], [([version], 1.0)])?;
-    let threads = appliance.config.workers.threads as f64;
-    families.gauge("dripfeed_worker_threads", "Threads that work rows.", threads)?;
+    let most = appliance.config.workers.under_way as f64;
+    families.gauge("dripfeed_rows_under_way_limit", "Rows that may be under way at once.", most)?;
     let late = appliance.late_settles.load(Ordering::Relaxed) as f64;
     families.total(
         "dripfeed_late_settles_total",
