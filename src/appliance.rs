@@ -12,7 +12,7 @@ use crate::{
     closing::Closing,
     config::{self, Config},
     crypto::{KeyRing, MacKey},
-    dispatch::clock::DispatchWatch,
+    dispatch::{clock::DispatchWatch, observed::Observed},
     downstream::Downstream,
     heartbeat::Heartbeats,
     intake::{Rules, check::CompileError},
@@ -76,6 +76,8 @@ pub struct Appliance {
     pub traces: Option<Arc<Traces>>,
     /// What is counted.
     pub metrics: Metrics,
+    /// How the calls of each dependency went lately.
+    pub observed: Observed,
     /// Settles that came after their claim had been taken over, and changed nothing.
     pub late_settles: AtomicU64,
     /// The rows that this process works.
@@ -157,6 +159,7 @@ impl Appliance {
         let compiled = config.workflows.iter().map(|(name, workflow)| Ok((name.clone(), Rules::compile(workflow)?)));
         let rules = compiled.collect::<Result<BTreeMap<_, _>, CompileError>>()?;
         let work_bell = Bell::default();
+        let observed = Observed::new(config.dependencies.keys(), &clock, |dependency| metrics.calls.of(dependency));
         let downstream = Downstream::new(
             &config.dependencies,
             Arc::new(StoredLedger::new(store.clone())),
@@ -165,7 +168,7 @@ impl Appliance {
                 let work_bell = work_bell.clone();
                 move || work_bell.ring()
             }),
-            |dependency| metrics.calls.of(dependency),
+            |dependency| observed.meter(dependency),
             &hearts,
         )?;
         let workflows = Workflows::open(&config.workflows, &downstream, &store, &ring, &identity)?;
@@ -195,6 +198,7 @@ impl Appliance {
             hearts,
             closing: Closing::default(),
             metrics,
+            observed,
             late_settles: AtomicU64::new(0),
             under_way: Arc::default(),
             standstill: Standstill::default(),

@@ -1,10 +1,13 @@
 //! What a batch can expect: why it does not move, and when it will be done. Gathers what both are told from; what it
 //! costs does not depend on how many rows there are.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use super::{
-    estimate::{Estimate, Pace, Queued, Scene},
+    estimate::{Estimate, Pace, Queued, Scene, Standing},
     waiting::{self, Next, Runs},
 };
 use crate::{
@@ -18,6 +21,9 @@ use crate::{
         queue::{self, Unfinished},
     },
 };
+
+/// Rows that were there for so long could have been begun: what flows since then is all that can.
+const SETTLED_IN: Duration = Duration::from_secs(6);
 
 /// The answers to "why not?" and "when?".
 #[derive(Debug, Clone, Default)]
@@ -57,7 +63,10 @@ impl Outlook {
             limit: client.rows_per_run.unwrap_or(look.default_limit),
             granted: grant.map_or(0, |grant| grant.remaining),
         };
-        Ok(Self { waiting_for: Some(waiting::EXTRACTION.to_owned()), estimate: look.estimate(&batch, None) })
+        Ok(Self {
+            waiting_for: Some(waiting::EXTRACTION.to_owned()),
+            estimate: look.estimate(&batch, &Standing::default()),
+        })
     }
 }
 
@@ -71,14 +80,16 @@ impl Look {
         let now = appliance.clock.now();
         let runs = Runs::of(appliance, last_run.map(|run| run.at));
         let default_limit = settings.rows_per_client_per_run;
-        let scene = Scene {
+        let mut scene = Scene {
             now,
             every: runs.every,
             last_run: runs.last,
-            dependencies: paces(appliance),
-            calls: calls_of(appliance, &queue),
-            queue: queue.into_iter().map(|batch| queued(batch, default_limit)).collect(),
+            dependencies: BTreeMap::new(),
+            steps: steps_of(appliance, &queue),
+            under_way: appliance.config.workers.under_way,
+            queue: queue.iter().cloned().map(|batch| queued(batch, default_limit)).collect(),
         };
+        scene.dependencies = paces(appliance, &wanted(&scene, &queue));
         let (is_paused, runs_are_missing) = (pause.is_some(), runs.missing_since(now).is_some());
         Ok(Self { scene, default_limit, is_paused, runs_are_missing })
     }
@@ -93,12 +104,15 @@ impl Look {
         if waiting::no_room(appliance, batch).is_some() {
             return Ok(Outlook { waiting_for, estimate: None });
         }
-        Ok(Outlook { waiting_for, estimate: self.estimate(queued, not_before(appliance, batch, self.scene.now)?) })
+        let steps = self.scene.steps.get(&queued.workflow_version).map_or(0, Vec::len);
+        let standing = standing(appliance, batch, steps, self.scene.now)?;
+        Ok(Outlook { waiting_for, estimate: self.estimate(queued, &standing) })
     }
 
-    fn estimate(&self, batch: &Queued, not_before: Option<Timestamp>) -> Option<Estimate> {
-        let waits_for_runs = self.runs_are_missing && batch.pending > batch.granted.into();
-        if self.is_paused || waits_for_runs { None } else { self.scene.estimate(batch, not_before) }
+    fn estimate(&self, batch: &Queued, standing: &Standing) -> Option<Estimate> {
+        let spends = batch.pending.saturating_sub(standing.prepaid);
+        let waits_for_runs = self.runs_are_missing && spends > batch.granted.into();
+        if self.is_paused || waits_for_runs { None } else { self.scene.estimate(batch, standing) }
     }
 }
 
@@ -127,31 +141,57 @@ fn queued(batch: Unfinished, default_limit: u32) -> Queued {
     }
 }
 
-fn paces(appliance: &Appliance) -> BTreeMap<String, Pace> {
+/// How the rows of a batch stand that nobody has claimed.
+fn standing(appliance: &Appliance, batch: &Batch, steps: usize, now: Timestamp) -> Result<Standing, StoreError> {
+    let not_before = not_before(appliance, batch, now)?;
+    if batch.status != BatchStatus::Queued {
+        return Ok(Standing { not_before, ..Standing::default() });
+    }
+    let waiting = appliance.store.read(|connection| queue::waiting(connection, batch.batch, steps))?;
+    Ok(Standing {
+        not_before,
+        last_due: waiting.last_due.filter(|at| *at > now),
+        waiting: waiting.by_step.into_iter().map(u64::from).collect(),
+        unstarted: u64::from((batch.counts.total + 1).saturating_sub(batch.next_row)),
+        prepaid: waiting.prepaid.into(),
+    })
+}
+
+/// The dependencies for which rows have waited that could be claimed: what flows there is all that can.
+fn wanted<'s>(scene: &'s Scene, queue: &[Unfinished]) -> BTreeSet<&'s str> {
+    let has_waited = |batch: &&Unfinished| {
+        let since = batch.unstarted_since.is_some_and(|since| scene.now.since(since) >= SETTLED_IN);
+        since && !batch.is_paused && batch.granted > 0
+    };
+    let steps = queue.iter().filter(has_waited).filter_map(|batch| scene.steps.get(&batch.workflow_version));
+    steps.flatten().map(String::as_str).collect()
+}
+
+fn paces(appliance: &Appliance, wanted: &BTreeSet<&str>) -> BTreeMap<String, Pace> {
+    let reach = appliance.downstream.reach();
     let paces = appliance.downstream.status().into_iter().map(|status| {
-        let closed = appliance.downstream.gate(&status.name).map(|closed| (closed.until, closed.reason));
-        (status.name, Pace { per_second: status.rate_per_second, closed })
+        let seen = appliance.observed.of(&status.name);
+        let pace = Pace {
+            per_second: status.adapted_rate_per_second,
+            places: reach.get(&status.name).copied().unwrap_or(status.concurrency),
+            latency: seen.latency.map_or(0.0, |latency| latency.as_secs_f64()),
+            repeats: seen.repeats,
+            flow: seen.flow.filter(|_| wanted.contains(status.name.as_str())),
+            closed: appliance.downstream.gate(&status.name).map(|closed| (closed.until, closed.reason)),
+        };
+        (status.name, pace)
     });
     paces.collect()
 }
 
-/// The calls of a row, by the version of its workflow: of those that batches here have and that can be worked, and of the
+/// Whom the steps of each version of a workflow call: of those that batches here have and that can be worked, and of the
 /// configured ones.
-fn calls_of(appliance: &Appliance, queue: &[Unfinished]) -> BTreeMap<i64, BTreeMap<String, u32>> {
+fn steps_of(appliance: &Appliance, queue: &[Unfinished]) -> BTreeMap<i64, Vec<String>> {
     let mut versions: BTreeSet<i64> = queue.iter().map(|batch| batch.workflow_version).collect();
     versions.extend(appliance.workflows.current_versions());
     let of_version = |version| {
         let kept = appliance.workflow(version).ok().filter(|kept| kept.way().is_ok())?;
-        Some((version, calls(&kept.workflow)))
+        Some((version, kept.workflow.steps.iter().map(|step| step.dependency.clone()).collect()))
     };
     versions.into_iter().filter_map(of_version).collect()
-}
-
-/// How often one row of a workflow calls each dependency.
-fn calls(workflow: &Workflow) -> BTreeMap<String, u32> {
-    let mut calls = BTreeMap::new();
-    for step in &workflow.steps {
-        *calls.entry(step.dependency.clone()).or_default() += 1;
-    }
-    calls
 }

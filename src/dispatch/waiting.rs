@@ -16,7 +16,9 @@ use crate::{
         batches::{self, Batch},
         claims,
         grants::{self, Grant},
+        queue, retries,
         rows::StoredRow,
+        stuck,
     },
     work::workflows::VersionError,
 };
@@ -26,6 +28,8 @@ const SHORTEST_ALARM: Duration = Duration::from_secs(10);
 
 /// What every batch waits for at first.
 pub(super) const EXTRACTION: &str = "its turn to be extracted";
+/// What it waits for where nothing is in its way but others.
+const TURN: &str = "its turn";
 
 /// What a batch waits for; `None` where it moves, or is finished.
 pub fn of_batch(appliance: &Appliance, batch: &Batch) -> Result<Option<String>, StoreError> {
@@ -41,8 +45,8 @@ pub fn of_batch(appliance: &Appliance, batch: &Batch) -> Result<Option<String>, 
 pub fn of_row(row: &StoredRow, of_batch: Option<&str>, now: Timestamp) -> Option<String> {
     match row.next_attempt_at.filter(|at| *at > now) {
         _ if row.status != RowStatus::Pending => None,
-        Some(at) => Some(format!("its next try is due at {}", at.told(now))),
-        None => Some(of_batch.unwrap_or("its turn").to_owned()),
+        Some(at) => Some(format!("its next try is due at {}", at.told_ahead(now))),
+        None => Some(of_batch.unwrap_or(TURN).to_owned()),
     }
 }
 
@@ -51,7 +55,7 @@ fn extraction(appliance: &Appliance, batch: &Batch, now: Timestamp) -> String {
         return format!("room on the disk for its rows: {short}; `dripfeed purge` or a larger volume makes some");
     }
     match batch.next_attempt_at.filter(|at| *at > now) {
-        Some(at) => format!("its stored file could not be read, the next try is due at {}", at.told(now)),
+        Some(at) => format!("its stored file could not be read, the next try is due at {}", at.told_ahead(now)),
         None => EXTRACTION.to_owned(),
     }
 }
@@ -78,7 +82,7 @@ fn of_queued(appliance: &Appliance, batch: &Batch, now: Timestamp) -> Result<Opt
         return Ok(Some(format!("the batch is paused since {}{because}", at.told(now))));
     }
     if batch.counts.processing > 0 {
-        return Ok(None);
+        return held_by_nobody(appliance, batch, now);
     }
     let kept = match appliance.workflow(batch.workflow_version) {
         Ok(kept) => kept,
@@ -94,19 +98,67 @@ fn of_queued(appliance: &Appliance, batch: &Batch, now: Timestamp) -> Result<Opt
         Next::Later { at, step } => {
             let shut = way.obstacle(step);
             let shut = shut.filter(|(_, wait)| matches!(wait.why, WaitReason::Gate(_)));
-            let again = || format!("its rows are tried again, the first at {}", at.told(now));
-            return Ok(Some(shut.map_or_else(again, |(dependency, wait)| obstacle(&dependency, wait, now))));
+            let again = || format!("its rows are tried again, the first at {}", at.told_ahead(now));
+            // The gate is tried by the row that is due first, where that is later.
+            let later = |wait: Wait| Wait { until: wait.until.max(at), ..wait };
+            return Ok(Some(shut.map_or_else(again, |(dependency, wait)| obstacle(&dependency, later(wait), now))));
         }
-        Next::Nothing => return Ok(None),
+        Next::Nothing => return being_put_back(appliance, batch),
     };
     if let Some(grant) = grant(appliance, batch, now)? {
-        return Ok(Some(grant));
+        // A row that was put down between two steps goes on without one.
+        let steps = kept.workflow.steps.len();
+        if step == 0 || appliance.store.read(|connection| queue::waiting(connection, batch.batch, steps))?.prepaid == 0
+        {
+            return Ok(Some(grant));
+        }
     }
     if let Some((dependency, wait)) = way.obstacle(step) {
         return Ok(Some(obstacle(&dependency, wait, now)));
     }
+    if let Some(full) = full(appliance, kept.workflow.steps.get(step).map(|step| step.dependency.as_str())) {
+        return Ok(Some(full));
+    }
     let elder = appliance.store.read(|connection| batches::has_elder(connection, batch))?;
-    Ok(elder.then(|| "older batches of its client go first".to_owned()))
+    Ok(Some(if elder { "older batches of its client go first" } else { TURN }.to_owned()))
+}
+
+/// Rows under way move, unless whoever claimed them is gone.
+fn held_by_nobody(appliance: &Appliance, batch: &Batch, now: Timestamp) -> Result<Option<String>, StoreError> {
+    let held = appliance.store.read(|connection| stuck::held_until(connection, batch.batch))?;
+    let Some(expired) = held.filter(|until| *until < now) else { return Ok(None) };
+    let frees = if appliance.config.workers.auto_rescue {
+        "they are freed soon"
+    } else {
+        "`dripfeed stuck --apply` frees them"
+    };
+    let since = expired.told(now);
+    Ok(Some(format!("whoever had its rows under way is gone, the last claim expired at {since}; {frees}")))
+}
+
+/// What a batch waits for that has no row to claim.
+fn being_put_back(appliance: &Appliance, batch: &Batch) -> Result<Option<String>, StoreError> {
+    let rows = appliance.store.read(|connection| retries::put_back_so_far(connection, batch.batch))?;
+    let told = rows.map(|rows| format!("its failed rows are put back for another try, {rows} so far"));
+    Ok(told.or_else(|| (batch.counts.pending > 0).then(|| TURN.to_owned())))
+}
+
+/// What no more requests may be under way to, or at all, where others have all the places.
+fn full(appliance: &Appliance, dependency: Option<&str>) -> Option<String> {
+    let all = appliance.downstream.status();
+    let its_own = all.iter().find(|status| Some(status.name.as_str()) == dependency)?;
+    if its_own.in_flight >= its_own.concurrency {
+        let (name, count) = (&its_own.name, requests(its_own.in_flight.into()));
+        return Some(format!("{name}: {count} under way, and no more may be at once"));
+    }
+    let (under_way, most) =
+        (all.iter().map(|status| status.in_flight as usize).sum::<usize>(), appliance.config.workers.under_way);
+    let told = || format!("{} under way, and `workers.under_way` allows no more at once", requests(under_way as u64));
+    (under_way >= most).then(told)
+}
+
+fn requests(count: u64) -> String {
+    if count == 1 { "1 request is".to_owned() } else { format!("{count} requests are") }
 }
 
 fn because(reason: Option<&str>) -> String {
@@ -191,7 +243,7 @@ impl Runs {
 
     fn next(self, now: Timestamp) -> String {
         let due = self.last.map(|last| last.after(self.every)).filter(|at| *at > now);
-        due.map_or_else(|| "is due now".to_owned(), |at| at.told(now))
+        due.map_or_else(|| "is due now".to_owned(), |at| at.told_ahead(now))
     }
 }
 
@@ -217,7 +269,7 @@ fn without_grant(grant: Option<Grant>, limit: u32, runs: Runs, now: Timestamp) -
 }
 
 fn obstacle(dependency: &str, wait: Wait, now: Timestamp) -> String {
-    let until = wait.until.max(now).told(now);
+    let until = wait.until.max(now).told_ahead(now);
     match wait.why {
         WaitReason::Gate(reason) => format!("{dependency} {}, next try {until}", shuts(reason)),
         why => format!("{dependency}: {why}, next call {until}"),

@@ -161,6 +161,16 @@ impl Concurrency {
         }
     }
 
+    /// How many requests could be under way before long, where there is enough to do: what holds them up is the rate, or
+    /// this. At least 1.
+    pub fn reach(&self) -> u32 {
+        match self.setting {
+            Setting::Auto if !self.is_starting && self.cap < self.wanted() => self.auto() as u32,
+            Setting::Auto => self.max as u32,
+            Setting::Fixed(_) => self.limit(),
+        }
+    }
+
     /// So many requests a second may leave from now on.
     pub fn set_rate(&mut self, per_second: f64) {
         self.rate = per_second;

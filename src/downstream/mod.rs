@@ -228,6 +228,11 @@ impl Downstream {
         self.lanes.get(dependency).and_then(|lane| lane.lock().gate.closed(lane.now()))
     }
 
+    /// How many requests to each dependency could be under way before long, where there is enough to do; by name.
+    pub fn reach(&self) -> BTreeMap<String, u32> {
+        self.lanes.iter().map(|(name, lane)| (name.clone(), lane.reach())).collect()
+    }
+
     /// How every dependency is, by name.
     pub fn status(&self) -> Vec<DependencyStatus> {
         self.lanes.values().map(|lane| lane.status()).collect()

@@ -38,6 +38,16 @@ pub struct GateStatus {
 }
 
 impl Lane {
+    /// How many requests could be under way before long.
+    pub(super) fn reach(&self) -> u32 {
+        self.lock().concurrency.reach()
+    }
+
+    /// Whether its gate is not closed.
+    pub(super) fn is_open(&self) -> bool {
+        self.lock().gate.is_open()
+    }
+
     /// How the dependency is now.
     pub(super) fn status(&self) -> DependencyStatus {
         let now = self.now();

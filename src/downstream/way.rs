@@ -81,9 +81,16 @@ impl Way {
         Ok(Request { call: call.clone(), filled: Arc::new(call.plan.fill(scope)?) })
     }
 
-    /// How many rows could be started now at a step, counted from 0.
+    /// How many rows could be started now at a step, counted from 0. Where that is none because of a gate further on, and
+    /// the step's own gate is closed too, one may find out whether that opens: of two closed gates each is probed when it
+    /// is due.
     pub fn room(&self, step: usize) -> Room {
-        admission::room(self.lanes.get(step..).unwrap_or_default())
+        let lanes = self.lanes.get(step..).unwrap_or_default();
+        let room = admission::room(lanes);
+        match lanes.first() {
+            Some(first) if room.rows == 0 && lanes.len() > 1 && !first.is_open() => admission::room(&lanes[..1]),
+            _ => room,
+        }
     }
 
     /// Reserves the calls that a claimed row has still to make, from `step` on.

@@ -29,6 +29,11 @@ impl Timestamp {
         }
     }
 
+    /// The same for a time that is still to come: the next whole second, so that what is told has never passed.
+    pub fn told_ahead(self, today: Self) -> String {
+        Self(self.0.saturating_add(999).div_euclid(1_000).saturating_mul(1_000)).told(today)
+    }
+
     /// How long after `earlier` this is; zero when it is not.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))

@@ -1,11 +1,15 @@
 //! Everything that waits to be worked, in one look: what an estimate is made from. Reads batches, never rows.
 
-use rusqlite::{Connection, named_params};
+use rusqlite::{Connection, named_params, params};
 
 use super::error::Result;
+use crate::model::Timestamp;
 
 /// The most unfinished batches that one look takes in; those beyond are not seen.
 pub const LONGEST_LOOK: u32 = 10_000;
+/// Waiting rows that are counted at each step, of those that go on without a grant and of the others: enough to know how
+/// they stand to each other.
+pub const MOST_COUNTED: u32 = 500;
 
 /// An unfinished batch that was not cancelled, and what its client may claim.
 #[derive(Debug, Clone)]
@@ -28,6 +32,19 @@ pub struct Unfinished {
     pub rows_per_run: Option<u32>,
     /// What is left of the client's last grant.
     pub granted: u32,
+    /// Since when rows wait that were never begun; `None` where none does.
+    pub unstarted_since: Option<Timestamp>,
+}
+
+/// Rows of a batch that were begun and wait, as far as one look counts them.
+#[derive(Debug, Clone, Default)]
+pub struct Waiting {
+    /// How many, by step; of no step more than [`MOST_COUNTED`] twice.
+    pub by_step: Vec<u32>,
+    /// Those of them that go on without a grant.
+    pub prepaid: u32,
+    /// When the last of all of them is due.
+    pub last_due: Option<Timestamp>,
 }
 
 /// What unfinished batches have still to write.
@@ -60,7 +77,8 @@ pub fn look(connection: &Connection) -> Result<Vec<Unfinished>> {
     let mut statement = connection.prepare_cached(
         "SELECT batch, client, workflow_version, min(max(pending, 0), total), min(max(processing, 0), total),
                 total - extracted,
-                batches.paused_at IS NOT NULL OR clients.paused_at IS NOT NULL, rows_per_run, coalesce(remaining, 0)
+                batches.paused_at IS NOT NULL OR clients.paused_at IS NOT NULL, rows_per_run, coalesce(remaining, 0),
+                CASE WHEN next_row <= total THEN extracted_at END
          FROM batches INDEXED BY batches_unfinished JOIN clients USING (client) LEFT JOIN grants USING (client)
          WHERE status IN ('pending', 'processing', 'queued') AND cancelled_at IS NULL
          ORDER BY client, batch LIMIT :limit",
@@ -76,7 +94,37 @@ pub fn look(connection: &Connection) -> Result<Vec<Unfinished>> {
             is_paused: row.get(6)?,
             rows_per_run: row.get(7)?,
             granted: row.get(8)?,
+            unstarted_since: row.get(9)?,
         })
     })?;
     Ok(found.collect::<rusqlite::Result<_>>()?)
+}
+
+/// How the rows of a batch stand that wait, over so many steps. Reads no more than a few entries of their index.
+pub fn waiting(connection: &Connection, batch: i64, steps: usize) -> Result<Waiting> {
+    let mut last = connection.prepare_cached(
+        "SELECT max(next_attempt_at) FROM rows INDEXED BY rows_waiting
+         WHERE row >> 24 = ? AND step = ? AND prepaid = ? AND status = 'pending' AND next_attempt_at IS NOT NULL",
+    )?;
+    let mut count = connection.prepare_cached(
+        "SELECT count(*) FROM (SELECT 1 FROM rows INDEXED BY rows_waiting
+                               WHERE row >> 24 = ? AND step = ? AND prepaid = ? AND status = 'pending'
+                                 AND next_attempt_at IS NOT NULL LIMIT ?)",
+    )?;
+    let mut waiting = Waiting::default();
+    for step in 0..steps {
+        let mut here = 0;
+        for prepaid in [false, true] {
+            let due: Option<Timestamp> = last.query_row(params![batch, step as u32, prepaid], |row| row.get(0))?;
+            if due.is_none() {
+                continue;
+            }
+            let rows: u32 = count.query_row(params![batch, step as u32, prepaid, MOST_COUNTED], |row| row.get(0))?;
+            here += rows;
+            waiting.prepaid += if prepaid { rows } else { 0 };
+            waiting.last_due = waiting.last_due.max(due);
+        }
+        waiting.by_step.push(here);
+    }
+    Ok(waiting)
 }

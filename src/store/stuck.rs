@@ -215,3 +215,12 @@ pub fn free_batches(tx: &Tx<'_>, lost: Lost) -> Result<Vec<BatchId>> {
     }
     Ok(batches.into_iter().map(|(_, id)| id).collect())
 }
+
+/// When the last claim on one of a batch's rows expires; `None` where none is claimed.
+pub fn held_until(connection: &Connection, batch: i64) -> Result<Option<Timestamp>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT max(claim_expires_at) FROM rows INDEXED BY rows_claimed
+         WHERE status = 'processing' AND row > ? AND row < ?",
+    )?;
+    Ok(statement.query_row([RowId::new(batch, 0), RowId::new(batch + 1, 0)], |row| row.get(0))?)
+}

@@ -14,6 +14,7 @@ mod stop;
 mod support;
 mod token;
 mod transport;
+mod truth;
 mod twice;
 #[allow(dead_code, reason = "each part of the zoo uses what it needs of it")]
 mod zoo;
