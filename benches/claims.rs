@@ -47,7 +47,7 @@ impl Versions for Steps {
 struct Gates;
 
 impl Openings for Gates {
-    fn take(&mut self, version: i64, _: u32) -> bool {
+    fn take(&mut self, version: i64, _: u32, _: impl Fn(usize) -> usize) -> bool {
         version == OPEN
     }
 }

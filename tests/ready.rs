@@ -49,7 +49,7 @@ impl Versions for TwoVersions {
 struct Open(u8);
 
 impl Openings for Open {
-    fn take(&mut self, _: i64, step: u32) -> bool {
+    fn take(&mut self, _: i64, step: u32, _: impl Fn(usize) -> usize) -> bool {
         self.0 >> step & 1 == 1
     }
 }
@@ -57,7 +57,7 @@ impl Openings for Open {
 struct AllOpen;
 
 impl Openings for AllOpen {
-    fn take(&mut self, _: i64, _: u32) -> bool {
+    fn take(&mut self, _: i64, _: u32, _: impl Fn(usize) -> usize) -> bool {
         true
     }
 }

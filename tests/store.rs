@@ -178,7 +178,7 @@ impl Versions for ThreeSteps {
 struct AllOpen;
 
 impl Openings for AllOpen {
-    fn take(&mut self, _: i64, _: u32) -> bool {
+    fn take(&mut self, _: i64, _: u32, _: impl Fn(usize) -> usize) -> bool {
         true
     }
 }
@@ -187,7 +187,7 @@ impl Openings for AllOpen {
 struct OnlyNew(usize);
 
 impl Openings for OnlyNew {
-    fn take(&mut self, _: i64, step: u32) -> bool {
+    fn take(&mut self, _: i64, step: u32, _: impl Fn(usize) -> usize) -> bool {
         let has_room = step == 0 && self.0 > 0;
         self.0 -= usize::from(has_room);
         has_room

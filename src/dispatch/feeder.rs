@@ -174,8 +174,8 @@ impl Reserving<'_> {
 }
 
 impl Openings for Reserving<'_> {
-    fn take(&mut self, version: i64, step: u32) -> bool {
-        let Some(way) = self.way(version).filter(|way| way.room(step as usize).rows > 0) else { return false };
+    fn take(&mut self, version: i64, step: u32, lying: impl Fn(usize) -> usize) -> bool {
+        let Some(way) = self.way(version).filter(|way| way.room(step as usize, lying).rows > 0) else { return false };
         self.reserved.entry((version, step)).or_default().push(way.reserve(step as usize));
         true
     }

@@ -51,6 +51,8 @@ struct Batch {
     /// New rows that the plan has not taken.
     new: u32,
     waiting: Vec<Pile>,
+    /// How many rows wait at which step, due or not, as far as is known.
+    lying: Vec<(u32, u32)>,
 }
 
 #[derive(Debug)]
@@ -121,15 +123,20 @@ impl Index {
         self.remove(batch.batch);
         let ReadyBatch { batch: key, client, version, next_row, total, ref waiting } = *batch;
         self.turns.count_batch(client, true);
-        self.batches.insert(key, Batch { client, version, next_row, total, new: 0, waiting: Vec::new() });
+        self.batches
+            .insert(key, Batch { client, version, next_row, total, new: 0, waiting: Vec::new(), lying: Vec::new() });
         self.set_next_row(key, next_row);
-        waiting.iter().for_each(|waiting| self.set_waiting(key, *waiting));
+        for waiting in waiting {
+            self.lie(key, waiting.step, waiting.rows);
+            self.set_waiting(key, *waiting);
+        }
     }
 
     /// Nothing of a batch may be claimed.
     pub fn remove(&mut self, batch: i64) {
         let Some(known) = self.batches.get(&batch) else { return };
         let client = known.client;
+        known.lying.iter().for_each(|(step, rows)| self.turns.lie(known.version, *step, *rows, false));
         let piles: Vec<_> = known.waiting.iter().map(|pile| (pile.waiting.step, pile.waiting.prepaid)).collect();
         self.set_next_row(batch, u32::MAX);
         piles.into_iter().for_each(|(step, prepaid)| self.take_out(batch, step, prepaid));
@@ -146,8 +153,29 @@ impl Index {
             rows: waiting.rows.saturating_add(noted.rows),
             ..noted
         });
+        self.lie(batch, noted.step, noted.rows);
         self.set_waiting(batch, merged);
         true
+    }
+
+    /// Rows came to wait at a step.
+    fn lie(&mut self, batch: i64, step: u32, rows: u32) {
+        let Some(known) = self.batches.get_mut(&batch) else { return };
+        self.turns.lie(known.version, step, rows, true);
+        match known.lying.iter_mut().find(|(at, _)| *at == step) {
+            Some((_, lying)) => *lying = lying.saturating_add(rows),
+            None => known.lying.push((step, rows)),
+        }
+    }
+
+    /// So many of them were claimed; where no pile is left, there were no others.
+    fn rise(&mut self, batch: i64, step: u32, rows: u32) {
+        let Some(known) = self.batches.get_mut(&batch) else { return };
+        let is_over = known.waiting.iter().all(|pile| pile.waiting.step != step);
+        let Some((_, lying)) = known.lying.iter_mut().find(|(at, _)| *at == step) else { return };
+        let rose = if is_over { *lying } else { rows.min(*lying) };
+        *lying -= rose;
+        self.turns.lie(known.version, step, rose, false);
     }
 
     fn set_next_row(&mut self, batch: i64, next_row: u32) {
@@ -253,6 +281,9 @@ impl Index {
                 self.set_waiting(batch, Waiting { step, prepaid: kind == Kind::Prepaid, due_at, rows });
             }
             (_, None) => self.take_out(batch, step, kind == Kind::Prepaid),
+        }
+        if kind != Kind::New {
+            self.rise(batch, step, wanted.rows);
         }
     }
 

@@ -7,13 +7,18 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    gate::Shut,
+    gate::{Passage, Shut},
     lane::Lane,
     permit::{Wait, WaitReason},
 };
 
 /// How far ahead of their first call rows are claimed.
 pub const CLAIM_AHEAD: Duration = Duration::from_secs(1);
+
+/// So many rows may go ahead of a dependency that is away, as far as its step: an outage of a later step is no reason for the
+/// first one to stand idle, and what is saved up for its end must not be a flood, nor grow old by the hundred thousand. They
+/// lie on disk, without a claim.
+pub const LEAD: usize = 10_000;
 
 /// How many rows could be started now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,15 +57,21 @@ impl Drop for Reservation {
     }
 }
 
-/// How many rows could start at `steps[0]` and soon go through all of `steps`.
-pub(super) fn room(steps: &[Arc<Lane>]) -> Room {
+/// How many rows could start at `steps[0]` and soon go through all of `steps`; where a later one's dependency is away, how many
+/// may go ahead of it. `lying` says how many rows lie already before a step of them, counted from 0.
+pub(super) fn room(steps: &[Arc<Lane>], lying: impl Fn(usize) -> usize) -> Room {
     let mut room = Room { rows: usize::MAX, again_after: Duration::ZERO };
     for (place, lane) in steps.iter().enumerate() {
         let same = |other: &&Arc<Lane>| Arc::ptr_eq(other, lane);
         if steps[..place].iter().any(|other| same(&other)) {
             continue;
         }
-        let here = lane.room(steps.iter().filter(same).count(), place == 0);
+        let calls = steps.iter().filter(same).count();
+        let here = match (place, lane.is_away()) {
+            (0, _) => lane.room(calls, true),
+            (_, false) => lane.room(calls, false),
+            (_, true) => lane.lead(lying(place)),
+        };
         room.rows = room.rows.min(here.rows);
         if here.rows == 0 {
             room.again_after = room.again_after.max(here.again_after);
@@ -88,6 +99,17 @@ impl Lane {
         let reserved = state.reserved;
         let ahead = Duration::from_nanos(u64::try_from(state.slot(reserved, now.steady, 0).at - now.steady).ok()?);
         (ahead > CLAIM_AHEAD).then(|| Wait { until: now.wall.after(ahead), why: WaitReason::Rate })
+    }
+
+    /// Whether nothing leaves there now but what finds out if its gate may open.
+    fn is_away(&self) -> bool {
+        self.lock().gate.passage(self.now()).map_or(true, Passage::is_probe)
+    }
+
+    /// Room for rows that go through the steps before, and are put down here.
+    fn lead(&self, lying: usize) -> Room {
+        let ahead = lying.saturating_add(self.lock().reserved);
+        Room { rows: LEAD.saturating_sub(ahead), again_after: CLAIM_AHEAD }
     }
 
     fn give_back(&self) {

@@ -50,7 +50,7 @@ use crate::{
     model::{Dependency, Timestamp, Workflow, outcome::Outcome, workflow::Repeat},
 };
 
-pub use admission::{CLAIM_AHEAD, Reservation, Room};
+pub use admission::{CLAIM_AHEAD, LEAD, Reservation, Room};
 pub use client::{ClientError, MAX_ANSWER, shake_hands};
 pub use gate::{Closed, GateReason, GateState};
 pub use lane::Wake;

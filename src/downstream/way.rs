@@ -81,14 +81,16 @@ impl Way {
         Ok(Request { call: call.clone(), filled: Arc::new(call.plan.fill(scope)?) })
     }
 
-    /// How many rows could be started now at a step, counted from 0. Where that is none because of a gate further on, and
-    /// the step's own gate is closed too, one may find out whether that opens: of two closed gates each is probed when it
-    /// is due.
-    pub fn room(&self, step: usize) -> Room {
+    /// How many rows could be started now at a step, counted from 0, where so many lie already before it and each of those
+    /// behind it, which are counted from it. Where that is none because as many lie before a later step as may, and the step's
+    /// own gate is closed too, one may find out whether that opens: of two closed gates each is probed when it is due.
+    pub fn room(&self, step: usize, lying: impl Fn(usize) -> usize) -> Room {
         let lanes = self.lanes.get(step..).unwrap_or_default();
-        let room = admission::room(lanes);
+        let room = admission::room(lanes, &lying);
         match lanes.first() {
-            Some(first) if room.rows == 0 && lanes.len() > 1 && !first.is_open() => admission::room(&lanes[..1]),
+            Some(first) if room.rows == 0 && lanes.len() > 1 && !first.is_open() => {
+                admission::room(&lanes[..1], &lying)
+            }
             _ => room,
         }
     }

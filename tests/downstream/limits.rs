@@ -139,7 +139,7 @@ fn nothing_leaves_while_an_answer_says_that_nothing_remains_and_a_lie_holds_for_
             wait.map(|wait| (wait.until, wait.why)),
             held.map(|held| (NOW.after(Duration::from_secs(held)), WaitReason::Rate))
         );
-        assert_eq!(fixture.way.room(0).rows == 0, held.is_some(), "no row is claimed for it");
+        assert_eq!(fixture.way.room(0, |_| 0).rows == 0, held.is_some(), "no row is claimed for it");
         assert!(fixture.downstream.gate("addresses").is_none(), "and its gate is open");
         fixture.clock.advance(Duration::from_secs(A_MINUTE));
         assert!(fixture.permit(PATIENCE).is_ok());

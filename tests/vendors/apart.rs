@@ -1,15 +1,23 @@
 //! Kept apart: what one API, client, batch or step goes through is not felt by any other.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
+
+use dripfeed::downstream::LEAD;
 
 use crate::{
     support::{
         app::App,
-        server::{Received, Reply, Server, status},
+        server::{Received, Reply, Server, late, status},
     },
     zoo::{
-        add_client, api, app, between, counts, created, ended, first_call, gate_is_open, pass, people, setup, upload,
-        with,
+        DISPATCH, add_client, api, app, between, counts, created, dependency, dispatch, ended, first_call,
+        gate_is_open, pass, people, post, setup, upload, with, workflow,
     },
 };
 
@@ -50,6 +58,26 @@ fn many_clients_behind_a_closed_gate_hold_up_nobody_elsewhere() {
 }
 
 #[test]
+fn slow_apis_hold_up_no_other_one_with_everything_by_default() {
+    const RATE: usize = 100;
+    let slow = [0, 1].map(|_| Server::start(|request| late(Duration::from_secs(3), created(request))));
+    let server = Server::start(created);
+    let app = app(&[well("slow-a", &slow[0], 100), well("slow-b", &slow[1], 100), well("well", &server, RATE)]);
+    for (name, server) in ["slow-a", "slow-b"].into_iter().zip(&slow) {
+        let key = add_client(&app, name);
+        upload(&app, &key, name, &people(&format!("{name}.example"), 3_000));
+        first_call(&app, server);
+    }
+    assert_not_held_up(&app, &server, RATE, "slow APIs");
+    // What is slow gets its rate as well: as many are under way as that takes.
+    for server in &slow {
+        let first = first_call(&app, server) + Duration::from_secs(4);
+        let calls = between(server, first, first + Duration::from_secs(2));
+        assert!(calls >= 120, "{calls} calls in two seconds at 100 a second");
+    }
+}
+
+#[test]
 fn a_clients_second_batch_moves_while_its_first_is_stuck() {
     type Stuck = fn(&Received) -> Reply;
     let kinds: [(&str, Stuck); 3] =
@@ -81,4 +109,45 @@ fn many_batches_with_a_row_in_backoff_each_make_nobody_elses_calls_dearer() {
     }
     app.until("each has failed once", || (counts(&failing).len() == BATCHES).then_some(()));
     assert_not_held_up(&app, &server, RATE, "rows in backoff");
+}
+
+#[test]
+fn an_outage_of_a_later_steps_api_lets_the_first_step_get_some_way_ahead_and_no_further() {
+    const ROWS: usize = 20_000;
+    let away = Arc::new(AtomicBool::new(true));
+    let is_away = away.clone();
+    let first = Server::start(created);
+    let third = Server::start(move |request| match is_away.load(SeqCst) {
+        true => with(503, "Retry-After", "2"),
+        false => created(request),
+    });
+    let fast = "rate_per_second = 5000\nburst = 100\nconcurrency = 32";
+    let steps = [post("first", "early", ""), post("second", "early", ""), post("third", "late", "")];
+    let mut setup = setup(&[
+        dependency("early", first.address, fast),
+        dependency("late", third.address, fast),
+        workflow("chain", "", &steps),
+    ]);
+    setup.dispatch = DISPATCH.to_owned();
+    let app = App::start(setup);
+    dispatch(&app, "pause");
+    let id = upload(&app, &app.key, "chain", &people("chain.example", ROWS));
+    app.until_status(&id, "queued");
+    dispatch(&app, "resume");
+    let ahead = || first.received().iter().filter(|request| request.path() == "/first").count();
+    app.until("some hundred rows are ahead", || (ahead() >= 300).then_some(()));
+    let (mut seen, mut since) = (ahead(), Instant::now());
+    app.until("the lead is as far as it goes", || {
+        let now = ahead();
+        if now != seen {
+            (seen, since) = (now, Instant::now());
+        }
+        (since.elapsed() > Duration::from_millis(2_500)).then_some(())
+    });
+    // Those that are just being written down are not counted yet, and each try of the API takes one away.
+    assert!((LEAD..LEAD * 6 / 5).contains(&seen), "{seen} of {ROWS} rows have begun, and the third step's API is away");
+    assert!(third.calls() < 60, "{} calls to an API that is away", third.calls());
+    away.store(false, SeqCst);
+    app.until("it goes on", || (app.batch(&id)["counts"]["completed"].as_u64() > Some(200)).then_some(()));
+    assert_eq!(app.batch(&id)["counts"]["failed"], 0);
 }

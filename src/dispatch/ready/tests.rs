@@ -27,7 +27,7 @@ impl Room {
 }
 
 impl Openings for Room {
-    fn take(&mut self, version: i64, step: u32) -> bool {
+    fn take(&mut self, version: i64, step: u32, _: impl Fn(usize) -> usize) -> bool {
         self.asked += 1;
         let left = self.rows.entry((version, step)).or_insert(self.by_default);
         let has_room = *left > 0;
@@ -257,4 +257,39 @@ fn what_is_missed_is_seen_and_what_is_only_thought_to_be_there_is_no_matter() {
     assert!(index.misses(&ReadyBatch { version: 1, ..stands.clone() }));
     index.remove(1);
     assert!(index.misses(&stands));
+}
+
+/// What lies before the step behind the first one of version 3.
+fn lying_behind(index: &mut Index) -> usize {
+    struct Asks(Option<usize>);
+    impl Openings for Asks {
+        fn take(&mut self, _: i64, step: u32, lying: impl Fn(usize) -> usize) -> bool {
+            self.0 = (step == 0).then(|| lying(1)).or(self.0);
+            false
+        }
+    }
+    let mut asks = Asks(None);
+    assert!(index.plan(1, NOW, &mut asks).is_empty());
+    asks.0.expect("it was asked for a new row")
+}
+
+#[test]
+fn it_knows_how_many_rows_lie_before_a_later_step_due_or_not() {
+    let mut index = index();
+    put(&mut index, &batch(1, 1, 3, 1_000));
+    assert_eq!(lying_behind(&mut index), 0);
+    // Put down one by one, for different times.
+    (0..5).for_each(|row| assert!(index.note(1, waits(1, true, row * 1_000, 1))));
+    put(&mut index, &ReadyBatch { waiting: vec![waits(1, false, -5, 7)], ..batch(2, 2, 3, 0) });
+    assert_eq!(lying_behind(&mut index), 12);
+
+    // Two are claimed, of which three were due; then what is left, and then their batch ends.
+    let wanted = Wanted { batch: 1, version: 3, step: 1, kind: Kind::Prepaid, rows: 2, has_key: false };
+    let left = |waiting| Left { granted: 1_000_000, next_row: 1, waiting };
+    index.taken(&wanted, left(Some((NOW, 1))));
+    assert_eq!(lying_behind(&mut index), 10);
+    index.taken(&Wanted { rows: 2, ..wanted }, left(None));
+    assert_eq!(lying_behind(&mut index), 7, "where no pile is left nothing lies");
+    index.remove(2);
+    assert_eq!(lying_behind(&mut index), 0);
 }

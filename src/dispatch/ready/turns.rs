@@ -14,8 +14,9 @@ use crate::store::{claims::Kind, ready::ReadyClient};
 
 /// Asked while it is decided what to claim.
 pub trait Openings {
-    /// Reserves what a row of this version calls from `step` on, if it can be started now.
-    fn take(&mut self, version: i64, step: u32) -> bool;
+    /// Reserves what a row of this version calls from `step` on, if it can be started now. `lying` says how many rows wait
+    /// before that step's dependency, and before those of the steps behind it, which are counted from it.
+    fn take(&mut self, version: i64, step: u32, lying: impl Fn(usize) -> usize) -> bool;
 }
 
 /// Rows whose turn it is.
@@ -46,18 +47,27 @@ struct Lane {
     time: u64,
     /// Those of its routes on which somebody has a turn.
     routes: BTreeSet<usize>,
+    /// Rows that wait before it: that were worked on, and have their next call here.
+    lying: usize,
 }
 
 #[derive(Debug)]
 struct Route {
     version: i64,
     step: u32,
-    /// Of its first call.
-    lane: usize,
+    /// Of its calls, in their order.
+    lanes: Vec<usize>,
     /// How many calls its rows make in which lanes.
     calls: Vec<(usize, u64)>,
     /// Tag and client.
     turns: BTreeSet<(u64, i64)>,
+}
+
+impl Route {
+    /// Of its first call.
+    fn lane(&self) -> usize {
+        self.lanes[0]
+    }
 }
 
 #[derive(Debug, Default)]
@@ -139,7 +149,7 @@ impl Turns {
                     None => calls.push((*lane, 1)),
                 }
             }
-            Route { version, step, lane: rest[0], calls, turns: BTreeSet::new() }
+            Route { version, step, lanes: rest.to_vec(), calls, turns: BTreeSet::new() }
         };
         let first = self.routes.len();
         self.routes.extend((0..).zip((0..lanes.len()).map(|step| &lanes[step..])).map(route));
@@ -179,6 +189,15 @@ impl Turns {
         known.batches = if is_known { known.batches + 1 } else { known.batches.saturating_sub(1) };
     }
 
+    /// So many rows of a version came to wait at a step, or do not any more.
+    pub(super) fn lie(&mut self, version: i64, step: u32, rows: u32, is_there: bool) {
+        let route = self.versions.get(&version).and_then(|routes| routes.get(step as usize)).copied();
+        let Some(route) = route else { return };
+        let lane = self.routes[route].lane();
+        let lying = &mut self.lanes[lane].lying;
+        *lying = if is_there { lying.saturating_add(rows as usize) } else { lying.saturating_sub(rows as usize) };
+    }
+
     /// Rows of a batch could start.
     pub(super) fn add(&mut self, turn: Turn) {
         self.change(turn, true);
@@ -214,7 +233,7 @@ impl Turns {
     /// Gives a client the place on a route that it is to have, or none.
     fn place(&mut self, client: i64, route: usize) {
         let Some(known) = self.clients.get_mut(&client) else { return };
-        let (tag, stands) = (known.tag(self.routes[route].lane), known.stands);
+        let (tag, stands) = (known.tag(self.routes[route].lane()), known.stands);
         let Some(piles) = known.piles(route) else { return };
         let has_turn = !stands.is_paused && piles.first(stands.granted).is_some();
         let (was, is) = (piles.tag, has_turn.then_some(tag));
@@ -225,12 +244,13 @@ impl Turns {
         if was == is {
             return;
         }
-        let Route { lane, turns, .. } = &mut self.routes[route];
+        let lane = self.routes[route].lane();
+        let Route { turns, .. } = &mut self.routes[route];
         was.map(|tag| turns.remove(&(tag, client)));
         is.map(|tag| turns.insert((tag, client)));
         match turns.is_empty() {
-            true => self.lanes[*lane].routes.remove(&route),
-            false => self.lanes[*lane].routes.insert(route),
+            true => self.lanes[lane].routes.remove(&route),
+            false => self.lanes[lane].routes.insert(route),
         };
     }
 
@@ -251,7 +271,8 @@ impl Turns {
             let (_, client) = open.filter_map(|route| self.routes[*route].turns.first()).min().copied()?;
             let (route, batch, kind) = self.first_pile(client, lane, closed)?;
             let Route { version, step, .. } = self.routes[route];
-            if openings.take(version, step) {
+            let lying = |place: usize| self.routes[route].lanes.get(place).map_or(0, |lane| self.lanes[*lane].lying);
+            if openings.take(version, step, lying) {
                 self.charge(client, route, kind);
                 return Some(Turn { client, batch, version, step, kind });
             }
@@ -263,7 +284,7 @@ impl Turns {
     fn first_pile(&self, client: i64, lane: usize, closed: &BTreeSet<usize>) -> Option<(usize, i64, Kind)> {
         let known = self.clients.get(&client)?;
         let here = known.piles.iter().filter(|(route, piles)| {
-            self.routes[*route].lane == lane && piles.tag.is_some() && !closed.contains(route)
+            self.routes[*route].lane() == lane && piles.tag.is_some() && !closed.contains(route)
         });
         let first = here.filter_map(|(route, piles)| Some((*route, piles.first(known.stands.granted)?)));
         let order = |(route, (batch, kind)): &(usize, (i64, Kind))| {
@@ -274,10 +295,10 @@ impl Turns {
 
     fn charge(&mut self, client: i64, route: usize, kind: Kind) {
         let Some(known) = self.clients.get_mut(&client) else { return };
-        let Route { lane: first, calls, .. } = &self.routes[route];
+        let (first, Route { calls, .. }) = (self.routes[route].lane(), &self.routes[route]);
         for (lane, calls) in calls {
             let begins_at = known.tag(*lane).max(self.lanes[*lane].time);
-            if lane == first {
+            if *lane == first {
                 self.lanes[*lane].time = begins_at;
             }
             known.set_tag(*lane, begins_at + calls);
