@@ -264,17 +264,22 @@ impl Mine<'_> {
     }
 
     /// Clients are worked in turn, call by call: while this one's rows go by, every other client has as many of its own
-    /// worked, if it has them and is granted them.
+    /// worked, if it has them and is granted them. What they call that this one does not is no affair of it.
     fn add_neighbours(&self, calls: &mut Calls, rows: f64, alone: f64) {
         let scene = self.scene;
         let runs = (alone / scene.every_seconds()).floor() + 1.0;
         let mut left: BTreeMap<i64, f64> = BTreeMap::new();
         for other in scene.moving().filter(|other| other.client != self.batch.client && !self.is_elsewhere(other)) {
+            let theirs = &scene.steps[&other.workflow_version];
+            let shared: Vec<_> = theirs.iter().filter(|name| self.steps.contains(name)).cloned().collect();
+            if shared.is_empty() {
+                continue;
+            }
             let granted = f64::from(other.granted) + f64::from(other.limit) * runs;
             let left = left.entry(other.client).or_insert_with(|| rows.min(granted));
             let share = other.rows().min(*left);
             *left -= share;
-            scene.add(calls, &scene.steps[&other.workflow_version], share);
+            scene.add(calls, &shared, share);
         }
     }
 

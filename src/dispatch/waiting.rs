@@ -279,7 +279,7 @@ fn obstacle(dependency: &str, wait: Wait, now: Timestamp) -> String {
 /// What a dependency does that its gate is closed for, behind its name.
 pub(super) fn shuts(reason: GateReason) -> &'static str {
     match reason {
-        GateReason::RateLimited => "answers 429",
+        GateReason::RateLimited => "answers 429, or 403 with Retry-After",
         GateReason::Unavailable => "answers 503",
         GateReason::Failing => "fails at every request",
         GateReason::Unauthorized => "answers 401 to its credential",
@@ -326,7 +326,10 @@ mod tests {
     fn a_dependency_that_is_shut_is_named_with_its_next_try() {
         let wait = |why| Wait { until: NOW.after(Duration::from_secs(10)), why };
         for (why, told) in [
-            (WaitReason::Gate(GateReason::RateLimited), "addresses answers 429, next try 07:06:50 UTC"),
+            (
+                WaitReason::Gate(GateReason::RateLimited),
+                "addresses answers 429, or 403 with Retry-After, next try 07:06:50 UTC",
+            ),
             (WaitReason::Gate(GateReason::Unavailable), "addresses answers 503, next try 07:06:50 UTC"),
             (WaitReason::Gate(GateReason::Failing), "addresses fails at every request, next try 07:06:50 UTC"),
             (

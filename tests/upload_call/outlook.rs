@@ -136,7 +136,11 @@ fn runs_that_do_not_come_are_told() {
 
 #[test]
 fn an_api_that_turns_calls_away_is_named_with_its_next_try() {
-    for (status, says) in [(429, "addresses answers 429, next try "), (503, "addresses answers 503, next try ")] {
+    for (status, says) in [
+        (429, "addresses answers 429, or 403 with Retry-After, next try "),
+        (403, "addresses answers 429, or 403 with Retry-After, next try "),
+        (503, "addresses answers 503, next try "),
+    ] {
         let refusing =
             Server::start(move |_| Reply::Answer(status, vec![("Retry-After", "50".to_owned())], String::new()));
         let app = App::start(Setup { downstream: Some(refusing.address), ..Setup::default() });

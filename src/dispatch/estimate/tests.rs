@@ -102,7 +102,25 @@ fn a_closed_gate_is_waited_for() {
     let mut scene = scene(std::slice::from_ref(&mine));
     let closed = Some((NOW.after(Duration::from_secs(90)), GateReason::RateLimited));
     scene.dependencies.insert("addresses".to_owned(), Pace { closed, ..Pace::unseen(50.0, 1_000) });
-    assert_eq!(of(&scene, &mine), (94, "addresses answers 429, next try 07:08:10 UTC".to_owned()));
+    let reason = "addresses answers 429, or 403 with Retry-After, next try 07:08:10 UTC";
+    assert_eq!(of(&scene, &mine), (94, reason.to_owned()));
+}
+
+#[test]
+fn nothing_of_an_api_that_a_batch_never_calls_is_told_of_it() {
+    let mine = batch(9, 1, 100);
+    let others = [batch(1, 2, 50_000), batch(10, 3, 50_000)].map(|other| Queued { workflow_version: 2, ..other });
+    let mut scene = scene(&[others[0].clone(), mine.clone(), others[1].clone()]);
+    let alone = of(&self::scene(std::slice::from_ref(&mine)), &mine);
+    scene.steps.insert(2, vec!["elsewhere".to_owned()]);
+    for reason in GateReason::ALL {
+        for opens in [None, Some(0), Some(3_790)] {
+            let closed = opens.map(|seconds| (NOW.after(Duration::from_secs(seconds)), reason));
+            let slow = Pace { closed, latency: 30.0, ..Pace::unseen(0.1, 1) };
+            scene.dependencies.insert("elsewhere".to_owned(), slow);
+            assert_eq!(of(&scene, &mine), alone, "{opens:?}");
+        }
+    }
 }
 
 #[test]

@@ -52,7 +52,12 @@ fn shake(settings: Arc<ClientConfig>, host: &str, stream: &mut TcpStream) -> Res
 /// Why a handshake failed.
 pub(super) fn told(error: &io::Error) -> String {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
-    inner.map_or_else(|| format!("TLS: {}", error.kind()), in_words)
+    match (inner, error.kind()) {
+        (Some(fault), _) => in_words(fault),
+        // What a socket says whose time to read is over.
+        (None, io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => "TLS: no answer to the handshake".to_owned(),
+        (None, kind) => format!("TLS: {kind}"),
+    }
 }
 
 fn in_words(error: &Error) -> String {
@@ -67,7 +72,7 @@ fn in_words(error: &Error) -> String {
                 "its certificate is for another name"
             }
             CertificateError::Revoked => "its certificate was revoked",
-            other => return format!("TLS: its certificate is not accepted: {other:?}"),
+            other => return format!("TLS: {}", not_accepted(&format!("{other:?}"))),
         },
         Error::InvalidMessage(_) => "what answers does not speak TLS",
         Error::AlertReceived(alert) => return format!("TLS: it refused ({alert:?})"),
@@ -76,11 +81,21 @@ fn in_words(error: &Error) -> String {
     format!("TLS: {fault}")
 }
 
+/// What the verifier says of a certificate, and rustls has no name for.
+fn not_accepted(fault: &str) -> String {
+    // `openssl req -x509` makes such.
+    if fault.contains("CaUsedAsEndEntity") {
+        return "its certificate is self-signed, or a CA's own: it needs one that a known CA issued to the server"
+            .to_owned();
+    }
+    format!("its certificate is not accepted: {fault}")
+}
+
 #[cfg(test)]
 mod tests {
-    use std::{net::TcpListener, thread};
+    use std::{net::TcpListener, thread, time::Duration};
 
-    use rcgen::{CertificateParams, CertifiedIssuer, KeyPair, date_time_ymd};
+    use rcgen::{Certificate, CertificateParams, CertifiedIssuer, KeyPair, date_time_ymd};
     use tokio_rustls::rustls::{ServerConfig, ServerConnection, pki_types::PrivateKeyDer};
 
     use super::*;
@@ -109,17 +124,30 @@ mod tests {
             params.not_after = date_time_ymd(ends, 1, 1);
             let key = KeyPair::generate().expect("a key");
             let certificate = params.signed_by(&key, &self.0).expect("signed");
-            let settings = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-                .with_safe_default_protocol_versions()
-                .expect("safe versions")
-                .with_no_client_auth()
-                .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
-                .expect("they fit");
-            one_connection(move |mut stream| {
-                let mut connection = ServerConnection::new(Arc::new(settings)).expect("valid");
-                while connection.is_handshaking() && connection.complete_io(&mut stream).is_ok() {}
-            })
+            server_with(&certificate, &key)
         }
+    }
+
+    /// A server with this certificate; it takes one connection.
+    fn server_with(certificate: &Certificate, key: &KeyPair) -> std::net::SocketAddr {
+        let settings = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("safe versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
+            .expect("they fit");
+        one_connection(move |mut stream| {
+            let mut connection = ServerConnection::new(Arc::new(settings)).expect("valid");
+            while connection.is_handshaking() && connection.complete_io(&mut stream).is_ok() {}
+        })
+    }
+
+    /// A server whose certificate is as `openssl req -x509` makes it: signed by itself, and a CA's.
+    fn self_signed(name: &str) -> std::net::SocketAddr {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        server_with(&params.self_signed(&key).expect("signed"), &key)
     }
 
     fn one_connection(serve: impl FnOnce(TcpStream) + Send + 'static) -> std::net::SocketAddr {
@@ -133,6 +161,7 @@ mod tests {
     fn hands_are_shaken_with_whom_is_trusted_and_what_is_wrong_with_others_is_said() {
         let (authority, stranger) = (Authority::new("ours"), Authority::new("nobody's"));
         let plain = one_connection(|mut stream| drop(io::Write::write_all(&mut stream, b"HTTP/1.1 400 Bad\r\n\r\n")));
+        let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
         for (server, expected) in [
             (authority.server("crm.example", 2100), Ok(())),
             (authority.server("crm.example", 2002), Err("TLS: its certificate has expired")),
@@ -141,9 +170,17 @@ mod tests {
                 stranger.server("crm.example", 2100),
                 Err("TLS: its certificate is from an issuer that is not known here"),
             ),
+            (
+                self_signed("crm.example"),
+                Err("TLS: its certificate is self-signed, or a CA's own: it needs one that a known CA issued to the \
+                     server"),
+            ),
             (plain, Err("TLS: what answers does not speak TLS")),
+            // The system takes the connection, and nobody speaks.
+            (silent.local_addr().expect("an address"), Err("TLS: no answer to the handshake")),
         ] {
             let mut stream = TcpStream::connect(server).expect("it listens");
+            stream.set_read_timeout(Some(Duration::from_secs(2))).expect("more than nothing");
             let shaken = shake(authority.settings(), "crm.example", &mut stream);
             assert_eq!(shaken, expected.map_err(str::to_owned));
         }
