@@ -100,8 +100,10 @@ impl Look {
         let Some(queued) = self.scene.queue.iter().find(|queued| queued.batch == batch.batch) else {
             return Ok(Outlook { waiting_for, estimate: None });
         };
-        // When somebody makes room cannot be said.
-        if waiting::no_room(appliance, batch).is_some() {
+        // When somebody makes room cannot be said, nor when somebody runs a row.
+        let is_asked_for =
+            batch.status == BatchStatus::Queued && waiting::for_whom_nobody_tries(appliance, batch, self.scene.now)?;
+        if waiting::no_room(appliance, batch).is_some() || is_asked_for {
             return Ok(Outlook { waiting_for, estimate: None });
         }
         let steps = self.scene.steps.get(&queued.workflow_version).map_or(0, Vec::len);

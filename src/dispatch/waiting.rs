@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{clock::MISSING_RUNS, estimate};
 use crate::{
     appliance::Appliance,
-    downstream::{GateReason, Wait, WaitReason},
+    downstream::{GateReason, Wait, WaitReason, Way},
     model::{BatchStatus, RowStatus, Timestamp},
     room::NoRoom,
     store::{
@@ -93,7 +93,11 @@ fn of_queued(appliance: &Appliance, batch: &Batch, now: Timestamp) -> Result<Opt
         Ok(way) => way,
         Err(error) => return Ok(Some(error.to_string())),
     };
-    let step = match next_step(appliance, batch, now)? {
+    let next = next_step(appliance, batch, now)?;
+    if let Some((dependency, reason)) = person_for(way, &next) {
+        return Ok(Some(for_a_person(&dependency, reason, &batch.id.to_string())));
+    }
+    let step = match next {
         Next::At(step) => step,
         Next::Later { at, step } => {
             let shut = way.obstacle(step);
@@ -121,6 +125,32 @@ fn of_queued(appliance: &Appliance, batch: &Batch, now: Timestamp) -> Result<Opt
     }
     let elder = appliance.store.read(|connection| batches::has_elder(connection, batch))?;
     Ok(Some(if elder { "older batches of its client go first" } else { TURN }.to_owned()))
+}
+
+/// Whether rows of a batch wait for a person, who runs one of them by hand: when that will be cannot be said.
+pub(super) fn for_whom_nobody_tries(appliance: &Appliance, batch: &Batch, now: Timestamp) -> Result<bool, StoreError> {
+    let Ok(kept) = appliance.workflow(batch.workflow_version) else { return Ok(false) };
+    let Ok(way) = kept.way() else { return Ok(false) };
+    // Where nobody is asked for at any step the store need not be.
+    if (0..kept.workflow.steps.len()).all(|step| way.asks_for_a_person(step).is_none()) {
+        return Ok(false);
+    }
+    Ok(person_for(way, &next_step(appliance, batch, now)?).is_some())
+}
+
+fn person_for(way: &Way, next: &Next) -> Option<(String, GateReason)> {
+    match next {
+        Next::At(step) | Next::Later { step, .. } => way.asks_for_a_person(*step),
+        Next::Nothing => None,
+    }
+}
+
+fn for_a_person(dependency: &str, reason: GateReason, batch: &str) -> String {
+    format!(
+        "a person: {dependency} {}, and its rows are never sent twice: too many were lost to find out if it is back, and no \
+         other is tried by itself; `dripfeed row run {batch}/NUMBER` finds out",
+        shuts(reason)
+    )
 }
 
 /// Rows under way move, unless whoever claimed them is gone.
@@ -269,7 +299,8 @@ fn without_grant(grant: Option<Grant>, limit: u32, runs: Runs, now: Timestamp) -
 }
 
 fn obstacle(dependency: &str, wait: Wait, now: Timestamp) -> String {
-    let until = wait.until.max(now).told_ahead(now);
+    // Of a time that has come nothing is told that would go on with the clock.
+    let until = if wait.until > now { wait.until.told_ahead(now) } else { "is due now".to_owned() };
     match wait.why {
         WaitReason::Gate(reason) => format!("{dependency} {}, next try {until}", shuts(reason)),
         why => format!("{dependency}: {why}, next call {until}"),
@@ -340,5 +371,17 @@ mod tests {
         ] {
             assert_eq!(obstacle("addresses", wait(why), NOW), told);
         }
+        let due = Wait { until: NOW, why: WaitReason::Gate(GateReason::Failing) };
+        assert_eq!(obstacle("addresses", due, NOW), "addresses fails at every request, next try is due now");
+    }
+
+    #[test]
+    fn a_person_who_is_asked_for_hears_what_to_run() {
+        let told = for_a_person("addresses", GateReason::Failing, "bat_1");
+        assert!(
+            told.starts_with("a person: addresses fails at every request, and its rows are never sent twice: "),
+            "{told}"
+        );
+        assert!(told.ends_with("; `dripfeed row run bat_1/NUMBER` finds out"), "{told}");
     }
 }

@@ -1,7 +1,14 @@
 //! How a dependency is, for operators: what `GET /ops/v1/dependencies` shows.
 
-use super::lane::Lane;
+use super::{
+    gate::{GateReason, Shut},
+    lane::Lane,
+};
 use crate::model::Timestamp;
+
+/// Behind why a gate is closed, for an operator.
+const ASKS_FOR_A_PERSON: &str = "of rows that are never sent twice none is tried any more to find out if it is back, until one is run by hand: \
+     `dripfeed row run BATCH/NUMBER`";
 
 /// One dependency, as it is now.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, schemars::JsonSchema)]
@@ -48,8 +55,19 @@ impl Lane {
         self.lock().gate.is_open()
     }
 
+    /// Why its gate is closed, where no request that is never sent twice finds out any more whether it opens: too many of
+    /// those were lost. A row that is run by hand does, and so does a request that may be repeated.
+    pub(super) fn asks_for_a_person(&self) -> Option<GateReason> {
+        let (now, state) = (self.now(), self.lock());
+        let closed = state.gate.closed(now).filter(|_| !state.gate.may_risk())?;
+        // The last of them may still be under way.
+        let is_probing = matches!(state.gate.passage(now), Err(Shut::Probing(_)));
+        (!is_probing).then_some(closed.reason)
+    }
+
     /// How the dependency is now.
     pub(super) fn status(&self) -> DependencyStatus {
+        let asks_for_a_person = self.asks_for_a_person().is_some();
         let now = self.now();
         let mut state = self.lock();
         let closed = state.gate.closed(now);
@@ -65,7 +83,10 @@ impl Lane {
             gate: GateStatus {
                 open: closed.is_none(),
                 until: closed.map(|closed| closed.until),
-                reason: closed.map(|closed| closed.reason.to_string()),
+                reason: closed.map(|closed| match asks_for_a_person {
+                    true => format!("{}; {}", closed.reason, ASKS_FOR_A_PERSON),
+                    false => closed.reason.to_string(),
+                }),
             },
         }
     }

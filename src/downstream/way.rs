@@ -7,12 +7,13 @@ use super::{
     Call, PlanError, Request,
     admission::{self, Reservation, Room},
     client::Client,
+    gate::GateReason,
     lane::Lane,
     permit::Wait,
     request::Plan,
 };
 use crate::{
-    model::{FailureCode, StepFailure, Workflow, outline},
+    model::{FailureCode, StepFailure, Workflow, outline, workflow::Repeat},
     template::Scope,
 };
 
@@ -103,6 +104,14 @@ impl Way {
     /// What keeps rows from starting at a step, counted from 0: the dependency, and the wait for it.
     pub fn obstacle(&self, step: usize) -> Option<(String, Wait)> {
         admission::obstacle(self.lanes.get(step..)?).map(|(lane, wait)| (lane.settings.name.clone(), wait))
+    }
+
+    /// The dependency that keeps rows from going on behind a step, counted from 0, until a person runs one of them, and what
+    /// its gate is closed for: what they would send is never sent twice, and too much of that was lost.
+    pub fn asks_for_a_person(&self, step: usize) -> Option<(String, GateReason)> {
+        let call = self.calls.get(step..)?.iter().find(|call| !call.lane.is_open())?;
+        let reason = call.lane.asks_for_a_person().filter(|_| call.plan.repeat == Repeat::Never)?;
+        Some((call.lane.settings.name.clone(), reason))
     }
 }
 

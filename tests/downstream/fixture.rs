@@ -113,7 +113,7 @@ fn step(name: &str, method: Method, json: Option<serde_json::Value>) -> Step {
     }
 }
 
-fn workflow() -> Workflow {
+pub fn workflow() -> Workflow {
     Workflow {
         name: "invite".to_owned(),
         upload_path: String::new(),

@@ -9,12 +9,12 @@ use std::{
 };
 
 use dripfeed::{
-    downstream::{GateReason, GateState, WaitReason},
-    model::outcome::Outcome,
+    downstream::{GateReason, GateState, WaitReason, gate::RISKY_PROBES},
+    model::{outcome::Outcome, workflow::Repeat},
 };
 
 use crate::{
-    fixture::{Fixture, NOW, PATIENCE, dependency},
+    fixture::{Fixture, NOW, PATIENCE, dependency, workflow},
     server::{Reply, Server, closed_port, ok},
 };
 
@@ -87,6 +87,33 @@ fn failures_in_a_row_close_it_and_no_row_pays_for_its_probes() {
         assert!(next > pause, "for longer");
         pause = next;
     }
+}
+
+#[test]
+fn where_too_many_were_lost_that_are_never_sent_twice_a_person_is_asked_for() {
+    let mut fixture = Fixture::still(dependency(&format!("http://{}", closed_port())));
+    let mut never = workflow();
+    never.steps[0].repeat = Repeat::Never;
+    fixture.way = fixture.downstream.way(&never).expect("its dependency is there");
+    for _ in 0..3 {
+        fixture.call();
+    }
+    let reason = |fixture: &Fixture| fixture.downstream.status()[0].gate.reason.clone().expect("closed");
+    for _ in 0..RISKY_PROBES {
+        assert_eq!(fixture.way.asks_for_a_person(0), None);
+        assert!(!reason(&fixture).contains("dripfeed row run"));
+        let wait = fixture.permit(Duration::ZERO).err().expect("the gate is closed");
+        fixture.clock.advance(wait.until.since(fixture.clock.now()));
+        fixture.call();
+    }
+    let asked = Some(("addresses".to_owned(), GateReason::Failing));
+    assert_eq!(fixture.way.asks_for_a_person(0), asked);
+    fixture.clock.advance(Duration::from_secs(600));
+    assert_eq!(fixture.way.asks_for_a_person(0), asked, "and nobody else is, when its time has come");
+    assert!(fixture.permit(Duration::ZERO).is_err());
+    assert!(reason(&fixture).starts_with("its last requests all failed; "), "{}", reason(&fixture));
+    assert!(reason(&fixture).contains("dripfeed row run"), "{}", reason(&fixture));
+    assert_eq!(fixture.way.asks_for_a_person(1), None, "what may be repeated finds out by itself");
 }
 
 #[test]
