@@ -157,12 +157,13 @@ fn saved(save: &BTreeMap<String, String>, body: &[u8]) -> Result<BTreeMap<String
         return Ok(BTreeMap::new());
     }
     let json = client::json(body).ok_or("its body is not JSON")?;
-    let pick = |(name, pointer): (&String, &String)| match json.pointer(pointer) {
+    let at = |pointer: &str| json.at(pointer).map_err(|_| format!("its `{pointer}` cannot be read"));
+    let pick = |(name, pointer): (&String, &String)| match at(pointer)? {
         None | Some(Value::Null) => Err(format!("its body has no `{pointer}`")),
-        Some(value) if is_too_deep(value) => {
+        Some(value) if is_too_deep(&value) => {
             Err(format!("its `{pointer}` has more than {DEEPEST_JSON} levels of objects and lists"))
         }
-        Some(value) => Ok((name.clone(), value.clone())),
+        Some(value) => Ok((name.clone(), value)),
     };
     save.iter().map(pick).collect()
 }
@@ -192,6 +193,19 @@ mod tests {
     fn classify(answer: Answer, save: &[(&str, &str)]) -> Outcome {
         let save = save.iter().map(|(name, pointer)| (name.to_string(), pointer.to_string())).collect();
         outcome("addresses", &save, Ok(answer), true, NOW)
+    }
+
+    #[test]
+    fn what_nobody_can_read_is_no_harm_where_it_is_not_asked_for() {
+        let body = r#"{"note": "\ud800", "link": "x"}"#;
+        let told = |pointer| match classify(answer(200, body), &[("link", pointer)]) {
+            Outcome::Success { saved, .. } => saved["link"].to_string(),
+            Outcome::Permanent { failure, .. } => failure.message,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(told("/link"), r#""x""#);
+        assert_eq!(told("/note"), "addresses answered 200 OK, but its `/note` cannot be read");
+        assert_eq!(told("/other"), "addresses answered 200 OK, but its body has no `/other`");
     }
 
     #[test]

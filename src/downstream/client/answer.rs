@@ -14,6 +14,10 @@ use hyper::{
     body::{Body, Incoming},
     header,
 };
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
     time::{Instant, timeout_at},
@@ -68,9 +72,88 @@ impl fmt::Debug for AnswerBody {
 }
 
 /// The JSON of a body: also behind a byte order mark, and where single bytes of it are Latin-1 and not UTF-8.
-pub fn json(body: &[u8]) -> Option<serde_json::Value> {
-    let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
-    serde_json::from_str(&as_text(body)).ok()
+pub fn json(body: &[u8]) -> Option<Json<'_>> {
+    let text = as_text(body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body));
+    match serde_json::from_str(&text) {
+        Ok(value) => Some(Json(Ok(value))),
+        Err(_) => serde_json::from_str::<IgnoredAny>(&text).is_ok().then_some(Json(Err(text))),
+    }
+}
+
+/// JSON; or the text of such that cannot be taken over as a whole: half of a surrogate pair stands somewhere in it, or more
+/// levels than anybody reads.
+pub struct Json<'b>(Result<serde_json::Value, Cow<'b, str>>);
+
+/// What stands there is JSON, and no value.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Unreadable;
+
+impl Json<'_> {
+    /// What stands at a JSON Pointer, where something does. What nobody can read beside it is passed over.
+    pub fn at(&self, pointer: &str) -> Result<Option<serde_json::Value>, Unreadable> {
+        let text = match &self.0 {
+            Ok(value) => return Ok(value.pointer(pointer).cloned()),
+            Err(text) => text,
+        };
+        let mut names = pointer.split('/').map(|name| name.replace("~1", "/").replace("~0", "~"));
+        if names.next().is_some_and(|before| !before.is_empty()) {
+            return Ok(None);
+        }
+        let names: Vec<String> = names.collect();
+        Wanted(&names).deserialize(&mut serde_json::Deserializer::from_str(text)).map_err(|_| Unreadable)
+    }
+}
+
+/// Behind these names, of members or places.
+struct Wanted<'n>(&'n [String]);
+
+impl<'de> DeserializeSeed<'de> for Wanted<'_> {
+    type Value = Option<serde_json::Value>;
+
+    fn deserialize<D: Deserializer<'de>>(self, value: D) -> Result<Self::Value, D::Error> {
+        match self.0.is_empty() {
+            true => serde_json::Value::deserialize(value).map(Some),
+            false => value.deserialize_any(self),
+        }
+    }
+}
+
+impl<'de> Visitor<'de> for Wanted<'_> {
+    type Value = Option<serde_json::Value>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object or a list")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+        let Some((name, behind)) = self.0.split_first() else { return Ok(None) };
+        let mut found = None;
+        while let Some(member) = members.next_key::<String>()? {
+            // Of several the last one counts.
+            if member == *name {
+                found = members.next_value_seed(Wanted(behind))?;
+            } else {
+                members.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(found)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        let Some((name, behind)) = self.0.split_first() else { return Ok(None) };
+        // As in RFC 6901: no sign, and no zero before other digits.
+        let wanted = name.parse::<usize>().ok().filter(|place| place.to_string() == *name);
+        let (mut found, mut place) = (None, 0);
+        loop {
+            if wanted == Some(place) {
+                let Some(value) = items.next_element_seed(Wanted(behind))? else { return Ok(None) };
+                found = value;
+            } else if items.next_element::<IgnoredAny>()?.is_none() {
+                return Ok(found);
+            }
+            place += 1;
+        }
+    }
 }
 
 fn as_text(bytes: &[u8]) -> Cow<'_, str> {
@@ -191,14 +274,38 @@ mod tests {
             (&b"\xEF\xBB\xBF{\"a\": 1}"[..], json!({"a": 1})),
             (b"{\"a\": \"Ren\xE9 \xC3\xA9\"}", json!({"a": "René é"})),
         ] {
-            assert_eq!(json(body), Some(value));
+            assert_eq!(json(body).map(|json| json.at("")), Some(Ok(Some(value))));
         }
         // serde_json gives an exponent its sign: the digits are kept, and so is the value.
-        assert_eq!(json(b"1e400").map(|value| value.to_string()).as_deref(), Some("1e+400"));
+        let told = |body: &[u8]| json(body).and_then(|json| json.at("").ok()?).map(|value| value.to_string());
+        assert_eq!(told(b"1e400").as_deref(), Some("1e+400"));
         for number in ["1.10", "1234567890123456789012345"] {
-            assert_eq!(json(number.as_bytes()).map(|value| value.to_string()).as_deref(), Some(number));
+            assert_eq!(told(number.as_bytes()).as_deref(), Some(number));
         }
-        assert_eq!(json(b"{"), None);
+        assert_eq!(told(b"{"), None);
+    }
+
+    #[test]
+    fn what_is_wanted_is_found_beside_what_nobody_can_read() {
+        let deep = "[".repeat(10_000) + &"]".repeat(10_000);
+        for odd in [r#""\ud800""#, deep.as_str()] {
+            let body =
+                format!(r#"{{"odd": {odd}, "a/b": [{odd}, {{"id": 1, "id": 7.10}}], "none": null, "last": {odd}}}"#);
+            let body = json(body.as_bytes()).expect("JSON");
+            let at = |pointer| body.at(pointer).map(|value| value.map(|value| value.to_string()));
+            assert_eq!(at("/a~1b/1/id"), Ok(Some("7.10".to_owned())));
+            assert_eq!(at("/a~1b/1"), Ok(Some(r#"{"id":7.10}"#.to_owned())));
+            assert_eq!(at("/none"), Ok(Some("null".to_owned())));
+            for lacking in ["/", "/b", "/a~1b/2", "/a~1b/01", "/a~1b/id", "a~1b"] {
+                assert_eq!(at(lacking), Ok(None), "{lacking}");
+            }
+            for unreadable in ["", "/odd", "/a~1b/0", "/a~1b"] {
+                assert_eq!(at(unreadable), Err(Unreadable), "{unreadable}");
+            }
+        }
+        for broken in [r#"{"a": 1, "odd": "\ud800""#, r#"{"a": 1, "odd": "\ud800"}}"#, r#"{"a": 1, "odd": "\x"}"#] {
+            assert!(json(broken.as_bytes()).is_none(), "{broken}");
+        }
     }
 
     #[test]
