@@ -137,7 +137,9 @@ impl Lane {
         let flow = (idle + state.calls.last_second(now.steady)) as usize;
         let horizon = now.steady.saturating_add(CLAIM_AHEAD.as_nanos() as i64);
         let soon = flow.min(state.line.pace().most_in_a_second()).min(state.quota.left(now.steady, horizon));
-        let free = soon.saturating_sub(state.reserved) / calls;
+        // Where one call is free a row gets in, however many it will make: else those of a long way would never find as
+        // many free at once, beside others of a short one who take each as it comes.
+        let free = soon.saturating_sub(state.reserved).div_ceil(calls);
         // A row that needs more than there ever is must still get in, alone.
         let alone = usize::from(state.reserved == 0 && idle > 0);
         let mut rows = free.max(alone).min(most.saturating_sub(state.reserved));

@@ -1,5 +1,5 @@
 //! One HTTP client a dependency: sends a filled request, and brings back what came of it. No redirects, no proxy from
-//! the environment, and one repeat only: of a request that met a kept connection which the server had given up.
+//! the environment, and no repeats.
 //!
 //! ```text
 //!   pool --kept--+
@@ -60,8 +60,8 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// What a call has to take care of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Care {
-    /// It must never be sent twice by itself, and leaves on no connection that may be closing.
-    pub once_only: bool,
+    /// It leaves on a new connection: a kept one may be closing just now.
+    pub fresh: bool,
     /// Something of the answer is saved, so all of it is needed.
     pub keeps_body: bool,
 }
@@ -76,17 +76,19 @@ pub struct CallError {
     pub effect: Effect,
     /// For a person.
     pub what: String,
+    /// It left on a kept connection that ended before a byte of the answer: most likely the server had given that up.
+    pub was_given_up: bool,
 }
 
 impl CallError {
     fn not_sent(code: FailureCode, what: impl Into<String>) -> Self {
-        Self { code, effect: Effect::NotSent, what: what.into() }
+        Self { code, effect: Effect::NotSent, what: what.into(), was_given_up: false }
     }
 
     /// Nobody is left who could say what became of it.
     /// It may have been received.
     pub(super) fn unanswered(code: FailureCode, what: impl Into<String>) -> Self {
-        Self { code, effect: Effect::Perhaps, what: what.into() }
+        Self { code, effect: Effect::Perhaps, what: what.into(), was_given_up: false }
     }
 }
 
@@ -115,13 +117,6 @@ pub struct Client {
     path: String,
     headers: HeaderMap,
     clock: Clock,
-}
-
-/// Why an exchange over one connection failed.
-struct Fault {
-    error: CallError,
-    /// The connection was kept, and ended before a byte of the answer.
-    was_given_up: bool,
 }
 
 impl Client {
@@ -164,34 +159,30 @@ impl Client {
         })
     }
 
-    /// Sends one request, and reads its answer to the end, so that the connection can be used again.
+    /// Sends one request, and reads its answer to the end, so that the connection can be used again. It never leaves twice: where a
+    /// kept connection was given up before a byte of it was written, it leaves on a new one.
     pub async fn call(&self, filled: &Filled, key: Option<&str>, care: Care) -> Result<Answer, CallError> {
         let deadline = Instant::now() + self.timeout;
         let late = || CallError::not_sent(FailureCode::Timeout, "no address for its name (it took too long)");
         let place = timeout_at(deadline, self.name.addresses()).await.map_err(|_| late())?;
         let place = place
             .map_err(|why| CallError::not_sent(FailureCode::Connection, format!("no address for its name ({why})")))?;
-        if let Some(kept) = self.kept(place.moves, care).await {
+        if let Some(kept) = if care.fresh { None } else { self.kept(place.moves).await } {
             let request = self.request(filled, key)?;
             match self.exchange(kept, request, care, deadline).await {
-                Ok(answer) => return Ok(answer),
-                Err(Fault { error, was_given_up }) => {
-                    let may_go_again = error.effect == Effect::NotSent || !care.once_only;
-                    if !(was_given_up && may_go_again) {
-                        return Err(error);
-                    }
-                }
+                Err(error) if error.was_given_up && error.effect == Effect::NotSent => {}
+                ended => return ended,
             }
         }
         let request = self.request(filled, key)?;
         let fresh = self.connect(&place, deadline).await?;
-        self.exchange(fresh, request, care, deadline).await.map_err(|fault| fault.error)
+        self.exchange(fresh, request, care, deadline).await
     }
 
     /// A connection that was used before. The newest may be about to end its last exchange.
-    async fn kept(&self, moves: u64, care: Care) -> Option<Connection> {
+    async fn kept(&self, moves: u64) -> Option<Connection> {
         for _ in 0..TURNS {
-            match self.pool.take(moves, care.once_only) {
+            match self.pool.take(moves) {
                 Some(connection) => return Some(connection),
                 None if self.pool.is_empty() => return None,
                 None => tokio::task::yield_now().await,
@@ -225,7 +216,7 @@ impl Client {
         request: Request<Full<Bytes>>,
         care: Care,
         deadline: Instant,
-    ) -> Result<Answer, Fault> {
+    ) -> Result<Answer, CallError> {
         let (sent, received) = connection.counts.so_far();
         let response = match timeout_at(deadline, connection.sender.send_request(request)).await {
             Ok(Ok(response)) => response,
@@ -237,7 +228,7 @@ impl Client {
                 };
                 let effect = if sent_now == sent { Effect::NotSent } else { Effect::Perhaps };
                 let was_given_up = connection.is_kept && received_now == received && failed.is_ok();
-                return Err(Fault { error: CallError { code, effect, what }, was_given_up });
+                return Err(CallError { code, effect, what, was_given_up });
             }
         };
         Ok(self.take_answer(connection, response, care, deadline).await)
@@ -255,7 +246,8 @@ impl Client {
         let retry_after = retry_after.map(str::to_owned);
         let advice = Advice::of(&head.headers, self.clock.now());
         let gathered = gather(&head.headers, body, care, deadline).await;
-        if gathered.at_its_end && !connection.sender.is_closed() {
+        // What needs a new one each time would leave one behind each time.
+        if gathered.at_its_end && !care.fresh && !connection.sender.is_closed() {
             self.pool.put(connection);
         }
         Answer { status: head.status.as_u16(), retry_after, advice, body: gathered.body }

@@ -47,6 +47,11 @@ pub const RISKY_PROBES: u32 = 5;
 /// So many failures in a row close a gate that is opening. One alone is what any API has now and then: were it enough,
 /// an API that errs once in twenty would hardly ever get through its thirty-one successes, and its pauses would grow.
 const OPENING_FAILURES: u32 = 2;
+/// An API that answered so many requests well since it was closed, and then asks for a pause, has found its measure: the pauses
+/// begin anew. Were they to double still, one row that is always turned away would shut everybody else out.
+const MOSTLY_WELL: u32 = 8;
+/// One that answered so many well is no worse than before: the pause is the one that it had.
+const NO_WORSE: u32 = 3;
 /// An opening gate that would let so many requests be under way lets all of them: rate and concurrency bound the rest.
 /// What a burst of the first ones could do to an API that just came back is over by then.
 pub const WIDE_OPEN: u32 = 32;
@@ -65,8 +70,8 @@ pub struct Now {
 pub struct GateState {
     /// While the gate is closed: until when, and why. From then on one probe may pass.
     pub closed: Option<Closed>,
-    /// How often it closed since it was last wide open; the pauses grow with it. More than 0 while it is not closed: it
-    /// is opening, a few requests at a time.
+    /// How often it closed, and got worse, since it was last well; the pauses grow with it. More than 0 while it is not closed:
+    /// it is opening, a few requests at a time.
     pub closings: u32,
 }
 
@@ -166,6 +171,8 @@ pub struct Gate {
     opens_at: i64,
     /// Of a gate that is neither closed nor wide open.
     opening: Option<Opening>,
+    /// Good answers since it last closed.
+    good: u32,
     gate_after: u32,
     /// A `Retry-After` beyond this is cut to it: no answer may close a gate for days.
     max_retry_after: Duration,
@@ -198,6 +205,7 @@ impl Gate {
             state: GateState::default(),
             opens_at: now.steady,
             opening: None,
+            good: 0,
             gate_after: gate_after.max(1),
             max_retry_after,
             failures: 0,
@@ -335,11 +343,12 @@ impl Gate {
         self.state != before
     }
 
-    /// A good answer. `closings` goes back to 0 only when the gate is wide open: an API that takes one request after
+    /// A good answer. `closings` does not go back to 0 with the first of them: an API that takes one request after
     /// each pause and refuses the next is not well, and with every probe starting afresh it would be called at the
     /// shortest pause for ever.
     fn well(&mut self, passage: Passage) {
         (self.failures, self.unauthorized, self.risky_probes) = (0, 0, 0);
+        self.good = self.good.saturating_add(1);
         if passage.is_probe && !self.is_open() {
             self.state.closed = None;
             self.opening = Some(Opening::FIRST);
@@ -373,6 +382,13 @@ impl Gate {
     /// Closes it for as long as it asks for, and never for less than the pause that grows with every closing: otherwise
     /// `Retry-After: 0`, or a date that has passed, would leave an API that refuses everything at its full rate.
     fn close(&mut self, reason: GateReason, retry_after: Duration, now: Now, rng: &mut impl Rng) {
+        let good = std::mem::take(&mut self.good);
+        let no_worse = self.opening.is_some() && good >= NO_WORSE;
+        match good {
+            MOSTLY_WELL.. => self.state.closings = 0,
+            _ if no_worse => self.state.closings = self.state.closings.saturating_sub(1),
+            _ => {}
+        }
         let growing = FIRST_PAUSE.saturating_mul(1 << self.state.closings.min(16)).min(LONGEST_PAUSE);
         let pause = spread(growing.max(retry_after.min(self.max_retry_after)), rng);
         self.failures = 0;

@@ -152,15 +152,16 @@ impl Lane {
         }
     }
 
-    /// A request has ended (`Some`), or was never sent. Says how the gate was until then.
-    pub(super) fn end(&self, passage: Passage, health: Option<Health>) -> Before {
+    /// A request has ended (`Some`), or was never sent; `once_more`: its row was turned away before. Says how the gate was until
+    /// then.
+    pub(super) fn end(&self, passage: Passage, health: Option<Health>, once_more: bool) -> Before {
         let now = self.now();
         let mut state = self.lock();
         let was_full = state.in_flight >= state.most_under_way();
         let was_open = state.gate.is_open();
         let takes_others = state.gate.takes_others(passage);
         state.measure(passage, health, now.steady);
-        state.follow(passage, health, now.steady);
+        state.follow(passage, health, once_more, now.steady);
         state.in_flight -= 1;
         let closings = state.gate.state().closings;
         let changed = match health {
@@ -319,7 +320,12 @@ impl State {
     }
 
     /// Goes slower, or comes back, by what a request was answered. To be told before the gate is.
-    fn follow(&mut self, passage: Passage, health: Option<Health>, now: i64) {
+    /// One whose row was turned away before says little of the rate: it may be that row's affair, and where the rate is too high
+    /// others are turned away for the first time.
+    fn follow(&mut self, passage: Passage, health: Option<Health>, once_more: bool, now: i64) {
+        if once_more && matches!(health, Some(Health::Busy { .. })) {
+            return;
+        }
         match (health, self.gate.is_late(passage)) {
             (Some(Health::Well), false) => self.adapt.on_success(self.rate),
             (Some(Health::Well), true) => self.adapt.on_late_success(),

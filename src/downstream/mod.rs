@@ -107,27 +107,47 @@ impl Request {
         self.call.lane.permit(ask, self.call.plan.repeat == Repeat::Never).await
     }
 
-    /// Sends it, and says what came of it and how long that took. `permit` is its own; `refused` says whether its row got a
-    /// 401 at this step before. To be awaited on the thread of the calls ([`Downstream::spawn`]), which keeps the
-    /// connections.
-    pub async fn send(&self, idempotency_key: Option<&str>, permit: Permit, refused: bool) -> (Outcome, Duration) {
+    /// Sends it, once, and says what came of it. `permit` is its own; `refused` is the status that its row got at this step
+    /// before, where it was turned away. What is never sent again leaves on a new connection, and so does what is sent `again` because a kept one was
+    /// given up. To be awaited on the thread of the calls ([`Downstream::spawn`]), which keeps the connections.
+    pub async fn send(&self, idempotency_key: Option<&str>, permit: Permit, refused: Option<u16>, again: bool) -> Sent {
         let Call { plan, client, lane } = &*self.call;
         let left_at = lane.clock.steady();
-        let care = Care { once_only: plan.repeat == Repeat::Never, keeps_body: !plan.save.is_empty() };
+        let care = Care { fresh: again || plan.repeat == Repeat::Never, keeps_body: !plan.save.is_empty() };
         let result = client.call(&self.filled, idempotency_key, care).await;
         let duration = Duration::from_nanos(lane.clock.steady().saturating_sub(left_at).max(0) as u64);
         let now = lane.clock.now();
+        if result.as_ref().is_err_and(|error| error.was_given_up) {
+            // It tells nothing of how the API is.
+            drop(permit);
+            lane.meter.called(CallEnd::Connection, duration);
+            return Sent::GivenUp(duration);
+        }
         if let Some(advice) = result.as_ref().ok().and_then(|answer| answer.advice) {
             permit.heed(advice);
         }
-        let before = permit.report(classify::health(&result, now));
+        let before = permit.report(classify::health(&result, now), refused.is_some());
         // Silence behind a gate that was closed is what the gate was closed for: no row pays for it with an attempt.
         let silence_counts = before.was_open;
         let outcome = classify::outcome(&lane.settings.name, &plan.save, result, silence_counts, now);
-        let outcome = if refused && before.takes_others { classify::of_the_row(outcome) } else { outcome };
+        let outcome =
+            if refused == Some(UNAUTHORIZED) && before.takes_others { classify::of_the_row(outcome) } else { outcome };
         lane.meter.called(CallEnd::of(&outcome), duration);
-        (outcome, duration)
+        Sent::Ended(outcome, duration)
     }
+}
+
+/// 401 Unauthorized (RFC 9110, section 15.5.2).
+const UNAUTHORIZED: u16 = 401;
+
+/// What came of a request, and how long that took.
+#[derive(Debug)]
+pub enum Sent {
+    /// It has ended like this.
+    Ended(Outcome, Duration),
+    /// It left on a kept connection that the server gave up, most likely before it read it: it is tried once more at once, on a
+    /// new connection, with a permit of its own.
+    GivenUp(Duration),
 }
 
 /// Only where it goes: the rest is a row's.

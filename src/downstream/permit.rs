@@ -82,10 +82,10 @@ impl Permit {
         }
     }
 
-    /// The request has ended. Says how the gate was until then.
-    pub(super) fn report(mut self, health: Health) -> Before {
+    /// The request has ended; `once_more`: its row was turned away before. Says how the gate was until then.
+    pub(super) fn report(mut self, health: Health, once_more: bool) -> Before {
         self.ended = true;
-        self.lane.end(self.passage, Some(health))
+        self.lane.end(self.passage, Some(health), once_more)
     }
 }
 
@@ -100,7 +100,7 @@ pub(super) struct Before {
 impl Drop for Permit {
     fn drop(&mut self) {
         if !self.ended {
-            self.lane.end(self.passage, None);
+            self.lane.end(self.passage, None, false);
         }
     }
 }

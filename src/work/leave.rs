@@ -45,6 +45,18 @@ impl Worker {
         Ok(permit)
     }
 
+    /// The same for a request whose connection was given up, and that is noted.
+    pub(super) async fn may_leave_again(
+        &mut self,
+        step: &Step,
+        leaving: &Leaving,
+        notes: &Notes,
+    ) -> Result<Permit, Stop> {
+        let permit = self.permit(step, &leaving.request, Duration::ZERO, notes).await?;
+        self.check_goes_on().await?;
+        Ok(permit)
+    }
+
     /// A permit, and then the note, before its slot comes.
     async fn noted_permit(&mut self, step: &Step, leaving: &Leaving, notes: &Notes) -> Result<Permit, Stop> {
         let mut permit = self.permit(step, &leaving.request, notes.expected(), notes).await?;

@@ -3,7 +3,11 @@
 
 use std::sync::Arc;
 
-use super::{ending::Stop, noter::Notes, worker::Worker};
+use super::{
+    ending::Stop,
+    noter::Notes,
+    worker::{Worker, longest_claim},
+};
 use crate::{
     appliance::Appliance,
     downstream::Request,
@@ -55,10 +59,23 @@ impl Worker {
         self.standing.sent = Some(leaving.sent(now));
         self.standing.first_request_at = self.standing.first_request_at.or(Some(now));
         let standing = Standing { progress: self.sealed_progress(), ..self.standing.clone() };
-        let expires_at = now.after(self.appliance.config.workers.claim_ttl);
-        self.write(Some(standing), expires_at, notes).await?;
+        self.write(Some(standing), self.claimed_until(), notes).await?;
         self.is_noted = true;
         Ok(())
+    }
+
+    /// Writes down what came of a request that is never sent again, before another step is waited for: a death must not make
+    /// a doubt of what is known.
+    pub(super) async fn keep(&mut self, notes: &Notes) -> Result<(), Stop> {
+        let standing = Standing { progress: self.sealed_progress(), ..self.standing.clone() };
+        self.write(Some(standing), self.claimed_until(), notes).await
+    }
+
+    /// A note renews the claim, and never makes it shorter: it may have to outlast a long request.
+    fn claimed_until(&self) -> Timestamp {
+        let now = self.appliance.clock.now();
+        let longest = now.after(longest_claim(&self.appliance.config));
+        now.after(self.appliance.config.workers.claim_ttl).max(self.claim_expires_at.min(longest))
     }
 
     /// Renews the claim.

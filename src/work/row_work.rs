@@ -9,7 +9,7 @@
 //! ([`crate::store::claims`]), else by a note of its own (`noting`). Whoever claims the row after us builds the very
 //! same request with the very same key, or sees that only a person may decide.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     ending::{self, End, Ended, Stop},
@@ -24,9 +24,9 @@ use super::{
 use crate::{
     appliance::Appliance,
     crash_point::crash_point,
-    downstream::{Permit, Reservation},
+    downstream::{Permit, Reservation, Sent},
     model::{
-        FailureCode, Step, StepFailure, backoff,
+        Step, StepFailure, backoff,
         outcome::{Effect, Outcome},
         workflow::Repeat,
     },
@@ -37,6 +37,8 @@ use crate::{
     template::Scope,
 };
 
+/// Statuses that are about the API and not about the row, the first time that it gets one (RFC 9110, section 15; RFC 6585).
+const REFUSALS: [u16; 4] = [401, 403, 429, 503];
 /// 409 Conflict (RFC 9110, section 15.5.10).
 const CONFLICT: u16 = 409;
 
@@ -93,18 +95,31 @@ impl Worker {
         while let Some(step) = batch.kept.workflow.steps.get(self.standing.step as usize) {
             self.check_repeatable(step)?;
             self.check_time_left()?;
-            let leaving = self.prepare(step)?;
-            let permit = match self.may_leave(step, &leaving, reservation, notes).await {
+            let mut leaving = self.prepare(step)?;
+            let mut permit = match self.may_leave(step, &leaving, reservation, notes).await {
                 Ok(permit) => permit,
                 Err(stop) => {
                     self.standing.sent = leaving.sent_before;
                     return Err(stop);
                 }
             };
-            let was_probe = permit.is_probe();
-            let outcome = self.send(step, &leaving, permit).await;
+            let mut was_probe = permit.is_probe();
+            let mut again = false;
+            let outcome = loop {
+                if let Some(outcome) = self.send(step, &leaving, permit, again).await {
+                    break outcome;
+                }
+                (leaving.sent_before, again) = (self.standing.sent.clone(), true);
+                permit = self.may_leave_again(step, &leaving, notes).await?;
+                was_probe = permit.is_probe();
+            };
             let outcome = if leaving.sent_before.is_some() { of_a_repeat(step, outcome) } else { outcome };
             self.take(step, outcome, was_probe)?;
+            let next = batch.kept.workflow.steps.get(self.standing.step as usize);
+            // One with a key is noted before it waits, and with it everything before.
+            if step.repeat == Repeat::Never && next.is_some_and(|next| next.repeat != Repeat::IdempotencyKey) {
+                self.keep(notes).await?;
+            }
         }
         Ok(())
     }
@@ -153,14 +168,25 @@ impl Worker {
         StepFailure { code: last.code, http_status: last.http_status, message: payload.message, body: payload.body }
     }
 
-    /// Request and answer. What is noted before and after is what a later claim relies on.
-    async fn send(&mut self, step: &Step, leaving: &Leaving, permit: Permit) -> Outcome {
+    /// Request and answer; nothing where it has to be sent `again`, since its connection was given up. What is noted before and
+    /// after is what a later claim relies on.
+    async fn send(&mut self, step: &Step, leaving: &Leaving, permit: Permit, again: bool) -> Option<Outcome> {
         let Leaving { request, key, sent_before } = leaving;
         crash_point("request.leaving");
         let left_at = self.appliance.clock.now();
         self.standing.first_request_at.get_or_insert(left_at);
-        let (outcome, duration) = request.send(key.as_deref(), permit, self.was_refused()).await;
+        let sent = request.send(key.as_deref(), permit, self.was_refused(), again).await;
         crash_point("request.ended");
+        let (outcome, duration) = match sent {
+            Sent::Ended(outcome, duration) => (outcome, duration),
+            Sent::GivenUp(duration) => {
+                self.has_sent = true;
+                self.standing.sent = Some(leaving.sent(left_at));
+                self.trace_request(step, duration, None, None);
+                self.progress.note_request(&step.name, left_at, duration, None);
+                return None;
+            }
+        };
         let effect = outcome.effect();
         self.standing.sent = match effect {
             Effect::NotSent | Effect::Nothing => sent_before.clone(),
@@ -183,13 +209,23 @@ impl Worker {
             duration_ms = duration.as_millis() as u64,
             "call ended"
         );
-        outcome
+        Some(outcome)
     }
 
-    /// Whether the row had a 401 before, at the step that it is at.
-    fn was_refused(&self) -> bool {
+    /// The status that the row got before at the step that it is at, where its API wanted to be left alone, or did not take the
+    /// credential.
+    fn was_refused(&self) -> Option<u16> {
+        let last = self.claimed.last_error.as_ref().filter(|_| self.claimed.step == self.standing.step)?;
+        last.http_status.filter(|status| REFUSALS.contains(status))
+    }
+
+    /// How long a row waits at least that is turned away like this once more, uncounted: each time half as long again. While its
+    /// API takes others, one row that it never takes must not close the gate each time that it opens.
+    fn patience_with(&self, failure: &StepFailure) -> Duration {
         let last = self.claimed.last_error.as_ref().filter(|_| self.claimed.step == self.standing.step);
-        last.is_some_and(|last| last.code == FailureCode::Unauthorized)
+        let again = last.is_some_and(|last| last.code == failure.code);
+        let since = self.standing.first_request_at.filter(|_| again);
+        since.map_or(Duration::ZERO, |first| (self.appliance.clock.now().since(first) / 2).min(backoff::LONGEST_WAIT))
     }
 
     /// What an outcome means for the row.
@@ -220,6 +256,7 @@ impl Worker {
                     return Err(failure.into());
                 }
                 let wait = backoff::wait(self.standing.attempts.max(1), &mut rand::rng());
+                let wait = if counted { wait } else { wait.max(self.patience_with(&failure)) };
                 let wait = wait.max(retry_after.unwrap_or_default().min(backoff::LONGEST_HELD_BACK));
                 let mut from = self.appliance.clock.now();
                 if was_probe || counted {

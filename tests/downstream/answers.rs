@@ -44,7 +44,7 @@ fn requests_carry_what_the_step_and_the_dependency_say_over_one_connection() {
     }
     let request = fixture.request(1);
     let permit = fixture.permit(crate::fixture::PATIENCE).expect("a permit");
-    fixture.send(&request, None, permit, false);
+    fixture.send(&request, None, permit, None);
 
     assert_eq!(server.connections(), 1, "the connection is kept");
     let received = server.received();

@@ -13,8 +13,8 @@ use std::{
 use dripfeed::{
     clock::Clock,
     downstream::{
-        Ask, DependencyState, Downstream, GateState, Lease, LeaseAsk, Ledger, LedgerError, Permit, Request, Wait, Way,
-        rate,
+        Ask, DependencyState, Downstream, GateState, Lease, LeaseAsk, Ledger, LedgerError, Permit, Request, Sent, Wait,
+        Way, rate,
     },
     heartbeat::Heartbeats,
     model::{
@@ -183,16 +183,19 @@ impl Fixture {
         self.downstream.wait_for(async move { request.permit(ask).await }).expect("it is open")
     }
 
-    pub fn send(&self, request: &Request, key: Option<&'static str>, permit: Permit, refused: bool) -> Outcome {
+    pub fn send(&self, request: &Request, key: Option<&'static str>, permit: Permit, refused: Option<u16>) -> Outcome {
         let request = request.clone();
-        let sent = self.downstream.wait_for(async move { request.send(key, permit, refused).await });
-        sent.expect("it is open").0
+        let sent = self.downstream.wait_for(async move { request.send(key, permit, refused, false).await });
+        match sent.expect("it is open") {
+            Sent::Ended(outcome, _) => outcome,
+            Sent::GivenUp(_) => panic!("a connection was given up"),
+        }
     }
 
     /// One call of the first step.
     pub fn call(&self) -> Outcome {
         let request = self.request(0);
         let permit = self.permit_for(&request, PATIENCE).expect("a permit");
-        self.send(&request, Some("key-1"), permit, false)
+        self.send(&request, Some("key-1"), permit, None)
     }
 }

@@ -151,3 +151,29 @@ fn an_outage_of_a_later_steps_api_lets_the_first_step_get_some_way_ahead_and_no_
     app.until("it goes on", || (app.batch(&id)["counts"]["completed"].as_u64() > Some(200)).then_some(()));
     assert_eq!(app.batch(&id)["counts"]["failed"], 0);
 }
+
+#[test]
+fn a_row_that_is_always_turned_away_shuts_nobody_else_out() {
+    const RATE: usize = 20;
+    type Turned = fn() -> Reply;
+    let kinds: [(&str, Turned); 2] = [("429", || status(429)), ("503", || with(503, "Retry-After", "0"))];
+    std::thread::scope(|scope| {
+        let watch = |(kind, turned): (&'static str, Turned)| {
+            let server = Server::start(move |request| match crate::zoo::who(request).starts_with("poison") {
+                true => turned(),
+                false => created(request),
+            });
+            let app = app(&[api("well", &server, &format!("rate_per_second = {RATE}"), "", "")]);
+            let other = add_client(&app, "poisonous");
+            upload(&app, &other, "well", &crate::zoo::of(["poison@others.example".to_owned()]));
+            first_call(&app, &server);
+            upload(&app, &app.key, "well", &people("good.example", 600));
+            pass(Duration::from_secs(30));
+            let good =
+                server.received().iter().filter(|request| !crate::zoo::who(request).starts_with("poison")).count();
+            assert!(good * 3 >= RATE * 30, "{kind}: {good} calls of the others in thirty seconds at {RATE} a second");
+        };
+        let running: Vec<_> = kinds.into_iter().map(|kind| scope.spawn(move || watch(kind))).collect();
+        running.into_iter().for_each(|kind| kind.join().expect("nobody is shut out"));
+    });
+}

@@ -44,6 +44,38 @@ fn clients_share_an_apis_calls_equally_after_ten_seconds() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
+#[test]
+fn a_client_of_a_long_way_has_its_part_beside_one_of_a_short_way() {
+    const RATE: usize = 30;
+    let server = Server::start(move |request| late(Duration::from_millis(50), created(request)));
+    let keys = format!("rate_per_second = {RATE}\ntimeout = \"5s\"");
+    let long: Vec<_> = (1..=4).map(|step| post(&format!("step-{step}"), "api", "")).collect();
+    let short = [post("step-1", "api", "")];
+    let mut setup =
+        setup(&[dependency("api", server.address, &keys), workflow("long", "", &long), workflow("short", "", &short)]);
+    setup.dispatch = "every = \"1s\"\nmin_interval = \"0s\"".to_owned();
+    let app = App::start(setup);
+    dispatch(&app, "pause");
+    for name in ["long", "short"] {
+        let key = add_client(&app, name);
+        let id = upload(&app, &key, name, &people(&format!("{name}.example"), 500));
+        let path = format!("/v2/batches/{id}");
+        app.until("it is queued", || (app.get(&key, &path).1["status"] == "queued").then_some(()));
+    }
+    dispatch(&app, "resume");
+    let first = first_call(&app, &server);
+    pass(WATCHED + Duration::from_secs(2));
+    let watched = first + Duration::from_secs(2)..first + Duration::from_secs(2) + WATCHED;
+    let of = |name: &str| {
+        let received = server.received();
+        received.iter().filter(|it| watched.contains(&it.at) && domain(it) == format!("{name}.example")).count()
+    };
+    let (long, short) = (of("long"), of("short"));
+    let equal = (long + short) / 2;
+    assert!(long.abs_diff(equal) <= equal / 10 + 4, "{long} calls of the long way, {short} of the short one");
+    assert!(equal * 2 >= RATE * 10 * 8 / 10, "{equal} each");
+}
+
 /// What is unfair about the calls of a case's clients, if anything is.
 fn watch(case: &Case) -> Option<String> {
     let latency = case.latency;

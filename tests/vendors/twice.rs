@@ -215,3 +215,65 @@ fn accepted_without_what_is_saved_it_is_left_alone_by_a_plain_retry_unless_it_is
         is_bad("in the end");
     }
 }
+
+/// Kept alive for longer than a test needs it.
+const KEPT: Duration = Duration::from_secs(60);
+
+#[test]
+fn what_left_on_a_connection_that_was_given_up_stays_noted_and_its_repeat_takes_a_permit() {
+    const RATE: usize = 10;
+    let (turns, mended) = (Turns::default(), Arc::new(AtomicBool::new(false)));
+    let heals = mended.clone();
+    // It does what the lost ones ask for, closes without a word, and does not know them again.
+    let server = Server::start(move |request| match turns.take(email(request)) {
+        1 if who(request).starts_with("lost") => Reply::Close,
+        2 if who(request).starts_with("lost409") => status(409),
+        2 if who(request).starts_with("lost") && !heals.load(SeqCst) => status(422),
+        _ => Reply::ThenIdle(KEPT, Box::new(created(request))),
+    });
+    let keys = format!("rate_per_second = {RATE}\nconcurrency = 1\ntimeout = \"5s\"");
+    let app = app(&[api("one", &server, &keys, "", "")]);
+    // Each of the lost ones follows one that leaves a connection behind.
+    let rows = (0..10).flat_map(|row| {
+        let lost = if row % 2 == 0 { "lost422" } else { "lost409" };
+        [format!("kept{row}@given-up.example"), format!("{lost}-{row}@given-up.example")]
+    });
+    let id = upload(&app, &app.key, "one", &crate::zoo::of(rows));
+    ended(&app, &app.key, &id);
+    let ends = ends(&app, &id);
+    let conflicts: Vec<_> = ends.iter().filter(|(email, _)| email.starts_with("lost409")).collect();
+    assert!(conflicts.iter().all(|(_, end)| *end == "completed"), "a conflict means later: {conflicts:?}");
+    assert!(ends.values().any(|end| end != "completed"), "some were lost: {ends:?}");
+    mended.store(true, SeqCst);
+    retry(&app, &id, "");
+    ended(&app, &app.key, &id);
+    assert_eq!(app.batch(&id)["counts"]["completed"], 20);
+    assert_one_key_each(&server);
+
+    let left: Vec<_> = server.received().iter().map(|request| request.at).collect();
+    let second = Duration::from_secs(1);
+    let busiest = left.iter().map(|from| left.iter().filter(|at| *at >= from && **at - *from < second).count()).max();
+    // Where they arrive, which moves one into another window.
+    assert!(busiest <= Some(RATE + 2), "{busiest:?} in a second");
+}
+
+#[test]
+fn what_is_known_of_a_request_that_is_never_repeated_outlives_the_server_while_the_next_step_is_asked() {
+    const ROWS: usize = 8;
+    let (server, slow) = (Server::start(created), Server::start(|_| Reply::Silence));
+    let once = post("once", "one", "repeat = \"never\"");
+    let look = "name = \"look\"\ndependency = \"slow\"\nmethod = \"GET\"\npath = \"/look\"".to_owned();
+    let mut app = app(&[
+        crate::zoo::dependency("one", server.address, QUICK),
+        crate::zoo::dependency("slow", slow.address, "rate_per_second = 200\nburst = 20\ntimeout = \"60s\""),
+        workflow("chain", "", &[once, look]),
+    ]);
+    let id = upload(&app, &app.key, "chain", &people("known.example", ROWS));
+    app.until("all are at the second step", || (slow.calls() == ROWS).then_some(()));
+    app.kill();
+    app.serve();
+    app.until("they are asked again", || (slow.calls() > ROWS).then_some(()));
+    let ends = ends(&app, &id);
+    assert!(ends.values().all(|end| end != "outcome_unknown"), "{ends:?}");
+    assert_eq!(server.calls(), ROWS);
+}

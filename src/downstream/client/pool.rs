@@ -13,10 +13,6 @@ use hyper::client::conn::http1::SendRequest;
 use super::wire::Counts;
 use crate::clock::Clock;
 
-/// What has rested for no longer than this was just used: no server ends a connection after so short a rest, so what may
-/// never be sent twice can leave on it. Only a server that ends it at once after an answer, without a word, is missed.
-pub(super) const JUST_USED: Duration = Duration::from_millis(50);
-
 /// A connection, and what is known of it.
 pub(super) struct Connection {
     pub sender: SendRequest<Full<Bytes>>,
@@ -41,10 +37,8 @@ impl Pool {
         Self { resting: Mutex::default(), most, max_idle, clock }
     }
 
-    /// The connection that was used last, if it leads to where the name leads now and can be used; where `once_only`, if
-    /// it was just used.
-    pub(super) fn take(&self, moves: u64, once_only: bool) -> Option<Connection> {
-        let longest = if once_only { self.max_idle.min(JUST_USED) } else { self.max_idle };
+    /// The connection that was used last, if it leads to where the name leads now and can be used.
+    pub(super) fn take(&self, moves: u64) -> Option<Connection> {
         let now = self.clock.steady();
         let mut resting = self.resting();
         let is_usable = |(since, connection): &(i64, Connection)| {
@@ -55,9 +49,6 @@ impl Pool {
         resting.retain(is_usable);
         // One that has not ended its last exchange yet will be there for another call.
         let newest = resting.iter().rposition(|(_, connection)| connection.sender.is_ready())?;
-        if now.saturating_sub(resting[newest].0) > nanos(longest) {
-            return None;
-        }
         Some(resting.remove(newest).1)
     }
 

@@ -79,8 +79,8 @@ fn get() -> Filled {
     Filled { method: Method::Get, path, query, headers: Vec::new(), body: None }
 }
 
-const CARE: Care = Care { once_only: false, keeps_body: true };
-const ONCE: Care = Care { once_only: true, ..CARE };
+const CARE: Care = Care { fresh: false, keeps_body: true };
+const FRESH: Care = Care { fresh: true, ..CARE };
 
 async fn status(client: &Client) -> Result<u16, CallError> {
     client.call(&get(), None, CARE).await.map(|answer| answer.status)
@@ -185,19 +185,24 @@ fn giving_up() -> (SocketAddr, Arc<Mutex<Vec<usize>>>) {
 }
 
 #[tokio::test]
-async fn what_meets_a_connection_that_was_given_up_goes_again_at_once_unless_it_must_not() {
+async fn what_meets_a_connection_that_was_given_up_says_so_and_a_new_one_is_not_a_kept_one() {
     let (address, arrived) = giving_up();
     let client = at(address, dependency());
-    assert_eq!((status(&client).await, status(&client).await), (Ok(204), Ok(204)));
-    assert_eq!(*arrived.lock().expect("not poisoned"), [2, 1]);
+    assert_eq!(status(&client).await, Ok(204));
+    let lost = client.call(&get(), None, CARE).await.err();
+    let told = lost.map(|error| (error.effect, error.was_given_up));
+    assert_eq!(told, Some((Effect::Perhaps, true)), "it may have been read");
+    assert_eq!(*arrived.lock().expect("not poisoned"), [2], "it left once");
 
-    let lost = client.call(&get(), None, ONCE).await.map(|answer| answer.status).map_err(|error| error.effect);
-    assert_eq!(lost, Err(Effect::Perhaps), "it was just used, and is not tried again");
-    assert_eq!(*arrived.lock().expect("not poisoned"), [2, 2]);
+    for _ in 0..3 {
+        let answer = client.call(&get(), None, FRESH).await;
+        assert_eq!(answer.map(|answer| answer.status), Ok(204));
+    }
+    assert_eq!(*arrived.lock().expect("not poisoned"), [2, 1, 1, 1], "and is not kept");
 }
 
 #[tokio::test]
-async fn a_connection_that_rested_is_not_used_by_what_must_not_be_sent_twice_nor_by_anybody_when_it_is_old() {
+async fn a_connection_that_rested_for_long_is_not_used_again_nor_is_any_by_what_leaves_on_a_new_one() {
     let (clock, connections) = (Clock::manual(Timestamp(0)), Arc::<Mutex<usize>>::default());
     let (listener, counted) = (TcpListener::bind("127.0.0.1:0").expect("a free port"), connections.clone());
     let address = listener.local_addr().expect("an address");
@@ -216,9 +221,8 @@ async fn a_connection_that_rested_is_not_used_by_what_must_not_be_sent_twice_nor
     let client = Client::new(&dependency, clock.clone()).expect("a client");
     for (rest, care, so_far) in [
         (Duration::ZERO, CARE, 1),
-        (Duration::ZERO, ONCE, 1),
-        (pool::JUST_USED, ONCE, 1),
-        (pool::JUST_USED + Duration::from_millis(1), ONCE, 2),
+        (Duration::ZERO, CARE, 1),
+        (Duration::ZERO, FRESH, 2),
         (dependency.max_idle, CARE, 2),
         (dependency.max_idle + Duration::from_millis(1), CARE, 3),
     ] {
