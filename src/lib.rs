@@ -23,12 +23,12 @@
 //!    [`crypto`] seals the bytes into [`objects`]. Only a file that is whole, valid and stored becomes a batch: `pending`.
 //! 2. [`extract`] claims the batch (`processing`), reads the stored file, seals each record under the batch's data key
 //!    and writes `pending` rows; with the last one the batch is `queued`.
-//! 3. A [`dispatch`] run grants every client its rows. The feeder claims them (`pending` -> `processing`) as workers and
-//!    dependencies can take them, in turn over clients, oldest batch first.
+//! 3. A [`dispatch`] run grants every client its rows. The feeder claims them (`pending` -> `processing`) as the
+//!    dependencies can take them, by an index in memory of what could start, in turn over clients.
 //! 4. [`work`] walks the row through the steps of its workflow. [`downstream`] gives a permit for each request, makes it
 //!    and says what the answer means. The claim ends in one settle: `completed`, `failed`, or `pending` for later.
-//!    The workers leave the settles to one thread, which writes many in a transaction; till then a row is under way.
-//!    What has to be on disk before a request leaves, another one writes in the same manner, and no worker waits for it.
+//!    All rows under way share one thread; where they wait they hold none. Settles are written by another one, many in a
+//!    transaction, and so is what has to be on disk before a request leaves.
 //! 5. The transaction that ends a batch's last unfinished row makes the batch `completed`.
 //!
 //! # The map, in reading order
@@ -67,7 +67,7 @@
 //! - Every change of a status goes through its transition function, is guarded in its `WHERE`, and the rows that it
 //!   changed are checked.
 //! - A claim belongs to a random owner per start of a process, and every write that ends it asks for that owner.
-//! - Rows under way, from the claim until the settle is on disk, are never more than a small number for each worker.
+//! - Rows under way, from the claim until the settle is on disk, are never more than `workers.under_way`.
 //! - Before a request leaves that is not safe to repeat, everything it was built from is on disk.
 //! - Every request takes a permit: a slot of the rate, a place among those under way, an open gate; all or none.
 //! - Counts are for showing. That a batch is completed is decided from its rows.
