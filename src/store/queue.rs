@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, named_params, params};
 
-use super::error::Result;
+use super::{error::Result, ready};
 use crate::model::Timestamp;
 
 /// The most unfinished batches that one look takes in; those beyond are not seen.
@@ -106,11 +106,6 @@ pub fn waiting(connection: &Connection, batch: i64, steps: usize) -> Result<Wait
         "SELECT max(next_attempt_at) FROM rows INDEXED BY rows_waiting
          WHERE row >> 24 = ? AND step = ? AND prepaid = ? AND status = 'pending' AND next_attempt_at IS NOT NULL",
     )?;
-    let mut count = connection.prepare_cached(
-        "SELECT count(*) FROM (SELECT 1 FROM rows INDEXED BY rows_waiting
-                               WHERE row >> 24 = ? AND step = ? AND prepaid = ? AND status = 'pending'
-                                 AND next_attempt_at IS NOT NULL LIMIT ?)",
-    )?;
     let mut waiting = Waiting::default();
     for step in 0..steps {
         let mut here = 0;
@@ -119,7 +114,7 @@ pub fn waiting(connection: &Connection, batch: i64, steps: usize) -> Result<Wait
             if due.is_none() {
                 continue;
             }
-            let rows: u32 = count.query_row(params![batch, step as u32, prepaid, MOST_COUNTED], |row| row.get(0))?;
+            let rows = ready::count_waiting(connection, batch, step as u32, prepaid, MOST_COUNTED)?;
             here += rows;
             waiting.prepaid += if prepaid { rows } else { 0 };
             waiting.last_due = waiting.last_due.max(due);

@@ -243,11 +243,6 @@ fn waiting(connection: &Connection, batch: i64) -> Result<Vec<Waiting>> {
          WHERE row >> 24 = ?1 AND status = 'pending' AND next_attempt_at IS NOT NULL AND (step, prepaid) > (?2, ?3)
          ORDER BY step, prepaid, next_attempt_at LIMIT 1",
     )?;
-    let mut rows = connection.prepare_cached(
-        "SELECT count(*) FROM (SELECT 1 FROM rows INDEXED BY rows_waiting
-                               WHERE row >> 24 = ? AND step = ? AND prepaid = ? AND status = 'pending'
-                                 AND next_attempt_at IS NOT NULL LIMIT ?)",
-    )?;
     let mut found = Vec::new();
     let (mut step, mut prepaid) = (-1, true);
     loop {
@@ -256,9 +251,19 @@ fn waiting(connection: &Connection, batch: i64) -> Result<Vec<Waiting>> {
         });
         let Some(mut waits) = waits.optional()? else { return Ok(found) };
         (step, prepaid) = (i64::from(waits.step), waits.prepaid);
-        waits.rows = rows.query_row(params![batch, step, prepaid, COUNTED], |row| row.get(0))?;
+        waits.rows = count_waiting(connection, batch, waits.step, prepaid, COUNTED)?;
         found.push(waits);
     }
+}
+
+/// How many rows of a batch wait at this step, due or not; counted up to `most`.
+pub(super) fn count_waiting(connection: &Connection, batch: i64, step: u32, prepaid: bool, most: u32) -> Result<u32> {
+    let mut rows = connection.prepare_cached(
+        "SELECT count(*) FROM (SELECT 1 FROM rows INDEXED BY rows_waiting
+                               WHERE row >> 24 = ? AND step = ? AND prepaid = ? AND status = 'pending'
+                                 AND next_attempt_at IS NOT NULL LIMIT ?)",
+    )?;
+    Ok(rows.query_row(params![batch, step, prepaid, most], |row| row.get(0))?)
 }
 
 const CLIENT: &str = "SELECT client, clients.paused_at IS NOT NULL, coalesce(remaining, 0)

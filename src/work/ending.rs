@@ -72,10 +72,6 @@ impl Worker {
                 let at = self.appliance.clock.now().after(backoff::FIRST_WAIT);
                 (Ending::Released { next_attempt_at: at, failure: self.last_failure() }, Ended::Released(at))
             }
-            Err(Stop::End(End::Failed(_))) if !self.has_sent && self.is_about_to_pause() => {
-                let at = self.appliance.clock.now().after(backoff::FIRST_WAIT);
-                (Ending::Released { next_attempt_at: at, failure: self.last_failure() }, Ended::Released(at))
-            }
             Err(Stop::End(End::Failed(failure))) => {
                 (Ending::Failed(self.sealed_failure(&failure)), Ended::Failed(failure.code))
             }
@@ -97,8 +93,7 @@ impl Worker {
         ))
     }
 
-    /// Whether its batch will pause itself for what is known already. A row that fails without a call is then given back: a
-    /// thousand of them fail in the time that it takes to write down that fifty did.
+    /// Whether its batch will pause itself for what is known already.
     pub(super) fn is_about_to_pause(&self) -> bool {
         let (batch, limit) = (self.claimed.row.batch(), self.workflow().failure_limit);
         matches!(self.patience, Patience::Brief(_)) && self.appliance.recent.is_about_to_pause(batch, limit)
@@ -116,9 +111,20 @@ impl Worker {
 }
 
 /// A row that does not open fails at once: no retry could change that.
-pub(super) fn of_unopened(appliance: &Appliance, claimed: &ClaimedRow, why: Unopened) -> Result<Settling, StoreError> {
+/// Where its batch stands still it is given back, unless somebody asked for it by hand.
+pub(super) fn of_unopened(
+    appliance: &Appliance,
+    claimed: &ClaimedRow,
+    why: Unopened,
+    by_hand: bool,
+) -> Result<Settling, StoreError> {
     let (number, key) = (claimed.row.number(), claimed.row.batch());
-    let Batch { id: batch, workflow, .. } = appliance.store.read(move |connection| batches::by_key(connection, key))?;
+    let kept = appliance.workflow(claimed.version).ok();
+    let limit = kept.as_ref().map_or(FailureLimit::DEFAULT, |kept| kept.workflow.failure_limit);
+    // Asked before the database is: once that knows of the pause, what led to it is forgotten here.
+    let is_about_to_pause = appliance.recent.is_about_to_pause(key, limit);
+    let Batch { id: batch, workflow, paused_at, .. } =
+        appliance.store.read(move |connection| batches::by_key(connection, key))?;
     let (ending, ended) = match why {
         Unopened::Batch(OpenBatchError::Store(error) | OpenBatchError::Workflow(VersionError::Store(error))) => {
             return Err(error);
@@ -139,10 +145,8 @@ pub(super) fn of_unopened(appliance: &Appliance, claimed: &ClaimedRow, why: Unop
             (undecryptable(), Ended::Failed(FailureCode::Undecryptable))
         }
     };
-    let kept = appliance.workflow(claimed.version).ok();
-    let limit = kept.as_ref().map_or(FailureLimit::DEFAULT, |kept| kept.workflow.failure_limit);
     let (ending, ended) = match ended {
-        Ended::Failed(_) if appliance.recent.is_about_to_pause(key, limit) => {
+        Ended::Failed(_) if !by_hand && (is_about_to_pause || paused_at.is_some()) => {
             let at = appliance.clock.now().after(backoff::FIRST_WAIT);
             (Ending::Released { next_attempt_at: at, failure: None }, Ended::Released(at))
         }

@@ -98,14 +98,15 @@ impl Worker {
     }
 
     /// A row that stands still is given back between its steps; one that somebody asked for goes on, whatever is paused.
-    async fn check_goes_on(&self) -> Result<(), Stop> {
+    pub(super) async fn check_goes_on(&self) -> Result<(), Stop> {
         let Patience::Brief(_) = self.patience else { return Ok(()) };
         let now = self.appliance.clock.now();
-        if self.stands_still().await? {
-            return Err(Stop::End(End::Again { at: now, failure: None }));
+        // Asked before the database is: once that knows of the pause, what led to it is forgotten here.
+        if self.is_about_to_pause() {
+            return Err(Stop::End(End::Again { at: now.after(SHORTEST_RELEASE), failure: None }));
         }
-        match self.is_about_to_pause() {
-            true => Err(Stop::End(End::Again { at: now.after(SHORTEST_RELEASE), failure: None })),
+        match self.stands_still().await? {
+            true => Err(Stop::End(End::Again { at: now, failure: None })),
             false => Ok(()),
         }
     }

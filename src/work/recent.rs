@@ -73,7 +73,8 @@ impl Recent {
     pub(super) fn is_about_to_pause(&self, batch: i64, limit: FailureLimit) -> bool {
         let windows = self.lock();
         let Some(coming) = windows.coming.get(&batch) else { return false };
-        let next = vec![true; *coming];
+        // As many as are enough: where the database refuses for long, thousands wait, and each request asks here.
+        let next = vec![true; (*coming).min(limit.failures.max(1) as usize)];
         match windows.of.get(&batch) {
             Some(window) => window.judge(limit, &next).is_some(),
             None => Window::default().judge(limit, &next).is_some(),

@@ -52,10 +52,10 @@ pub(super) enum Opened {
 
 /// Opens a claimed row. May read the database.
 pub(super) fn open(appliance: &Arc<Appliance>, claimed: ClaimedRow, patience: Patience) -> Result<Opened, StoreError> {
-    let claimed = Arc::new(claimed);
+    let (claimed, by_hand) = (Arc::new(claimed), matches!(patience, Patience::Unlimited));
     match Worker::open(appliance, &claimed, patience) {
         Ok(worker) => Ok(Opened::Worker(Box::new(worker))),
-        Err(unopened) => Ok(Opened::Ended(Box::new(ending::of_unopened(appliance, &claimed, unopened)?))),
+        Err(unopened) => Ok(Opened::Ended(Box::new(ending::of_unopened(appliance, &claimed, unopened, by_hand)?))),
     }
 }
 
@@ -80,7 +80,14 @@ pub fn work(
 impl Worker {
     /// Through all the steps that are left. How the claim ends then, to be written; nothing where it is not ours any more.
     pub(super) async fn walk(mut self, mut reservation: Reservation, notes: &Notes) -> Option<Box<Settling>> {
-        let stopped = self.steps(&mut reservation, notes).await;
+        let mut stopped = self.steps(&mut reservation, notes).await;
+        // A thousand rows fail without a call in the time that it takes to write down that fifty did.
+        if !self.has_sent
+            && matches!(stopped, Err(Stop::End(End::Failed(_))))
+            && let Err(stop) = self.check_goes_on().await
+        {
+            stopped = Err(stop);
+        }
         drop(reservation);
         let settling = self.ending(stopped);
         self.trace_end(settling.as_ref());
