@@ -19,20 +19,29 @@ ENV RUSTFLAGS="-C target-feature=+crt-static"
 
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir src && echo 'fn main() {}' > src/main.rs && touch src/lib.rs \
-    && cargo build --release --locked --target "$(rustc -vV | sed -n 's/^host: //p')"
+    && cargo build --profile dist --locked --target "$(rustc -vV | sed -n 's/^host: //p')"
 
 COPY schema.sql ./
 COPY static static
+COPY docs docs
 COPY src src
 # Cargo goes by times, and the sources may be older than the stand-ins that the layer above was built with.
 RUN touch src/main.rs src/lib.rs \
-    && cargo build --release --locked --target "$(rustc -vV | sed -n 's/^host: //p')"
+    && cargo build --profile dist --locked --target "$(rustc -vV | sed -n 's/^host: //p')"
 
 # The root of the image. What the user may write is his data folder, and nothing else.
 RUN mkdir -p root/etc root/usr/local/bin data \
-    && cp target/*/release/dripfeed root/usr/local/bin/dripfeed \
+    && cp target/*/dist/dripfeed root/usr/local/bin/dripfeed \
     && echo 'dripfeed:x:65532:65532:dripfeed:/data:/sbin/nologin' > root/etc/passwd \
     && echo 'dripfeed:x:65532:' > root/etc/group
+
+# What the binary is made of (CycloneDX), beside each release: docker build --target sbom --output . .
+FROM build AS bill
+RUN RUSTFLAGS= cargo install --locked --version 0.5.9 cargo-cyclonedx \
+    && cargo cyclonedx --quiet --format json --spec-version 1.5 --target x86_64-unknown-linux-gnu --override-filename dripfeed.cdx
+
+FROM scratch AS sbom
+COPY --from=bill /build/dripfeed.cdx.json /
 
 FROM scratch AS image
 ARG VERSION=0.1.0

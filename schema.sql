@@ -7,23 +7,62 @@
 -- the batch's data key, bound to batch, row and purpose. Statuses are spelled as the API spells them, and CHECKs tie the
 -- other columns to them, so that a half-done transition cannot be committed.
 
--- Who uploads. A client that is removed keeps its row, so that its batches still have an owner; its key is gone.
+-- Who uploads. A client that is removed keeps its row, so that its batches still have an owner; its keys are gone.
 CREATE TABLE clients (
-    client         INTEGER PRIMARY KEY,
-    name           TEXT NOT NULL UNIQUE,
-    key_hash       BLOB UNIQUE CHECK (length(key_hash) = 32),  -- SHA-256 of the API key; NULL once removed
-    old_key_hash   BLOB UNIQUE CHECK (length(old_key_hash) = 32),  -- the key before the last rotation,
-    old_key_until  INTEGER,                                    -- which is good until then
-    rows_per_run   INTEGER CHECK (rows_per_run >= 0),          -- NULL: the configured default
-    paused_at      INTEGER,
-    created_at     INTEGER NOT NULL,
-    CHECK ((old_key_hash IS NULL) = (old_key_until IS NULL)),
-    CHECK (key_hash IS NOT NULL OR old_key_hash IS NULL)
+    client             INTEGER PRIMARY KEY,
+    name               TEXT NOT NULL UNIQUE,
+    rows_per_run       INTEGER CHECK (rows_per_run >= 0),      -- NULL: the configured default
+    workflows          TEXT,                                   -- JSON: the names of those that it may use; NULL: all
+    pending_rows_most  INTEGER CHECK (pending_rows_most >= 0), -- its own quotas; NULL: the configured ones
+    stored_bytes_most  INTEGER CHECK (stored_bytes_most >= 0),
+    batches_most       INTEGER CHECK (batches_most >= 0),
+    uploads_most       INTEGER CHECK (uploads_most >= 0),      -- at once
+    paused_at          INTEGER,
+    created_at         INTEGER NOT NULL,
+    removed_at         INTEGER
 ) STRICT;
+
+-- What clients come in with. A key that has expired stays to be seen until somebody removes it.
+CREATE TABLE client_keys (
+    key           INTEGER PRIMARY KEY,
+    client        INTEGER NOT NULL REFERENCES clients (client),
+    name          TEXT NOT NULL,
+    hash          BLOB NOT NULL UNIQUE CHECK (length(hash) = 32),  -- SHA-256 of the key
+    old_hash      BLOB UNIQUE CHECK (length(old_hash) = 32),   -- the one before its last rotation,
+    old_until     INTEGER,                                     -- which is good until then
+    scopes        INTEGER NOT NULL CHECK (scopes BETWEEN 1 AND 7),  -- 1 upload + 2 read + 4 manage
+    expires_at    INTEGER,                                     -- NULL: never
+    last_used_at  INTEGER,                                     -- within a minute
+    created_at    INTEGER NOT NULL,
+    UNIQUE (client, name),
+    CHECK ((old_hash IS NULL) = (old_until IS NULL))
+) STRICT;
+
+-- What each client's batches add up to, so that no quota and no list has to add up thousands of them. Triggers keep it
+-- (behind `batches`), in the transaction that changes what is added up.
+CREATE TABLE client_totals (
+    client      INTEGER PRIMARY KEY REFERENCES clients (client),
+    batches     INTEGER NOT NULL DEFAULT 0,
+    unfinished  INTEGER NOT NULL DEFAULT 0,                    -- of these batches
+    file_bytes  INTEGER NOT NULL DEFAULT 0,
+    rows        INTEGER NOT NULL DEFAULT 0,
+    pending     INTEGER NOT NULL DEFAULT 0,
+    processing  INTEGER NOT NULL DEFAULT 0,
+    completed   INTEGER NOT NULL DEFAULT 0,
+    failed      INTEGER NOT NULL DEFAULT 0,
+    kept_bytes  INTEGER NOT NULL DEFAULT 0,
+    saved_bytes INTEGER NOT NULL DEFAULT 0
+) STRICT;
+-- The few whose rows have saved much.
+CREATE INDEX client_totals_saved ON client_totals (client) WHERE saved_bytes > 0;
+CREATE TRIGGER clients_added AFTER INSERT ON clients BEGIN
+    INSERT INTO client_totals (client) VALUES (new.client);
+END;
 
 -- Operators by name, beside the one that the configured token stands for. What they did is told by the audit.
 CREATE TABLE operators (
     name        TEXT PRIMARY KEY,
+    role        TEXT NOT NULL CHECK (role IN ('viewer', 'operator', 'admin')),
     token_hash  BLOB NOT NULL UNIQUE CHECK (length(token_hash) = 32),
     created_at  INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
@@ -33,12 +72,16 @@ CREATE TABLE sessions (
     session       INTEGER PRIMARY KEY,                         -- in the order in which they were opened
     session_hash  BLOB NOT NULL UNIQUE CHECK (length(session_hash) = 32),  -- SHA-256 of the cookie's value
     key_hash      BLOB NOT NULL CHECK (length(key_hash) = 32),
+    who           TEXT NOT NULL,                               -- as the audit calls them
+    origin        TEXT NOT NULL,                               -- the address that it was opened from
+    opened_at     INTEGER NOT NULL,
     expires_at    INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX sessions_by_key ON sessions (key_hash);
 CREATE INDEX sessions_by_end ON sessions (expires_at);
 
--- Who did what: every change that an operator makes, and every look at what is masked. Never a value of a row.
+-- Who did what: every change that an operator makes, every look at what is masked, who signed in, and what a client ends for
+-- good. Never a value of a row. The entries are numbered without a gap, and each holds the one before it by its hash.
 CREATE TABLE audit (
     entry    INTEGER PRIMARY KEY AUTOINCREMENT,
     at       INTEGER NOT NULL,
@@ -46,9 +89,20 @@ CREATE TABLE audit (
     action   TEXT NOT NULL,                                    -- a word like `dispatch.pause`
     target   TEXT,
     origin   TEXT NOT NULL,                                    -- the address it came from, or `command`
-    why      TEXT                                              -- in their words
+    why      TEXT,                                             -- in their words
+    hash     BLOB NOT NULL CHECK (length(hash) = 32)           -- SHA-256 of the hash before it and all of the above
 ) STRICT;
 CREATE INDEX audit_by_time ON audit (at);
+
+-- Where that chain begins and ends, so that an entry that is taken out is missed at either end too.
+CREATE TABLE audit_chain (
+    only          INTEGER PRIMARY KEY CHECK (only = 1),
+    removed       INTEGER NOT NULL DEFAULT 0,                  -- entries up to this one went because they were old,
+    removed_hash  BLOB NOT NULL DEFAULT (zeroblob(32)) CHECK (length(removed_hash) = 32),
+    last          INTEGER NOT NULL DEFAULT 0,                  -- the newest
+    last_hash     BLOB NOT NULL DEFAULT (zeroblob(32)) CHECK (length(last_hash) = 32)
+) STRICT;
+INSERT INTO audit_chain (only) VALUES (1);
 
 -- The Idempotency-Keys of uploads that became a batch, and what they were answered.
 CREATE TABLE upload_keys (
@@ -104,8 +158,10 @@ CREATE TABLE batches (
     cancelled_at         INTEGER,                              -- asked for; the status follows when nothing is in flight
     object               TEXT NOT NULL,                        -- the stored file
     file_bytes           INTEGER NOT NULL,
-    file_sha256          BLOB NOT NULL CHECK (length(file_sha256) = 32),
+    file_digest          BLOB NOT NULL CHECK (length(file_digest) = 32),  -- keyed: nobody without the keys tells a file by it
     skipped              INTEGER NOT NULL DEFAULT 0,
+    kept_bytes           INTEGER NOT NULL DEFAULT 0,           -- of what came with the file: `batch_details`, `skipped`
+    saved_bytes          INTEGER NOT NULL DEFAULT 0,           -- that its rows keep of answers: `rows_saved` counts it
     total                INTEGER NOT NULL CHECK (total BETWEEN 1 AND 16777215),
     pending              INTEGER NOT NULL,
     processing           INTEGER NOT NULL DEFAULT 0,
@@ -135,7 +191,35 @@ CREATE TABLE batches (
            THEN finished_at IS NULL ELSE finished_at IS NOT NULL END)
 ) STRICT;
 
--- What is sealed of a batch besides its rows: file name, header, request context. Up to 64 KB, which do not ride along
+-- The sums of `client_totals`.
+CREATE TRIGGER batches_added AFTER INSERT ON batches BEGIN
+    UPDATE client_totals
+    SET batches = batches + 1, unfinished = unfinished + (new.finished_at IS NULL), file_bytes = file_bytes + new.file_bytes,
+        rows = rows + new.total, pending = pending + new.pending, processing = processing + new.processing,
+        completed = completed + new.completed, failed = failed + new.failed, kept_bytes = kept_bytes + new.kept_bytes,
+        saved_bytes = saved_bytes + new.saved_bytes
+    WHERE client = new.client;
+END;
+CREATE TRIGGER batches_counted AFTER UPDATE OF pending, processing, completed, failed, finished_at ON batches BEGIN
+    UPDATE client_totals
+    SET unfinished = unfinished + (new.finished_at IS NULL) - (old.finished_at IS NULL),
+        pending = pending + new.pending - old.pending, processing = processing + new.processing - old.processing,
+        completed = completed + new.completed - old.completed, failed = failed + new.failed - old.failed
+    WHERE client = new.client;
+END;
+CREATE TRIGGER batches_removed AFTER DELETE ON batches BEGIN
+    UPDATE client_totals
+    SET batches = batches - 1, unfinished = unfinished - (old.finished_at IS NULL), file_bytes = file_bytes - old.file_bytes,
+        rows = rows - old.total, pending = pending - old.pending, processing = processing - old.processing,
+        completed = completed - old.completed, failed = failed - old.failed, kept_bytes = kept_bytes - old.kept_bytes,
+        saved_bytes = saved_bytes - old.saved_bytes
+    WHERE client = old.client;
+END;
+CREATE TRIGGER batches_saved AFTER UPDATE OF saved_bytes ON batches BEGIN
+    UPDATE client_totals SET saved_bytes = saved_bytes + new.saved_bytes - old.saved_bytes WHERE client = new.client;
+END;
+
+-- What is sealed of a batch besides its rows: the file's name and SHA-256, header, request context. Up to 64 KB, which do not ride along
 -- with each change of the batch's counts here; it goes with the batch.
 CREATE TABLE batch_details (
     batch   INTEGER PRIMARY KEY REFERENCES batches (batch),
@@ -145,14 +229,18 @@ CREATE TABLE batch_details (
 -- The lists of a client, newest first.
 CREATE INDEX batches_by_client ON batches (client, batch);
 -- The same file of the same client again.
-CREATE INDEX batches_by_file ON batches (client, file_sha256);
+CREATE INDEX batches_by_file ON batches (client, file_digest);
 -- What retention looks through.
 CREATE INDEX batches_finished ON batches (finished_at) WHERE finished_at IS NOT NULL;
 -- The few that could not be extracted.
 CREATE INDEX batches_failed ON batches (finished_at) WHERE status = 'failed';
 -- Whether a version is still needed.
 CREATE INDEX batches_by_version ON batches (workflow_version);
--- What dispatch, extraction and rescue look through: never the finished ones.
+-- The few that are to be extracted, and when.
+CREATE INDEX batches_pending ON batches (status, client, batch, next_attempt_at) WHERE status = 'pending';
+-- The few that are being extracted, by when their claim expires.
+CREATE INDEX batches_claimed ON batches (claim_expires_at) WHERE status = 'processing';
+-- What dispatch looks through: never the finished ones.
 CREATE INDEX batches_unfinished ON batches (client, batch) WHERE status IN ('pending', 'processing', 'queued');
 
 -- The data key of each batch, wrapped, in a table of its own that can be relied on to forget. `secure_delete` zeroes a cell
@@ -203,6 +291,17 @@ CREATE TABLE rows (
     CHECK (CASE WHEN status = 'pending' OR status = 'processing' THEN finished_at IS NULL ELSE finished_at IS NOT NULL END)
 ) STRICT;
 
+-- What a row keeps of answers counts in its batch where it is more than 500 bytes, which every row is counted with
+-- (`KEPT_OF_A_ROW`). Rows go with their batch, and its bytes with it.
+CREATE TRIGGER rows_saved AFTER UPDATE OF progress, error ON rows
+WHEN max(coalesce(length(new.progress), 0) + coalesce(length(new.error), 0), 500)
+  <> max(coalesce(length(old.progress), 0) + coalesce(length(old.error), 0), 500) BEGIN
+    UPDATE batches
+    SET saved_bytes = saved_bytes + max(coalesce(length(new.progress), 0) + coalesce(length(new.error), 0), 500)
+                                  - max(coalesce(length(old.progress), 0) + coalesce(length(old.error), 0), 500)
+    WHERE batch = new.row >> 24;
+END;
+
 -- Rows that somebody works on: as many as there are workers.
 CREATE INDEX rows_claimed ON rows (row) WHERE status = 'processing';
 -- Rows that were worked on and wait: for another try, or put down between two steps. By the step that they are at, and by
@@ -250,15 +349,15 @@ CREATE TABLE deletions (
     object      TEXT,                                          -- the stored file; NULL once it is gone
     rows        INTEGER NOT NULL,                              -- in the work table at first
     next_row    INTEGER NOT NULL DEFAULT 1,                    -- rows below it are gone
+    listed      INTEGER NOT NULL DEFAULT 0 CHECK (listed IN (0, 1)),  -- noted where backups lie
     deleted_at  INTEGER NOT NULL
 ) STRICT;
 
 -- Where a client is told that a batch has finished.
 CREATE TABLE webhooks (
     client      INTEGER PRIMARY KEY REFERENCES clients (client),
-    url         TEXT NOT NULL,
     key_id      TEXT NOT NULL REFERENCES ring (key_id),
-    secret      BLOB NOT NULL,                                 -- sealed under that key of the ring: signs deliveries
+    sealed      BLOB NOT NULL,                                 -- under that key of the ring: what signs deliveries, and the URL
     created_at  INTEGER NOT NULL
 ) STRICT;
 
@@ -406,6 +505,7 @@ CREATE TABLE dependencies (
     gate_until       INTEGER,                                  -- closed until then; NULL: open
     gate_reason      TEXT CHECK (gate_reason IN ('rate_limited', 'unavailable', 'failing', 'unauthorized')),
     gate_closings    INTEGER NOT NULL DEFAULT 0,               -- since it was last wide open
+    gate_risked      INTEGER NOT NULL DEFAULT 0,               -- probes since it was last open that are never sent twice
     CHECK ((gate_until IS NULL) = (gate_reason IS NULL)),
     CHECK ((boot IS NULL) = (next_slot_ns IS NULL))
 ) STRICT, WITHOUT ROWID;

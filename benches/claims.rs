@@ -18,7 +18,7 @@ use dripfeed::{
         DatabaseSettings, Durability, Store, Tx,
         batches::{self, NewBatch},
         claims::{self, Claimant},
-        clients,
+        client_keys, clients,
         extraction::{self, NewRow},
         grants,
         keys::{self, KeyProof, SealedSecret},
@@ -169,8 +169,8 @@ impl World {
 /// Every row of the last client's batches was tried, and waits for an hour.
 fn put_down(store: &Store, owner: ClaimOwner) {
     store.write(|tx| grants::run(tx, AskedBy::Call, 1_000_000, Duration::ZERO)).expect("a run");
-    let last = store.read(|connection| clients::by_key_hash(connection, hash(50_000), Clock::machine().now()));
-    let last = last.expect("read").expect("the last one").client;
+    let last = store.read(|connection| client_keys::by_hash(connection, hash(50_000), Clock::machine().now()));
+    let last = last.expect("read").expect("the last one").0.client;
     let mut hearing = Hearing::begin(store, &Steps).expect("an index");
     let mut wanted = hearing.index.plan(usize::MAX, Clock::machine().now(), &mut Gates);
     let of_last: HashSet<i64> = wanted
@@ -230,7 +230,7 @@ fn fill(store: &Store, owner: ClaimOwner, client: u32, batches: u32, rows: u32, 
     store
         .write(move |tx| {
             clients::add(tx, &format!("client-{client}"), hash(client), None)?;
-            let client = clients::by_key_hash(tx.connection, hash(client), tx.now)?.expect("there").client;
+            let client = client_keys::by_hash(tx.connection, hash(client), tx.now)?.expect("there").0.client;
             for _ in 0..batches {
                 let upload = uploads::begin(tx, BatchId::random(), owner)?;
                 let new = NewBatch {
@@ -241,9 +241,10 @@ fn fill(store: &Store, owner: ClaimOwner, client: u32, batches: u32, rows: u32, 
                     details: vec![0],
                     object: upload.id.to_string(),
                     file_bytes: 1,
-                    file_sha256: [0; 32],
+                    file_digest: [0; 32],
                     rows,
                     skipped: 0,
+                    skipped_bytes: 0,
                 };
                 let batch = batches::create(tx, upload, &new)?.batch;
                 let expires_at = tx.now.after(Duration::from_secs(600));

@@ -52,6 +52,7 @@ fn downstream(rate: u32, store: Store) -> (Downstream, Way) {
     let ledger = Arc::new(StoredLedger::new(store));
     let downstream = Downstream::new(
         &config.dependencies,
+        config.workers.under_way,
         ledger,
         Clock::machine(),
         Arc::new(|| ()),

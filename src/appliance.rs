@@ -11,14 +11,15 @@ use crate::{
     clock::Clock,
     closing::Closing,
     config::{self, Config},
-    crypto::{KeyRing, MacKey},
-    dispatch::{clock::DispatchWatch, observed::Observed},
+    crypto::{KeyRing, Locked, MacKey},
+    dispatch::{clock::DispatchWatch, observed::Observed, outlook::LastLook},
     downstream::Downstream,
     heartbeat::Heartbeats,
     intake::{Rules, check::CompileError},
     keys::{self, KeysError},
     model::{ClaimOwner, Workflow},
     objects::{ObjectError, Objects},
+    private,
     room::Room,
     store::{
         Store, StoreError,
@@ -32,10 +33,12 @@ use crate::{
     },
     upload::{GivenUp, once::KeysInUse},
     work::{
+        fitting,
         open_batch::{OpenBatch, OpenBatchError, OpenBatches},
         recent::Recent,
         standstill::Standstill,
         under_way::UnderWay,
+        unspent::Unspent,
         workflows::{Kept, VersionError, Workflows, WorkflowsError},
     },
 };
@@ -49,7 +52,7 @@ pub struct Appliance {
     /// The database.
     pub store: Store,
     /// The secret that idempotency keys are derived with.
-    pub identity: MacKey,
+    pub identity: Locked<MacKey>,
     /// The stored files.
     pub objects: Objects,
     /// The room on the disk that they and the database share.
@@ -74,6 +77,8 @@ pub struct Appliance {
     pub closing: Closing,
     /// Where the ways of rows are told, if anywhere.
     pub traces: Option<Arc<Traces>>,
+    /// What everything that waits looked like last.
+    pub last_look: LastLook,
     /// What is counted.
     pub metrics: Metrics,
     /// How the calls of each dependency went lately.
@@ -82,6 +87,8 @@ pub struct Appliance {
     pub late_settles: AtomicU64,
     /// The rows that this process works.
     pub under_way: Arc<UnderWay>,
+    /// Calls that rows were claimed for and did not make.
+    pub unspent: Unspent,
     /// Which batches stand still, as far as is known.
     pub standstill: Standstill,
     /// How the last rows of each batch ended.
@@ -162,6 +169,7 @@ impl Appliance {
         let observed = Observed::new(config.dependencies.keys(), &clock, |dependency| metrics.calls.of(dependency));
         let downstream = Downstream::new(
             &config.dependencies,
+            config.workers.under_way,
             Arc::new(StoredLedger::new(store.clone())),
             clock.clone(),
             Arc::new({
@@ -176,7 +184,10 @@ impl Appliance {
             let versions = workflows.current_versions();
             store.write(move |tx| versions::make_current(tx, &versions))?;
         }
-        std::fs::create_dir_all(config.storage.data_dir.join(SPOOL_FOLDER))?;
+        private::folder(&config.storage.data_dir.join(SPOOL_FOLDER))?;
+        let room =
+            fitting::Room::new(config.workers.under_way_bytes, config.workers.under_way, config.dependencies.len());
+        let under_way = Arc::new(UnderWay::new(room));
         let owner = ClaimOwner::random();
         store.write(move |tx| stuck::register(tx, owner, kind))?;
         Ok(Arc::new(Self {
@@ -197,10 +208,12 @@ impl Appliance {
             dispatch_watch: DispatchWatch::default(),
             hearts,
             closing: Closing::default(),
+            last_look: LastLook::default(),
             metrics,
             observed,
             late_settles: AtomicU64::new(0),
-            under_way: Arc::default(),
+            under_way,
+            unspent: Unspent::default(),
             standstill: Standstill::default(),
             recent: Recent::default(),
             given_up: GivenUp::default(),
@@ -248,6 +261,12 @@ impl Appliance {
     pub fn forget_batch(&self, batch: i64) {
         self.open_batches.forget(batch);
         self.recent.forget(batch);
+    }
+
+    /// Forgets this process as an owner of claims. Blocks.
+    pub fn leave(&self) -> Result<(), StoreError> {
+        let owner = self.owner;
+        self.store.write(move |tx| stuck::unregister(tx, owner))
     }
 
     /// Ends this process's part: nothing waits any more, and its name is forgotten. Claims that it still holds stay

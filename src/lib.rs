@@ -38,8 +38,10 @@
 //! | [`clock`], [`bell`], [`closing`] | what time it is; how threads wake each other; how they end |
 //! | [`crash_point`] | where a test can let the process die |
 //! | [`panics`], [`heartbeat`] | a thread that panics ends the process; one that hangs is seen |
+//! | [`private`] | what nobody else on the machine may open |
 //! | [`template`] | strict templates |
 //! | [`config`] | the configuration, and the only reader of the environment |
+//! | [`tls`] | what our own listeners show where they speak TLS |
 //! | [`crypto`], [`keys`] | sealing: knows bytes, not rows; whether the keys fit the database |
 //! | [`objects`] | stored files: a folder or a bucket |
 //! | [`store`] | the database: one file a table |
@@ -54,11 +56,14 @@
 //! | [`retention`] | what goes by itself when it is old |
 //! | [`telemetry`] | logs, traces, metrics, alerts |
 //! | [`appliance`] | what all of these share in one process |
+//! | [`manual`] | the documentation, in the binary |
 //! | [`results`] | a batch as a CSV again |
 //! | [`backup`] | the whole of it to another place, and back |
-//! | [`access`], [`http`] | keys and tokens; the API |
+//! | [`operations`] | what people do, each once: a transaction, its entry in the audit, its event; and what both doors show |
+//! | [`access`], [`oidc`], [`http`] | keys and tokens; people whom a provider knows; the API |
 //! | [`cli`] | one file a command |
 //! | [`simulator`] | a downstream for demos and tests |
+//! | `fuzzing` | what strangers' bytes go into first, for a fuzzer; in no release |
 //!
 //! # Invariants
 //! - A caller hears "ok" only after the commit.
@@ -73,7 +78,9 @@
 //! - Counts are for showing. That a batch is completed is decided from its rows.
 //! - No statement on a request counts, sorts or loads a batch's rows; what a call costs does not depend on their number.
 //! - Every queue, body, page, retry and wait has a limit with a name.
-//! - Uploads and extraction leave a reserve of the disk; what settles, grants, frees or deletes asks nobody for room.
+//! - Uploads and extraction leave a reserve of the disk, and dispatch the last part of it; what settles, grants, frees or
+//!   deletes asks nobody for room.
+//! - What a client can have stored counts in its quota, whichever way it comes.
 //! - The write-ahead log has a limit too: behind it reads wait for an instant, so that it can be cut.
 //! - One transaction has one `now`.
 //! - [`model`] imports nothing of ours; [`downstream`] never sees [`store`]; [`http`] sees no SQL and makes no calls; SQL
@@ -94,13 +101,19 @@ pub mod crypto;
 pub mod dispatch;
 pub mod downstream;
 pub mod extract;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod heartbeat;
 pub mod http;
 pub mod intake;
 pub mod keys;
+pub mod manual;
 pub mod model;
 pub mod objects;
+pub mod oidc;
+pub mod operations;
 pub mod panics;
+pub mod private;
 pub mod results;
 pub mod retention;
 pub mod room;
@@ -108,5 +121,6 @@ pub mod simulator;
 pub mod store;
 pub mod telemetry;
 pub mod template;
+pub mod tls;
 pub mod upload;
 pub mod work;

@@ -10,7 +10,9 @@
 //! [`caught`]). That holds for what runs on the handler's own thread. What it handed to the writer runs in a transaction
 //! that others share, and what it handed to rayon has nobody who waits for it: those end the process.
 //!
-//! Where memory runs out no panic comes: `handle_alloc_error` aborts, which ends the process as well. A thread that cannot be
+//! Where memory runs out no panic comes: `handle_alloc_error` aborts, which ends the process as well. SQLite asks for memory of
+//! its own, and only says that it had none: with each call failing, the server would be up and do nothing. So that ends
+//! the process too ([`end_for_want_of_memory`]). A thread that cannot be
 //! started is an error where it is started, and a panic in the libraries that start their own.
 
 use std::{
@@ -56,6 +58,16 @@ pub async fn caught<T>(future: impl Future<Output = T>) -> Result<T, Panicked> {
     let mut future = pin!(AssertUnwindSafe(future).catch_unwind());
     let ended = poll_fn(|context| contained(|| future.as_mut().poll(context))).await;
     ended.map_err(|_| Panicked)
+}
+
+/// Ends the process because the machine had no memory for it.
+pub fn end_for_want_of_memory() -> ! {
+    tracing::error!(
+        event = "memory.exhausted",
+        thread = std::thread::current().name(),
+        "the database could have no memory, and the process ends: its next start goes on from what is on disk"
+    );
+    std::process::exit(FAILED);
 }
 
 /// Where, and what only if it is a literal: any other message can quote what was choked on.

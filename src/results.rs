@@ -10,26 +10,25 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use serde_json::Value;
-
 use crate::{
     appliance::Appliance,
-    model::{BatchId, FailureCode, Outline, RowRef, RowStatus, Workflow},
+    model::{BatchId, FailureCode, Outline, RowRef, RowStatus, Workflow, safe_cell},
     store::{
         StoreError, batches,
+        pages::Most,
         retries::{StepSet, Which},
         rows::{self, Filter, StoredRow},
     },
-    work::{open_batch::OpenBatch, open_row::OpenRow},
+    work::{idempotency::Stated, open_batch::OpenBatch, open_row::OpenRow},
 };
 
 /// Our columns, behind the file's own.
 const COLUMNS: [&str; 9] =
     ["_batch", "_row", "_line", "_status", "_check_id", "_error_step", "_error_code", "_error_message", "_cells"];
-/// Rows of a piece, at most.
-const ROWS_PER_PIECE: u32 = 500;
-/// What a spreadsheet takes for the beginning of a formula (OWASP, CSV Injection), and our own mark.
-const PROTECTED: [char; 7] = ['=', '+', '-', '@', '\t', '\r', '\''];
+/// A piece, at most.
+const PIECE: Most = Most { entries: 500, bytes: 128 << 10 };
+/// What a piece has room for, where no row by itself needs more.
+pub const PIECE_BYTES: usize = 2 * PIECE.bytes;
 /// What somebody sees in place of a value who may not see it.
 pub const MASK: &str = "•••";
 
@@ -41,7 +40,7 @@ pub struct Selection {
     pub status: Option<RowStatus>,
     /// Only rows whose last failure has this code.
     pub code: Option<FailureCode>,
-    /// Leaves cells as they are, for programs; else those that a spreadsheet would run get a `'` in front.
+    /// Leaves cells as they are, for programs; else what a spreadsheet would run or change gets a `'` in front.
     pub raw: bool,
     /// Hides every value of the file.
     pub masked: bool,
@@ -69,11 +68,23 @@ pub enum ResultsError {
     Store(#[from] StoreError),
 }
 
+/// What comes next of a result file.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// These bytes: rows, or none of them although there may be more.
+    Rows(Vec<u8>),
+    /// A row, or the header, needs more room by itself.
+    TooLong,
+    /// Nothing more.
+    End,
+}
+
 /// A result file in the making.
 pub struct Results {
     appliance: Arc<Appliance>,
     open: Arc<OpenBatch>,
     selection: Selection,
+    has_header: bool,
     /// The row behind which the next piece begins; `None` at the end.
     after: Option<u32>,
 }
@@ -81,35 +92,52 @@ pub struct Results {
 impl Results {
     /// Of an open batch.
     pub fn new(appliance: Arc<Appliance>, open: Arc<OpenBatch>, selection: Selection) -> Self {
-        Self { appliance, open, selection, after: Some(0) }
+        Self { appliance, open, selection, has_header: false, after: Some(0) }
     }
 
-    /// The first line.
-    pub fn header(&self) -> Result<Vec<u8>, ResultsError> {
-        let names = self.open.details.header.kept().map(|column| column.name.as_str());
-        let mut csv = csv::Writer::from_writer(Vec::new());
-        csv.write_record(names.chain(COLUMNS).map(|name| self.cell(name).into_owned()))?;
-        finished(csv)
-    }
-
-    /// The next rows, or none of them although there may be more; `None` at the end. Blocks for one short read.
-    pub fn next_piece(&mut self) -> Result<Option<Vec<u8>>, ResultsError> {
-        let Some(after) = self.after else { return Ok(None) };
+    /// The next rows, behind the header at first, as far as there is room for so many bytes. Blocks for one short read.
+    pub fn next_piece(&mut self, room: usize) -> Result<Piece, ResultsError> {
+        let Some(after) = self.after else { return Ok(Piece::End) };
         let (id, filter) = (self.open.id, self.selection.filter(&self.open.kept.workflow));
         let page = self.appliance.store.read(|connection| {
             let Some(batch) = batches::find(connection, id)? else { return Ok(None) };
-            let page = rows::page(connection, &batch, filter, after, ROWS_PER_PIECE)?;
+            let page = rows::page(connection, &batch, filter, after, PIECE)?;
             Ok(Some(page))
         })?;
         let page = page.ok_or(ResultsError::Deleted)?;
-        self.after = page.next;
         let mut csv = csv::Writer::from_writer(Vec::new());
+        // Behind which row the piece could end, and at how many bytes.
+        let mut end = None;
+        if !self.has_header {
+            self.write_header(&mut csv)?;
+            let length = csv.get_ref().len();
+            if length > room {
+                return Ok(Piece::TooLong);
+            }
+            end = Some((after, length));
+        }
         for row in &page.rows {
             self.write_row(&mut csv, row)?;
+            if csv.get_ref().len() > room {
+                let Some((after, length)) = end else { return Ok(Piece::TooLong) };
+                (self.after, self.has_header) = (Some(after), true);
+                let mut piece = finished(csv)?;
+                piece.truncate(length);
+                return Ok(Piece::Rows(piece));
+            }
+            end = Some((row.row.number(), csv.get_ref().len()));
         }
-        finished(csv).map(Some)
+        (self.after, self.has_header) = (page.next, true);
+        finished(csv).map(Piece::Rows)
     }
 
+    fn write_header(&self, csv: &mut csv::Writer<Vec<u8>>) -> Result<(), ResultsError> {
+        let names = self.open.details.header.kept().map(|column| column.name.as_str());
+        csv.write_record(names.chain(COLUMNS).map(|name| self.cell(name).into_owned()))?;
+        Ok(csv.flush().map_err(csv::Error::from)?)
+    }
+
+    /// Every byte of it, so that it is known how many there are.
     fn write_row(&self, csv: &mut csv::Writer<Vec<u8>>, row: &StoredRow) -> Result<(), ResultsError> {
         let opened = OpenRow::of(&self.open, row);
         // A row that does not open has no cells, and the columns are there all the same.
@@ -126,7 +154,7 @@ impl Results {
             origin.number.to_string().into(),
             row.line.to_string().into(),
             row.status.as_str().into(),
-            opened.progress.result.as_ref().map(told).unwrap_or_default().into(),
+            opened.progress.result.as_ref().map(|value| value.told().into_owned()).unwrap_or_default().into(),
             failed_at.map_or("", |step| step.name.as_str()).into(),
             row.error.as_ref().map_or("", |last| last.code.as_str()).into(),
             opened.error.map(|error| error.message).unwrap_or_default().into(),
@@ -135,26 +163,22 @@ impl Results {
         for cell in &ours {
             csv.write_field(self.cell(cell).as_bytes())?;
         }
-        Ok(csv.write_record(None::<&[u8]>)?)
+        csv.write_record(None::<&[u8]>)?;
+        Ok(csv.flush().map_err(csv::Error::from)?)
     }
 
     fn origin(&self, row: &StoredRow, opened: &OpenRow) -> RowRef {
         let itself = RowRef { batch: self.open.id, number: row.row.number() };
-        opened.record.origin.parse().unwrap_or(itself)
+        Stated::of(&opened.record.origin).map_or(itself, |stated| stated.row)
     }
 
     fn cell<'c>(&self, cell: &'c str) -> Cow<'c, str> {
-        if !self.selection.raw && cell.starts_with(PROTECTED) { format!("'{cell}").into() } else { cell.into() }
+        if self.selection.raw { cell.into() } else { safe_cell::protected(cell) }
     }
 }
 
 fn finished(csv: csv::Writer<Vec<u8>>) -> Result<Vec<u8>, ResultsError> {
     csv.into_inner().map_err(|error| ResultsError::Csv(error.into_error().into()))
-}
-
-/// A saved value as a cell: a text is itself, anything else is JSON.
-fn told(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// What the file is called where it is saved.

@@ -10,6 +10,7 @@ use crate::{
     store::{
         Store, StoreError,
         audit::{self, Deed},
+        audit_chain,
         deletions::{self, Asked, CopiesKept},
         retention::{self as table, OldBatch},
     },
@@ -82,7 +83,7 @@ fn look(appliance: &Appliance) -> Result<(), StoreError> {
         }
     }
     let before = now.before(settings.audit);
-    while appliance.store.write(move |tx| table::prune_audit(tx, before, ENTRIES_AT_ONCE))? > 0 {
+    while appliance.store.write(move |tx| audit_chain::prune(tx, before, ENTRIES_AT_ONCE))? > 0 {
         if appliance.closing.is_closed() {
             break;
         }

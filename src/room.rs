@@ -1,8 +1,9 @@
 //! Room on the disk: what is kept back of it, and for whom.
 //!
 //! A full disk stops the database, and with it everything that is under way. So a reserve is kept back
-//! (`storage.reserve`): uploads are refused and extraction waits while what they need would reach into it. Settles,
-//! dispatch and deletions ask nobody, and may write down to the last byte.
+//! (`storage.reserve`): uploads are refused and extraction waits while what they need would reach into it. Dispatch goes on
+//! into it, and stops where only the last part is left ([`OUTCOMES_SHARE`]): that is for the outcomes of rows under way.
+//! Settles and deletions ask nobody, and may write down to the last byte.
 //!
 //! What an upload needs is estimated: its stored file where that lies on this disk, as many bytes again for its rows,
 //! and a fixed number for each row ([`ROW_BYTES`], [`WORKED_BYTES`]). What was promised to uploads under way, and what
@@ -32,12 +33,16 @@ const WORKED_BYTES: u64 = 500;
 const MOST_RESERVE: u64 = 1 << 30;
 const RESERVE_SHARE: u64 = 20;
 
+/// This part of the reserve is for the outcomes of rows under way: no other row is sent while no more is free, so that an answer
+/// that comes finds room.
+const OUTCOMES_SHARE: u64 = 8;
+
 /// What is kept back of a disk of this size.
 pub fn reserve(configured: Option<u64>, disk_bytes: u64) -> u64 {
     configured.unwrap_or_else(|| MOST_RESERVE.min(disk_bytes / RESERVE_SHARE))
 }
 
-/// That there is not enough.
+/// That there is not enough. In these words for whoever runs the appliance: how full its disk is concerns nobody else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{} are free on the disk, {} are kept back (storage.reserve), and {} more are needed", tell_size(*.free), tell_size(*.reserve), tell_size(*.needed))]
 pub struct NoRoom {
@@ -63,10 +68,23 @@ pub struct Room {
 pub struct FileSoFar {
     /// What was announced: more may come, where it is compressed.
     pub announced: u64,
+    /// What its workflow takes: nothing more is promised, whatever was announced.
+    pub most: MostOfFile,
     /// Bytes that came.
     pub bytes: u64,
     /// Lines in them.
     pub lines: u64,
+    /// Bytes of what was found wrong in them and goes into the database; it lies aside already.
+    pub findings: u64,
+}
+
+/// How large a file may be.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct MostOfFile {
+    /// Bytes, inflated.
+    pub bytes: u64,
+    /// Rows.
+    pub rows: u64,
 }
 
 /// An upload's part of the room. Dropped, it is free for others.
@@ -102,23 +120,33 @@ impl Room {
         self.beside_the_reserve(0)
     }
 
+    /// Whether more is left than the outcomes of rows under way are to find.
+    pub fn for_more_rows(&self) -> Result<(), NoRoom> {
+        self.beside(|total| reserve(self.reserve, total) / OUTCOMES_SHARE, 0)
+    }
+
     /// Whether the data folder is on a disk that holds so many more bytes. Where the system does not tell, it does.
     fn beside_the_reserve(&self, needed: u64) -> Result<(), NoRoom> {
+        self.beside(|total| reserve(self.reserve, total), needed)
+    }
+
+    /// The same of what is to be kept back of a disk of this size.
+    fn beside(&self, kept_back: impl Fn(u64) -> u64, needed: u64) -> Result<(), NoRoom> {
         let Sizes { disk_free_bytes: Some(free), disk_total_bytes: Some(total), .. } = sizes::of(&self.data_dir) else {
             return Ok(());
         };
-        let reserve = reserve(self.reserve, total);
+        let reserve = kept_back(total);
         if free >= reserve.saturating_add(needed) { Ok(()) } else { Err(NoRoom { free, reserve, needed }) }
     }
 
     /// What a file will still take, with everything that becomes of it.
     fn need_of(&self, file: FileSoFar) -> u64 {
-        let bytes = file.bytes.max(file.announced);
+        let bytes = file.bytes.max(file.announced.min(file.most.bytes));
         let to_store = if self.files_are_here { bytes - file.bytes } else { 0 };
         // As many lines in the rest as there were in the beginning.
         let lines = u128::from(file.lines) * u128::from(bytes) / u128::from(file.bytes.max(1));
-        let rows = u64::try_from(lines).unwrap_or(u64::MAX).saturating_mul(ROW_BYTES + WORKED_BYTES);
-        to_store.saturating_add(bytes).saturating_add(rows)
+        let rows = lines.min(u128::from(file.most.rows)) as u64 * (ROW_BYTES + WORKED_BYTES);
+        to_store.saturating_add(bytes).saturating_add(rows).saturating_add(file.findings)
     }
 }
 

@@ -22,6 +22,8 @@ use minijinja::{
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use short::Short;
 
+use crate::model::Saved;
+
 /// The most bytes that one template may come to.
 pub const MAX_OUTPUT: usize = 64 * 1024;
 /// The most work that one rendering may be, in minijinja's fuel: about one unit an instruction.
@@ -69,7 +71,7 @@ pub enum TemplateError {
 /// What templates are filled from: `row`, `saved` and `context`.
 pub struct Scope<'a> {
     row: Vec<(&'a str, &'a str)>,
-    saved: &'a BTreeMap<String, serde_json::Value>,
+    saved: &'a BTreeMap<String, Saved>,
     context: &'a serde_json::Value,
     /// As minijinja wants it; made when a template needs more than a text by its name.
     whole: OnceCell<Value>,
@@ -79,7 +81,7 @@ impl<'a> Scope<'a> {
     /// `row` by column, where a later cell of the same name counts, `saved` by the name that a step saved under, `context` as it was uploaded (an object).
     pub fn new(
         row: impl IntoIterator<Item = (&'a str, &'a str)>,
-        saved: &'a BTreeMap<String, serde_json::Value>,
+        saved: &'a BTreeMap<String, Saved>,
         context: &'a serde_json::Value,
     ) -> Self {
         Self { row: row.into_iter().collect(), saved, context, whole: OnceCell::new() }
@@ -88,24 +90,24 @@ impl<'a> Scope<'a> {
     /// A member of `row`, `saved` or `context` as a text, where it is there and one text says all of it: numbers with every
     /// digit that they came with.
     fn text(&self, root: &str, member: &str) -> Option<Cow<'a, str>> {
-        if root == "row" {
-            let cell = self.row.iter().rev().find(|(name, _)| *name == member);
-            return cell.map(|(_, cell)| Cow::Borrowed(*cell));
-        }
-        match self.json(root, member)? {
-            serde_json::Value::String(text) => Some(Cow::Borrowed(text)),
-            serde_json::Value::Number(number) => Some(Cow::Owned(number.to_string())),
-            serde_json::Value::Bool(it) => Some(Cow::Borrowed(if *it { "true" } else { "false" })),
-            list @ serde_json::Value::Array(_) => exact::text(list).map(Cow::Owned),
-            _ => None,
+        match root {
+            "row" => {
+                let cell = self.row.iter().rev().find(|(name, _)| *name == member);
+                cell.map(|(_, cell)| Cow::Borrowed(*cell))
+            }
+            "saved" => exact::text(self.saved.get(member)?.json()),
+            _ => match self.context.get(member)? {
+                serde_json::Value::String(text) => Some(Cow::Borrowed(text)),
+                other => exact::text(&other.to_string()).map(|text| Cow::Owned(text.into_owned())),
+            },
         }
     }
 
-    /// A member of `saved` or `context`, as it came.
-    fn json(&self, root: &str, member: &str) -> Option<&'a serde_json::Value> {
+    /// A member of `saved` or `context`, as JSON, as it came.
+    fn json(&self, root: &str, member: &str) -> Option<Cow<'a, str>> {
         match root {
-            "saved" => self.saved.get(member),
-            "context" => self.context.get(member),
+            "saved" => self.saved.get(member).map(|saved| Cow::Borrowed(saved.json())),
+            "context" => self.context.get(member).map(|value| Cow::Owned(value.to_string())),
             _ => None,
         }
     }
@@ -113,7 +115,8 @@ impl<'a> Scope<'a> {
     fn whole(&self) -> &Value {
         self.whole.get_or_init(|| {
             let row = Value::from_pairs(self.row.iter().copied());
-            let saved = Value::from_pairs(self.saved.iter().map(|(name, value)| (name.as_str(), without_null(value))));
+            let saved =
+                Value::from_pairs(self.saved.iter().map(|(name, value)| (name.as_str(), without_null(&value.value()))));
             Value::from_pairs([("row", row), ("saved", saved), ("context", without_null(self.context))])
         })
     }
@@ -175,11 +178,12 @@ impl Template {
         Ok(Self(Compiled::Template { short, long }))
     }
 
-    /// Where the template is one saved value or one of the context and nothing else: that value, if it is there and no text.
-    pub fn value<'a>(&self, scope: &Scope<'a>) -> Option<&'a serde_json::Value> {
+    /// Where the template is one saved value or one of the context and nothing else: that value as JSON, if it is there and no
+    /// text.
+    pub fn value<'a>(&self, scope: &Scope<'a>) -> Option<Cow<'a, str>> {
         let Compiled::Template { short: Some(short), .. } = &self.0 else { return None };
         let (root, member) = short.only_name()?;
-        scope.json(root, member).filter(|value| !value.is_null() && !value.is_string())
+        scope.json(root, member).filter(|json| !json.starts_with(['n', '"']))
     }
 
     /// The text for these values.
@@ -282,7 +286,10 @@ fn as_text(value: &Value) -> Result<String, minijinja::Error> {
     match value.kind() {
         ValueKind::Undefined => Err(ErrorKind::UndefinedError.into()),
         ValueKind::Bool => Ok(if value.is_true() { "true" } else { "false" }.to_owned()),
-        ValueKind::Seq | ValueKind::Map => Ok(exact::spaced(value).unwrap_or_else(|| value.to_string())),
+        ValueKind::Seq | ValueKind::Map => Ok(serde_json::to_string(value)
+            .ok()
+            .and_then(|json| exact::spaced(&json))
+            .unwrap_or_else(|| value.to_string())),
         _ => Ok(value.to_string()),
     }
 }
@@ -338,9 +345,10 @@ mod tests {
 
     fn with_scope<T>(work: impl FnOnce(&Scope<'_>) -> T) -> T {
         let saved = BTreeMap::from([
-            ("link".to_owned(), json!("l/1?&")),
-            ("nothing".to_owned(), json!(null)),
-            ("address".to_owned(), json!({"id": null, "lines": ["a", null], "floor": 3})),
+            ("link".to_owned(), json!("l/1?&").into()),
+            ("nothing".to_owned(), json!(null).into()),
+            ("address".to_owned(), json!({"id": null, "lines": ["a", null], "floor": 3}).into()),
+            ("place".to_owned(), Saved::of(r#"{"street": "x",  "at": [1E3, "é, "]}"#).expect("JSON")),
         ]);
         let row = [("address", "14 Taylor St"), ("name", "<O'Brien> & Søn"), ("dots", ".."), ("empty", "")];
         let context = json!({"campaign": "spring", "none": null});
@@ -361,6 +369,8 @@ mod tests {
             ("{{ saved.nothing | default('x') }}{{ context.none | default('y') }}", "xy"),
             ("{% if row.empty %}a{% else %}b{% endif %}", "b"),
             ("{\"a\"}", "{\"a\"}"),
+            ("{{ saved.place }}", r#"{"street": "x", "at": [1E3, "é, "]}"#),
+            ("{{ saved.place | default('') }}", r#"{"street": "x", "at": [1000.0, "é, "]}"#),
         ] {
             assert_eq!(render(source).as_deref(), Ok(text), "{source}");
         }

@@ -137,8 +137,38 @@ export async function rowsOnLines(stream, delimiter, lines, signal) {
   return found;
 }
 
+// What the server does with a cell that a spreadsheet would run, see `src/model/safe_cell`; a test holds both to the same
+// examples. A `'` goes in front of each sign that begins a formula, wherever somebody's separator could cut it free.
+const BEGINS_FORMULA = /^[=+\-@＝＋－＠﹦﹢﹣﹫]/u;
+const BEGINS_BADLY = /^[=+\-@＝＋－＠﹦﹢﹣﹫\t\r\n\v\f\u0085\u2028\u2029']/u;
+const SEPARATES = /[,;\t|:^~"\r\n\v\f\u0085\u2028\u2029]/u;
+const PASSED_OVER = /[\s\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}]/u;
+
+/** @param {string} text */
+export function harmless(text) {
+  let out = BEGINS_BADLY.test(text) ? "'" : "";
+  /** @type {"beginning" | "behind space" | "within"} */
+  let place = "beginning";
+  const signs = [...text];
+  signs.forEach((sign, at) => {
+    const next = signs[at + 1] ?? "";
+    if (at > 0 && place !== "within" && asksForMark(sign, next, place === "behind space")) out += "'";
+    out += sign;
+    if (SEPARATES.test(sign)) place = "beginning";
+    else if (!PASSED_OVER.test(sign)) place = "within";
+    else if (place === "within") place = "behind space";
+  });
+  return out;
+}
+
+/** @param {string} sign @param {string} next @param {boolean} isBehindSpace */
+function asksForMark(sign, next, isBehindSpace) {
+  if (sign === "'") return next === "'" || BEGINS_FORMULA.test(next);
+  return BEGINS_FORMULA.test(sign) && !(isBehindSpace && /^[+-]$/.test(sign) && next === " ");
+}
+
 /** A cell of a CSV file of ours. @param {unknown} value */
 export function cell(value) {
-  const text = String(value ?? "");
+  const text = harmless(String(value ?? ""));
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }

@@ -100,7 +100,7 @@ function showFrame() {
   show(byId("nav"), links.map(([path, name]) =>
     el("a", { href: `#${path}`, "aria-current": isHere(path) ? "page" : null }, name)));
   show(byId("who"), who && [
-    el("span", { class: "soft", title: who.kind === "operator" ? "Signed in as an operator" : "Signed in as a client" }, who.name),
+    el("span", { class: "soft", title: who.kind === "operator" ? `Signed in as an operator (${who.role})` : "Signed in as a client" }, who.name),
     el("button", { type: "button", class: "quiet", onclick: signOut }, "Sign out"),
   ]);
 }

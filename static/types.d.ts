@@ -18,8 +18,13 @@ export interface Finding {
   message: string;
 }
 
+export type Scope = "upload" | "read" | "manage";
+
 export interface Who {
   kind: "client" | "operator";
+  role?: "viewer" | "operator" | "admin";
+  /** Of a client's key. */
+  scopes?: Scope[];
   name: string;
   expires_at: string | null;
 }
@@ -35,7 +40,7 @@ export interface Batch {
   paused: boolean;
   counts: Counts;
   skipped: number;
-  file: { name: string | null; bytes: number; sha256: string };
+  file: { name: string | null; bytes: number; sha256: string | null };
   created_at: string;
   extracted_at: string | null;
   finished_at: string | null;
@@ -108,10 +113,18 @@ export interface Dependency {
   gate: { open: boolean; until: string | null; reason: string | null };
 }
 
+export interface Quota {
+  limit: number;
+  is_own: boolean;
+  used?: number;
+}
+
 export interface Client {
   name: string;
   rows_per_run: number | null;
   limit: number;
+  workflows: string[] | null;
+  quotas: Record<"pending_rows" | "stored_bytes" | "batches" | "uploads_at_once", Quota>;
   paused: boolean;
   batches: number;
   pending: number;

@@ -17,11 +17,11 @@ export function shown(value, isShown) {
 }
 
 /**
- * Shows or masks values again.
- * @param {{ isShown: boolean, asOperator: boolean, what: string, path: string, change: (isShown: boolean) => Promise<void> }} options
+ * Shows or masks values again; nothing for whom the server shows none.
+ * @param {{ isShown: boolean, mayReveal: boolean, asOperator: boolean, what: string, path: string, change: (isShown: boolean) => Promise<void> }} options
  */
-export function valuesSwitch({ isShown, asOperator, what, path, change }) {
-  return el("button", {
+export function valuesSwitch({ isShown, mayReveal, asOperator, what, path, change }) {
+  return mayReveal && el("button", {
     type: "button",
     "aria-pressed": String(isShown),
     onclick: async () => {

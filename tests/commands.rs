@@ -1,5 +1,7 @@
 //! The operator's commands: each is there, says how it is used, and does what it says.
 
+#[path = "commands/changes.rs"]
+mod changes;
 #[path = "commands/doctor.rs"]
 mod doctor;
 #[path = "commands/purge.rs"]
@@ -32,11 +34,15 @@ pub fn idle() -> Setup {
 }
 
 /// The whole table of what an operator is promised.
-const COMMANDS: [&str; 39] = [
+const COMMANDS: [&str; 44] = [
     "demo",
     "init",
     "serve",
     "dispatch",
+    "dispatch pause",
+    "dispatch resume",
+    "dependency list",
+    "dependency rate",
     "batch list",
     "batch show",
     "batch run",
@@ -44,6 +50,7 @@ const COMMANDS: [&str; 39] = [
     "batch resume",
     "batch cancel",
     "batch retry",
+    "batch delete",
     "row show",
     "row run",
     "stuck",
@@ -74,7 +81,7 @@ const COMMANDS: [&str; 39] = [
     "help",
 ];
 /// Those that list.
-const LISTS: [&str; 12] = [
+const LISTS: [&str; 13] = [
     "batch list",
     "batch show",
     "row show",
@@ -87,6 +94,7 @@ const LISTS: [&str; 12] = [
     "purge",
     "doctor",
     "restore",
+    "dependency list",
 ];
 
 #[test]

@@ -202,3 +202,30 @@ fn lists_are_paged_newest_first() {
     assert_eq!(second["next"], json!(null));
     assert_eq!(app.get(&app.key, "/v2/batches?limit=0").0, 400);
 }
+
+/// A restart is no tick of the clock: who ends and starts a server often would grant as often.
+#[test]
+fn a_restart_makes_no_run_before_its_time() {
+    let mut app = App::start(Setup {
+        dispatch: "every = \"60s\"\nmin_interval = \"0s\"\nrows_per_client_per_run = 5".into(),
+        ..Setup::default()
+    });
+    let runs = |app: &App| {
+        let (status, runs) = app.get(OPERATOR, "/ops/v1/dispatch/runs");
+        assert_eq!(status, 200, "{runs}");
+        runs["runs"].as_array().expect("runs").len()
+    };
+    app.until("the first run comes at once", || (runs(&app) == 1).then_some(()));
+    let id = app.accepted(people(20));
+    app.until_status(&id, "queued");
+    for _ in 0..2 {
+        app.kill();
+        app.serve();
+    }
+    let waits = app.until("it says what it waits for", || app.batch(&id)["waiting_for"].as_str().map(str::to_owned));
+    assert!(waits.contains("next run"), "{waits}");
+    assert_eq!((runs(&app), app.stats().calls.total()), (1, 0));
+    let (status, run) = app.post(OPERATOR, "/ops/v1/dispatch");
+    assert_eq!((status, &run["outcome"]), (200, &"granted".into()), "{run}");
+    app.until("five rows are done", || (app.batch(&id)["counts"]["completed"] == 5).then_some(()));
+}

@@ -17,7 +17,7 @@ use dripfeed::{
         DatabaseSettings, Durability, Store, Tx,
         batches::{self, NewBatch},
         claims::{self, Claimant, ClaimedRow},
-        clients,
+        client_keys, clients,
         extraction::{self, NewRow},
         grants,
         keys::{self, KeyProof, SealedSecret},
@@ -184,7 +184,7 @@ impl World {
                 .write(move |tx| clients::add(tx, &format!("client-{number}"), [number; 32], Some(6)))
                 .expect("added");
             let now = clock.now();
-            stores[0].read(|c| clients::by_key_hash(c, [number; 32], now)).expect("read").expect("just added").client
+            stores[0].read(|c| client_keys::by_hash(c, [number; 32], now)).expect("read").expect("just added").0.client
         });
         let hearing = Hearing::begin(&stores[0], &TwoVersions).expect("an index");
         Self {
@@ -281,9 +281,10 @@ impl World {
                 details: vec![2],
                 object: upload.id.to_string(),
                 file_bytes: 1,
-                file_sha256: [7; 32],
+                file_digest: [7; 32],
                 rows,
                 skipped: 0,
+                skipped_bytes: 0,
             };
             let batch = batches::create(tx, upload, &new)?.batch;
             extraction::claim(tx, batch, owner, expires)?;

@@ -105,7 +105,7 @@ fn without_the_right_key_a_server_refuses_to_start_and_says_what_to_do() {
     assert!(missing.contains("there are no encryption keys") && missing.contains("put back the key file"), "{missing}");
 
     let other_bytes = "test:/w8PDw8PDw8PDw8PDw8PDw8PDw8PDw8PDw8PDw8PDw8=";
-    std::fs::write(&keys, other_bytes).expect("written");
+    support::app::write_private(&keys, other_bytes);
     let wrong = serve_fails(&app);
     assert!(wrong.contains("`test` is not the one that sealed this database"), "{wrong}");
 

@@ -16,11 +16,12 @@ use dripfeed::{
         DatabaseSettings, Durability, Held, Store, Tx,
         batches::{self, Batch, Cancelled, NewBatch},
         claims::{self, Claimant, ClaimedRow, NotClaimed},
-        clients, counts,
-        extraction::{self, NewRow},
+        client_keys, clients, counts,
+        extraction::{self, Due, NewRow},
         failures,
         grants::{self, RunOutcome},
         keys::{self, KeyProof, SealedSecret},
+        pages::Most,
         retries::{self, Which},
         rows::{self, Filter},
         settle::{self, Ending, Failure, Settle, Standing},
@@ -33,6 +34,7 @@ use dripfeed::{
 const START: Timestamp = Timestamp(1_786_000_000_000);
 const TTL: Duration = Duration::from_secs(120);
 const NO_INTERVAL: Duration = Duration::ZERO;
+const MOST: Most = Most::of_any_length(100);
 
 struct World {
     store: Store,
@@ -54,7 +56,12 @@ impl World {
         let owned = name.to_owned();
         let hash = [name.len() as u8 ^ name.as_bytes()[name.len() - 1]; 32];
         assert!(self.store.write(move |tx| clients::add(tx, &owned, hash, Some(rows_per_run))).expect("added"));
-        self.store.read(|c| clients::by_key_hash(c, hash, self.clock.now())).expect("read").expect("just added").client
+        self.store
+            .read(|c| client_keys::by_hash(c, hash, self.clock.now()))
+            .expect("read")
+            .expect("just added")
+            .0
+            .client
     }
 
     fn batch(&self, client: i64, rows: u32) -> Batch {
@@ -71,9 +78,10 @@ impl World {
                     details: vec![2],
                     object: id.to_string(),
                     file_bytes: 1,
-                    file_sha256: [7; 32],
+                    file_digest: [7; 32],
                     rows,
                     skipped: 0,
+                    skipped_bytes: 0,
                 };
                 batches::create(tx, upload, &new)
             })
@@ -637,7 +645,7 @@ fn a_cancelled_batch_ends_when_what_was_in_flight_has_settled() {
     assert_eq!((ended.counts.completed, ended.counts.failed, ended.counts.cancelled), (1, 1, 8));
     let page = world.store.read(|c| {
         let filter = Filter { status: Some(RowStatus::Cancelled), ..Filter::default() };
-        rows::page(c, &world.get(key), filter, 0, 100)
+        rows::page(c, &world.get(key), filter, 0, MOST)
     });
     let page = page.expect("a page");
     assert_eq!((page.rows.len(), page.next), (8, None), "rows that were never claimed are shown as cancelled");
@@ -691,7 +699,7 @@ fn two_never_extract_the_same_batch_and_a_second_start_goes_on_where_the_first_s
         .write(move |tx| {
             assert!(extraction::claim(tx, batch, first, expires)?.is_some());
             assert!(extraction::claim(tx, batch, second, expires)?.is_none());
-            assert!(extraction::claim_next(tx, second, expires)?.is_none());
+            assert!(extraction::due(tx.connection, tx.now)?.is_empty());
             extraction::write_rows(tx, batch, first, expires, 1, &one_two)
         })
         .expect("the first one's rows");
@@ -701,7 +709,8 @@ fn two_never_extract_the_same_batch_and_a_second_start_goes_on_where_the_first_s
     let (taken, late, on) = world
         .store
         .write(move |tx| {
-            let taken = extraction::claim_next(tx, second, expires)?.expect("free again");
+            assert_eq!(extraction::due(tx.connection, tx.now)?, [Due { client, batch }]);
+            let taken = extraction::claim(tx, batch, second, expires)?.expect("free again");
             let late = extraction::write_rows(tx, batch, first, expires, 3, &again)?;
             let on = extraction::write_rows(tx, batch, second, expires, taken.extracted + 1, &three_four)?;
             Ok((taken, late, on))
@@ -709,7 +718,7 @@ fn two_never_extract_the_same_batch_and_a_second_start_goes_on_where_the_first_s
         .expect("taken over");
     assert_eq!((taken.extracted, late, on), (2, Held::No, Held::Yes));
     assert_eq!(world.store.write(move |tx| extraction::finish(tx, batch, second)).expect("asked"), Held::Yes);
-    let page = world.store.read(|c| rows::page(c, &world.get(batch), Filter::default(), 0, 100)).expect("a page");
+    let page = world.store.read(|c| rows::page(c, &world.get(batch), Filter::default(), 0, MOST)).expect("a page");
     let found: Vec<_> = page.rows.iter().map(|row| (row.row.number(), row.line, row.data[0])).collect();
     assert_eq!(found, [(1, 2, 1), (2, 3, 2), (3, 4, 3), (4, 5, 4)]);
 }

@@ -3,6 +3,7 @@
 
 use std::{
     fs::{self, File},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -32,6 +33,7 @@ impl Server {
         fs::create_dir_all(&home).expect("a folder");
         let (config, keys, data) = (home.join("dripfeed.toml"), home.join("keys"), home.join("data"));
         fs::write(&keys, "bench:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").expect("written");
+        fs::set_permissions(&keys, fs::Permissions::from_mode(0o600)).expect("a mode");
         let text = format!(
             "[server]\nlisten = \"{address}\"\n[storage]\ndata_dir = \"{}\"\n[encryption]\nkey_file = \"{}\"\n\
              [access]\noperator_token = \"{OPERATOR}\"\n[log]\nfilter = \"warn\"\n{more}",

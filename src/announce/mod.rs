@@ -13,10 +13,11 @@ use post::{Poster, Refused};
 use rand::RngExt;
 pub use signature::new_secret;
 use signature::signature;
+use zeroize::Zeroizing;
 
 use crate::{
     appliance::Appliance,
-    crypto::{KeyRing, WrappedKey},
+    crypto::{KeyRing, MacKey, OpenError, WrappedKey},
     model::Timestamp,
     store::{
         StoreError,
@@ -55,16 +56,43 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 const KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// The longest address of a webhook.
 const LONGEST_URL: usize = 2_000;
+/// What a signing secret has.
+const SECRET_BYTES: usize = 32;
 
-/// What a client's signing secret is sealed as.
-pub fn sealed_as(client: i64) -> String {
-    format!("webhook:{client}")
+/// Where a client is told, and what that is signed with. Both are secrets: whoever knows the address may be able to write there.
+pub struct Target {
+    url: Zeroizing<String>,
+    secret: Zeroizing<Vec<u8>>,
 }
 
-/// Seals a client's signing secret under the ring.
-pub fn seal(ring: &KeyRing, client: i64, secret: &[u8]) -> SealedSecret {
-    let WrappedKey { key_id, sealed } = ring.wrap_secret(&sealed_as(client), secret);
-    SealedSecret { key_id, sealed }
+impl Target {
+    /// A new one, as it is kept: sealed under the ring.
+    pub fn seal(ring: &KeyRing, client: i64, url: &str, secret: &MacKey) -> SealedSecret {
+        let plain = Zeroizing::new([secret.as_bytes().as_slice(), url.as_bytes()].concat());
+        let WrappedKey { key_id, sealed } = ring.wrap_secret(&sealed_as(client), &plain);
+        SealedSecret { key_id, sealed }
+    }
+
+    /// Opens what is kept of a client's.
+    pub fn open(ring: &KeyRing, client: i64, sealed: SealedSecret) -> Result<Self, OpenError> {
+        let sealed = WrappedKey { key_id: sealed.key_id, sealed: sealed.sealed };
+        let plain = ring.unwrap_secret(&sealed, &sealed_as(client))?;
+        let (secret, url) = plain.split_at_checked(SECRET_BYTES).ok_or(OpenError::DoesNotOpen)?;
+        let url = std::str::from_utf8(url).map_err(|_| OpenError::DoesNotOpen)?;
+        Ok(Self { url: Zeroizing::new(url.to_owned()), secret: Zeroizing::new(secret.to_vec()) })
+    }
+
+    /// The address as it may be shown: scheme and host. A path or a query may be all that it takes to write there.
+    pub fn shown(&self) -> String {
+        let parsed: Option<ureq::http::Uri> = self.url.parse().ok();
+        let origin = parsed.as_ref().and_then(|url| Some((url.scheme_str()?, url.authority()?)));
+        origin.map_or_else(|| "…".to_owned(), |(scheme, authority)| format!("{scheme}://{authority}/…"))
+    }
+}
+
+/// What a client's webhook is sealed as.
+pub fn sealed_as(client: i64) -> String {
+    format!("webhook:{client}")
 }
 
 /// Whether a webhook may be there; what would be right, where not. Over TLS, or on this machine: what is announced is
@@ -83,11 +111,6 @@ pub fn check_url(url: &str) -> Result<(), &'static str> {
     };
     let has_user = parsed.authority().is_some_and(|authority| authority.as_str().contains('@'));
     if is_fitting && !has_user && !url.contains('#') && url.len() <= LONGEST_URL { Ok(()) } else { Err(WRONG) }
-}
-
-/// An address as it may be shown: its query may hold a secret.
-pub fn without_query(url: &str) -> &str {
-    url.split('?').next().unwrap_or_default()
 }
 
 /// Sends what is due until the appliance closes.
@@ -166,19 +189,18 @@ fn send(appliance: &Appliance, poster: &Poster, due: &Due) -> Result<Result<u16,
     let Some(webhook) = appliance.store.read(|connection| webhooks::find(connection, due.client))? else {
         return Ok(Err(Refused::for_good("the client has no webhook any more")));
     };
-    let sealed = WrappedKey { key_id: webhook.secret.key_id, sealed: webhook.secret.sealed };
-    let secret = match appliance.ring().unwrap_secret(&sealed, &sealed_as(due.client)) {
-        Ok(secret) => secret,
+    let target = match Target::open(&appliance.ring(), due.client, webhook.sealed) {
+        Ok(target) => target,
         // The key may be put back into the ring.
-        Err(error) => return Ok(Err(Refused::unanswered(format!("the signing secret cannot be opened: {error}")))),
+        Err(error) => return Ok(Err(Refused::unanswered(format!("the webhook cannot be opened: {error}")))),
     };
     let timestamp = appliance.clock.now().0.div_euclid(1_000);
     let headers = [
         ("webhook-id", due.id.as_str()),
         ("webhook-timestamp", &timestamp.to_string()),
-        ("webhook-signature", &signature(&secret, &due.id, timestamp, &due.payload)),
+        ("webhook-signature", &signature(&target.secret, &due.id, timestamp, &due.payload)),
     ];
-    Ok(poster.post(&webhook.url, &headers, &due.payload))
+    Ok(poster.post(&target.url, &headers, &due.payload))
 }
 
 /// What follows from an attempt that was not taken, after `before` others.
@@ -212,7 +234,25 @@ mod tests {
         ] {
             assert!(check_url(url).is_err(), "{url}");
         }
-        assert_eq!(without_query("https://hooks.example/a?token=b"), "https://hooks.example/a");
+    }
+
+    #[test]
+    fn a_target_opens_for_its_client_and_shows_its_host_alone() {
+        let ring = KeyRing::parse(&KeyRing::generate_line("k").expect("a line")).expect("a ring");
+        let (secret, _) = new_secret();
+        for (url, shown) in [
+            ("https://hooks.example/services/T0/hush?token=b", "https://hooks.example/…"),
+            ("https://hooks.example:8443/hush", "https://hooks.example:8443/…"),
+            ("http://[::1]:9000", "http://[::1]:9000/…"),
+        ] {
+            let sealed = Target::seal(&ring, 7, url, &secret);
+            let hidden = |part: &[u8]| !sealed.sealed.windows(part.len()).any(|window| window == part);
+            assert!(hidden(b"hush") && hidden(b"http") && hidden(secret.as_bytes()));
+            let target = Target::open(&ring, 7, sealed.clone()).expect("its client");
+            assert_eq!((target.url.as_str(), target.secret.as_slice()), (url, secret.as_bytes().as_slice()));
+            assert_eq!(target.shown(), shown);
+            assert!(Target::open(&ring, 8, sealed).is_err());
+        }
     }
 
     #[test]

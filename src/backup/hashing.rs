@@ -9,6 +9,19 @@ use crate::{closing::Closing, objects::ObjectError};
 
 const BUFFER_BYTES: usize = 256 * 1024;
 
+/// Bytes in hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What [`hex`] wrote; `None` for anything else.
+pub(super) fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.bytes().map(|digit| char::from(digit).to_digit(16).and_then(|it| u8::try_from(it).ok()));
+    let digits: Vec<u8> = digits.collect::<Option<_>>()?;
+    let (pairs, rest) = digits.as_chunks::<2>();
+    rest.is_empty().then(|| pairs.iter().map(|[high, low]| high << 4 | low).collect())
+}
+
 /// Copies all of it, and gives its length and the SHA-256 in hexadecimal digits.
 pub(super) fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<(u64, String)> {
     copy_while(from, to, || true)
@@ -40,5 +53,5 @@ fn copy_while(from: &mut impl Read, to: &mut impl Write, goes_on: impl Fn() -> b
         to.write_all(piece)?;
         bytes += read as u64;
     }
-    Ok((bytes, hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()))
+    Ok((bytes, hex(&hash.finalize())))
 }

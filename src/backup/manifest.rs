@@ -7,9 +7,16 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
-use super::{BackupError, MANIFEST, Place};
-use crate::{crash_point::crash_point, model::Timestamp, objects::ObjectError};
+use super::{BackupError, MANIFEST, Place, hashing};
+use crate::{
+    crash_point::crash_point,
+    crypto::{KeyRing, OpenError, WrappedKey, same},
+    keys::KeysError,
+    model::Timestamp,
+    objects::ObjectError,
+};
 
 /// The form that this version writes and reads.
 const FORMAT: u32 = 1;
@@ -33,7 +40,23 @@ pub struct Manifest {
     pub stored_files: StoredFiles,
     /// Ids of the keys that are needed to open what is in it. The keys themselves are never in a backup.
     pub keys: Vec<String>,
+    /// That all of this was written by somebody who has the keys.
+    #[serde(default)]
+    pub seal: Option<Seal>,
 }
+
+/// The SHA-256 of a manifest without its seal, sealed under a key of the ring. Hashes say that a file is the one that was
+/// written; this says by whom: who can write where backups lie could else put an operator of their own into one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seal {
+    /// Under which key.
+    pub key: String,
+    /// In hexadecimal digits.
+    pub sealed: String,
+}
+
+/// What it is sealed as.
+const SEALED_AS: &str = "backup manifest";
 
 /// A file of the backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,9 +87,31 @@ impl Manifest {
         database: Part,
         stored_files: StoredFiles,
         keys: Vec<String>,
-    ) -> Self {
+        ring: &KeyRing,
+    ) -> Result<Self, BackupError> {
         let dripfeed = env!("CARGO_PKG_VERSION").to_owned();
-        Self { format: FORMAT, dripfeed, schema, taken_at, database, stored_files, keys }
+        let unsealed = Self { format: FORMAT, dripfeed, schema, taken_at, database, stored_files, keys, seal: None };
+        let wrapped = ring.wrap_secret(SEALED_AS, &unsealed.digest()?);
+        let seal = Seal { key: wrapped.key_id, sealed: hashing::hex(&wrapped.sealed) };
+        Ok(Self { seal: Some(seal), ..unsealed })
+    }
+
+    /// Whether it was written by somebody who has the keys, and not changed since.
+    pub(super) fn check_seal(&self, ring: &KeyRing) -> Result<(), BackupError> {
+        let seal = self.seal.as_ref().ok_or(BackupError::Foreign)?;
+        let sealed = hashing::from_hex(&seal.sealed).ok_or(BackupError::Foreign)?;
+        let opened = ring.unwrap_secret(&WrappedKey { key_id: seal.key.clone(), sealed }, SEALED_AS);
+        let opened = opened.map_err(|error| match error {
+            OpenError::UnknownKey(id) => BackupError::Keys(KeysError::Absent(id)),
+            OpenError::DoesNotOpen => BackupError::Foreign,
+        })?;
+        if same(&opened, &self.digest()?) { Ok(()) } else { Err(BackupError::Foreign) }
+    }
+
+    fn digest(&self) -> Result<[u8; 32], BackupError> {
+        let unsealed = Self { seal: None, ..self.clone() };
+        let text = serde_json::to_vec(&unsealed).map_err(|error| BackupError::Manifest(error.to_string()))?;
+        Ok(Sha256::digest(text).into())
     }
 
     /// Writes it, and reads it back: with it the backup is whole. Where that fails, there is none.
@@ -109,7 +154,7 @@ impl Manifest {
         Self::read_from(opened, || folder.display().to_string())
     }
 
-    fn parse(text: &[u8]) -> Result<Self, BackupError> {
+    pub(crate) fn parse(text: &[u8]) -> Result<Self, BackupError> {
         let head: Head = serde_json::from_slice(text).map_err(|error| BackupError::Manifest(error.to_string()))?;
         if head.format != FORMAT {
             return Err(BackupError::Newer(head.dripfeed));
@@ -120,10 +165,10 @@ impl Manifest {
     /// How many bytes the backup has, those that it shares with others too.
     pub fn bytes(&self) -> u64 {
         let files = match &self.stored_files {
-            StoredFiles::InBackup(parts) => parts.iter().map(|part| part.bytes).sum(),
+            StoredFiles::InBackup(parts) => parts.iter().fold(0, |sum: u64, part| sum.saturating_add(part.bytes)),
             StoredFiles::InBucket(_) => 0,
         };
-        self.database.bytes + files
+        self.database.bytes.saturating_add(files)
     }
 
     /// How many stored files are in the backup.

@@ -11,14 +11,17 @@
 //!
 //! [`take`] runs beside a server, and [`restore`] into a data folder that has no database. Each can be interrupted at any
 //! moment, and simply begun again. [`schedule`] takes one from time to time and removes what is old, [`shelf`] is where
-//! those lie, and [`home`] notices a database that came to its data folder in another way.
+//! those lie, [`gone`] keeps beside them what was deleted since, and [`home`] notices a database that came to its data folder in
+//! another way.
 
+pub mod gone;
 mod hashing;
 pub mod home;
 pub mod manifest;
 mod name;
 mod place;
 pub mod restore;
+pub mod revived;
 pub mod risk;
 mod room;
 pub mod schedule;
@@ -59,6 +62,20 @@ pub enum BackupError {
     /// A file of it is not the one that was written.
     #[error("`{0}` in the backup is damaged: it is not what {MANIFEST} says; use another backup")]
     Damaged(String),
+    /// It was written, or changed, by somebody without the keys.
+    #[error(
+        "the backup's {MANIFEST} was not written by this installation, or was changed since: its seal does not fit, unless the key of \
+         that id in the key file is not the one that it was sealed with; use another backup, and see who can write there"
+    )]
+    Foreign,
+    /// What was ended since would be good again, and nobody said what to do.
+    #[error("{0}")]
+    Revives(String),
+    /// What is given as the old data folder is none that this backup was taken of.
+    #[error(
+        "{0} is not the data folder that this backup was taken of, or is older than it: leave --old out, or name that one"
+    )]
+    NotOfOld(PathBuf),
     /// The database in it does not pass the check.
     #[error("the database in the backup is damaged: {0}; use another one")]
     Unsound(String),

@@ -13,30 +13,33 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    BackupError, DATABASE, OBJECTS, Place, at, hashing,
+    BackupError, DATABASE, OBJECTS, Place, at, gone, hashing,
     manifest::{Manifest, Part, StoredFiles},
     place::remove_if_there,
+    revived::Revived,
     risk::{self, BatchAtRisk},
 };
 use crate::{
     clock::Clock,
     config::{self, Config},
     crash_point::crash_point,
-    crypto::KeyRing,
+    crypto::{KeyRing, same},
     keys,
-    model::Timestamp,
+    model::{BatchId, Timestamp},
     objects::{ObjectError, Objects},
     store::{
         Store,
         audit::{self, Deed},
         backups::{self, Copy},
-        restored,
+        dependencies, ended, operators, restored,
         stuck::{self, Lost},
     },
 };
 
 /// Where it is brought together, in the data folder.
 const STAGING: &str = "restoring";
+/// In there, a copy of the old database.
+const OLD: &str = "old";
 /// In there, once what has been checked is being moved to its place.
 const PLACING: &str = "placing";
 /// Who pauses dispatch.
@@ -51,6 +54,14 @@ pub struct Restored {
     pub files: usize,
     /// Claims of the old installation that were freed.
     pub freed_rows: usize,
+    /// What was ended since the backup, as far as the old data folder was at hand.
+    pub revived: Revived,
+    /// Whether it was ended here too.
+    pub ended: bool,
+    /// Batches that were deleted since, and are deleted here too.
+    pub deleted: Vec<BatchId>,
+    /// Whether it could be told which those are: by the old data folder, or by the lists beside the backup.
+    pub deletions_known: bool,
     /// Why dispatch is paused.
     pub paused: String,
     /// The batches whose rows may have been called since the backup was taken.
@@ -69,12 +80,18 @@ pub struct Target<'a> {
     pub runtime: &'a tokio::runtime::Handle,
     /// What the audit says of it.
     pub deed: Deed,
+    /// The data folder of before, where it is at hand: what was deleted there since is deleted here too.
+    pub old: Option<&'a Path>,
+    /// Whether to end what was ended there since.
+    pub ends: &'a dyn Fn(&Revived) -> Result<bool, BackupError>,
 }
 
 /// Restores the backup. The caller holds the lock of the data folder: no server runs on it.
 pub fn restore(place: &Place, target: Target<'_>) -> Result<Restored, BackupError> {
     let data_dir = target.config.storage.data_dir.clone();
     let manifest = Manifest::read(place)?;
+    // Before a byte of it is looked at by anything but a hash.
+    manifest.check_seal(target.ring)?;
     clear_interrupted(&data_dir)?;
     must_be_free(&data_dir)?;
     let staging = data_dir.join(STAGING);
@@ -83,6 +100,13 @@ pub fn restore(place: &Place, target: Target<'_>) -> Result<Restored, BackupErro
     bring_database(place, &manifest.database, &database)?;
     crash_point("restore.database_staged");
     let freed_rows = check_and_prepare(&staging, &manifest, &target)?;
+    let mut since = match target.old {
+        Some(old) => carry_over(&staging, old, &manifest, &target)?,
+        None => Since::default(),
+    };
+    let listed = delete_listed(&staging, place, &target)?;
+    let deletions_known = target.old.is_some() || listed.is_some();
+    since.deleted.extend(listed.unwrap_or_default());
     let may_have_been_called = {
         let store = Store::open(&staging, target.config.database, target.clock.clone())?;
         risk::find(&store, manifest.taken_at, target.clock.now())?
@@ -95,6 +119,10 @@ pub fn restore(place: &Place, target: Target<'_>) -> Result<Restored, BackupErro
         taken_at: manifest.taken_at,
         files: manifest.files(),
         freed_rows,
+        revived: since.revived,
+        ended: since.ended,
+        deleted: since.deleted,
+        deletions_known,
         paused: reason(manifest.taken_at),
         may_have_been_called,
     })
@@ -165,6 +193,81 @@ fn check_and_prepare(staging: &Path, manifest: &Manifest, target: &Target<'_>) -
         audit::note(tx, &deed)
     })?;
     Ok(freed_rows)
+}
+
+/// What came of the old data folder.
+#[derive(Default)]
+struct Since {
+    revived: Revived,
+    ended: bool,
+    deleted: Vec<BatchId>,
+}
+
+/// Looks what was ended and deleted in the old data folder since the backup was taken, and does the same here.
+fn carry_over(staging: &Path, old: &Path, manifest: &Manifest, target: &Target<'_>) -> Result<Since, BackupError> {
+    let store = Store::open(staging, target.config.database, target.clock.clone())?;
+    let identity = keys::unlock(&store, target.ring)?;
+    // A copy of it: to look at a database may change it.
+    let copied = staging.join(OLD);
+    fs::DirBuilder::new().mode(0o700).create(&copied).map_err(at(&copied))?;
+    for file in backups::database_files(old).iter().filter(|file| file.exists()) {
+        let to = copied.join(file.file_name().unwrap_or_default());
+        fs::copy(file, &to).map_err(at(file))?;
+    }
+    let foreign = || BackupError::NotOfOld(old.to_owned());
+    if !copied.join(DATABASE).exists() {
+        return Err(foreign());
+    }
+    let late = {
+        let old = Store::open(&copied, target.config.database, target.clock.clone())?;
+        let is_ours = same(keys::unlock(&old, target.ring)?.as_bytes(), identity.as_bytes());
+        let late = old.read(ended::standing)?;
+        // Each backup is noted before it is taken: who has no note of it is another, or older.
+        if !is_ours || !late.backups.contains(&manifest.taken_at) {
+            return Err(foreign());
+        }
+        late
+    };
+    let early = store.read(ended::standing)?;
+    let revived = Revived::between(&early, &late, target.clock.now());
+    let ended = !revived.is_empty() && (target.ends)(&revived)?;
+    let deleted: Vec<BatchId> = early.batches.difference(&late.batches).copied().collect();
+    let (batches, kept) = (deleted.clone(), target.config.backup.copies_kept());
+    let (keys, roles) = (revived.keys_of(&late), revived.roles_of(&late));
+    let (limits, rates, stops) = (revived.limits_of(&late), revived.rates_of(&late), revived.stops_of(&late));
+    let default_rows = target.config.dispatch.rows_per_client_per_run;
+    let operators = revived.operators.clone();
+    store.write(move |tx| {
+        if ended {
+            operators.iter().try_for_each(|name| operators::remove(tx, name).map(drop))?;
+            roles.iter().try_for_each(|(name, role)| operators::set_role(tx, name, *role).map(drop))?;
+            keys.iter().try_for_each(|(name, keys)| ended::set_keys(tx, name, keys.as_ref()))?;
+            limits.iter().try_for_each(|(name, limits)| ended::set_limits(tx, name, limits, default_rows))?;
+            rates.iter().try_for_each(|(name, rate)| dependencies::set_rate(tx, name, *rate))?;
+            stops.iter().try_for_each(|(id, stop)| ended::stop(tx, *id, stop))?;
+        }
+        batches.iter().try_for_each(|id| ended::delete(tx, *id, kept).map(drop))
+    })?;
+    fs::remove_dir_all(&copied).map_err(at(&copied))?;
+    Ok(Since { revived, ended, deleted })
+}
+
+/// Deletes what was deleted since, by the lists that lie beside the backup; `None` where there are none.
+fn delete_listed(staging: &Path, place: &Place, target: &Target<'_>) -> Result<Option<Vec<BatchId>>, BackupError> {
+    let store = Store::open(staging, target.config.database, target.clock.clone())?;
+    let identity = keys::unlock(&store, target.ring)?;
+    let Some(gone) = gone::read(place, &identity, target.config, target.runtime)? else { return Ok(None) };
+    let kept = target.config.backup.copies_kept();
+    let deleted = store.write(move |tx| {
+        let mut deleted = Vec::new();
+        for gone in gone {
+            if ended::delete(tx, gone.id, kept)? {
+                deleted.push(gone.id);
+            }
+        }
+        Ok(deleted)
+    })?;
+    Ok(Some(deleted))
 }
 
 /// The stored files: into the staging folder, or straight into the bucket, where each has its own name.

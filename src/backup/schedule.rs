@@ -181,6 +181,7 @@ impl Schedule<'_> {
             Shelf::Folder(folder) => self.last_whole()?.map(|name| folder.join(name)),
             Shelf::Bucket(_) => None,
         };
+        let ring = self.appliance.ring();
         let source = take::Source {
             store: &self.appliance.store,
             objects: &self.appliance.objects,
@@ -188,6 +189,7 @@ impl Schedule<'_> {
             data_dir: &config.storage.data_dir,
             name: Some(name.to_owned()),
             previous,
+            ring: &ring,
             closing: &self.appliance.closing,
         };
         take::take(&source, place)

@@ -19,8 +19,10 @@ use super::{
 use crate::{
     closing::Closing,
     crash_point::crash_point,
+    crypto::KeyRing,
     model::Timestamp,
     objects::{ObjectError, Objects},
+    private,
     store::{
         Store,
         backups::{self, Copy, Progress, StoredFile},
@@ -48,6 +50,8 @@ pub struct Source<'a> {
     pub name: Option<String>,
     /// The folder of another whole backup beside it: stored files that are in that one need not be written again.
     pub previous: Option<PathBuf>,
+    /// By whose key it is sealed.
+    pub ring: &'a KeyRing,
     /// The end of this process, for which a backup is broken off.
     pub closing: &'a Closing,
 }
@@ -99,7 +103,7 @@ fn copy_all(source: &Source<'_>, place: &Place, staging: &Path, taken_at: Timest
     let database = place.take_in(&staged, DATABASE, source.closing)?;
     crash_point("backup.database_stored");
     place.read_back(&database, source.closing)?;
-    let manifest = Manifest::new(schema, taken_at, database, stored_files, keys);
+    let manifest = Manifest::new(schema, taken_at, database, stored_files, keys, source.ring)?;
     manifest.write(place)?;
     drop(staged);
     remove_if_there(fs::remove_dir_all(staging), staging)?;
@@ -117,7 +121,7 @@ fn make_staging(place: &Place, data_dir: &Path) -> Result<PathBuf, BackupError> 
 
 fn lock(data_dir: &Path) -> Result<File, BackupError> {
     let path = data_dir.join(LOCK_FILE);
-    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(at(&path))?;
+    let file = private::file(&path).map_err(at(&path))?;
     flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| BackupError::UnderWay)?;
     Ok(file)
 }

@@ -32,9 +32,10 @@ pub(super) fn carry_on(appliance: &Appliance, memory: &mut Memory) -> Result<(),
     if !new.is_empty() && cut_wal(appliance)? {
         memory.keys_gone.extend(new);
     }
+    let is_noted = |deletion: &Deletion| deletion.is_listed || appliance.config.backup.to.is_none();
     let mut done = Vec::new();
     for deletion in &under_way {
-        if remove_rows(appliance, deletion)? && deletion.object.is_none() {
+        if remove_rows(appliance, deletion)? && deletion.object.is_none() && is_noted(deletion) {
             done.push(deletion);
         }
     }

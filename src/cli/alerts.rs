@@ -9,7 +9,7 @@ use super::{error::CliError, open::open_store, output};
 use crate::{
     clock::Clock,
     config::Config,
-    http::alert_view::AlertView,
+    operations::views::alert::AlertView,
     store::{Store, alerts},
     telemetry::alerts::hooks,
 };
@@ -63,13 +63,13 @@ fn list(store: &Store, all: bool, json: bool) -> Result<(), CliError> {
     }
     for alert in &alerts {
         let over = alert.resolved_at.map(|at| format!(", over since {at}")).unwrap_or_default();
-        println!("{}  since {}{over}\n  {}\n  {}", alert.alert.as_str(), alert.since, alert.summary, alert.hint);
+        say!("{}  since {}{over}\n  {}\n  {}", alert.alert.as_str(), alert.since, alert.summary, alert.hint);
         for command in &alert.what_to_do {
-            println!("    {command}");
+            say!("    {command}");
         }
     }
     if alerts.is_empty() {
-        println!("no alert fires");
+        say!("no alert fires");
     }
     Ok(())
 }
@@ -86,9 +86,9 @@ fn test(config: &Config, only: Option<&str>) -> Result<(), CliError> {
     let mut in_vain = 0;
     for hook in hooks {
         match hooks::try_out(hook, &config.alerts, &Clock::machine()) {
-            Ok(status) => println!("{}: taken ({status})", hook.name),
+            Ok(status) => say!("{}: taken ({status})", hook.name),
             Err(trouble) => {
-                println!("{}: not taken: {trouble}", hook.name);
+                say!("{}: not taken: {trouble}", hook.name);
                 in_vain += 1;
             }
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::Args;
 use serde::Serialize;
 
-use super::{deed::deed, error::CliError, open::open_store, output};
+use super::{actor::actor, error::CliError, open::open_store, output};
 use crate::{
     appliance::open_objects,
     backup::{
@@ -14,17 +14,16 @@ use crate::{
         take::{Source, take},
     },
     closing::Closing,
-    config,
+    config, keys,
     model::Timestamp,
-    store::audit,
-    telemetry::log::{self, Output},
+    operations,
 };
 
 const EXAMPLES: &str = "\
 Examples:
   dripfeed backup /backups/$(date +%F)       a folder, which is made
   dripfeed backup bucket:$(date +%F)         the configured bucket, under backups/
-  dripfeed restore /backups/2026-08-06       the way back
+  dripfeed restore latest --old /lost/data   the way back
 
 The key file is never in a backup: keep a copy of it elsewhere. What is in a bucket already stays there and is not
 copied. A backup that was interrupted has no manifest.json, and the same command takes it anew.";
@@ -55,9 +54,9 @@ struct Taken<'a> {
 impl Backup {
     pub(super) fn run(self, config: Option<&Path>) -> Result<(), CliError> {
         let (config, store) = open_store(config)?;
-        log::init(&config.log, Output::Stderr);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let objects = open_objects(&config, runtime.handle()).map_err(|error| CliError::Failed(error.to_string()))?;
+        let ring = keys::read_ring(&config)?;
         let place = Place::open_new(&self.to, &config, runtime.handle())?;
         let source = Source {
             store: &store,
@@ -66,11 +65,11 @@ impl Backup {
             data_dir: &config.storage.data_dir,
             name: None,
             previous: None,
+            ring: &ring,
             closing: &Closing::default(),
         };
         let manifest = take(&source, &place)?;
-        let noted = deed("backup.take", place.to_string(), None);
-        store.write(move |tx| audit::note(tx, &noted))?;
+        operations::note(&store, actor().deed("backup.take", place.to_string(), None))?;
         self.tell(&place, &manifest)
     }
 
@@ -85,13 +84,13 @@ impl Backup {
                 verified: true,
             });
         }
-        println!("backed up to {place}, as of {}; verified", manifest.taken_at);
-        println!("database  {} bytes", manifest.database.bytes);
+        say!("backed up to {place}, as of {}; verified", manifest.taken_at);
+        say!("database  {} bytes", manifest.database.bytes);
         match &manifest.stored_files {
-            StoredFiles::InBackup(files) => println!("files     {}", files.len()),
-            StoredFiles::InBucket(bucket) => println!("files     stay in {bucket}"),
+            StoredFiles::InBackup(files) => say!("files     {}", files.len()),
+            StoredFiles::InBucket(bucket) => say!("files     stay in {bucket}"),
         }
-        println!("keys      {}: not in the backup, and needed to restore it", manifest.keys.join(", "));
+        say!("keys      {}: not in the backup, and needed to restore it", manifest.keys.join(", "));
         Ok(())
     }
 }

@@ -100,7 +100,7 @@ fn line(shelf: &Shelf, entry: &Entry) -> Result<Line, CliError> {
 
 fn tell(listed: &Listed) -> Result<(), CliError> {
     if listed.backups.is_empty() {
-        println!("there is no backup in {}", listed.place);
+        say!("there is no backup in {}", listed.place);
         return Ok(());
     }
     let or_none = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());

@@ -7,22 +7,25 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{
-    deed::deed,
+    actor::{self, actor},
     error::CliError,
     open::{OpenForCommand, open_store},
-    output,
+    output, purge,
 };
 use crate::{
-    config::Config,
     extract::{self, Extracted},
-    http::batch_view::BatchView,
-    model::{BatchId, BatchStatus, FailureCode, Outline, outline},
+    model::{BatchId, BatchStatus, FailureCode},
+    operations::{
+        Env,
+        batches::{self, BatchFault, Changed},
+        retries,
+        views::batch::BatchView,
+    },
     store::{
-        Store, audit,
-        batches::{self, Batch, Cancelled},
-        extraction,
-        retries::{self, Asked, LeftAlone, StepSet, Which},
-        workflows,
+        Store,
+        batches::{Batch, find as find_batch, page},
+        pages::Most,
+        retries::LeftAlone,
     },
     work::upgrade::{self, Upgraded},
 };
@@ -59,7 +62,7 @@ pub enum BatchCommand {
     Pause {
         id: BatchId,
         /// Shown to whoever asks why nothing moves
-        #[arg(long)]
+        #[arg(long, value_parser = actor::reason)]
         reason: Option<String>,
     },
     /// Claim its rows again
@@ -79,6 +82,8 @@ pub enum BatchCommand {
     },
     /// End it: what is under way finishes, the rest is never worked
     Cancel { id: BatchId },
+    /// Delete a finished one for good: rows, key and stored file
+    Delete { id: BatchId },
     /// Work it by the present version of its workflow, where nothing is under way and no row has been elsewhere
     Upgrade { id: BatchId },
 }
@@ -92,81 +97,54 @@ impl BatchCommand {
             Self::Show { id, json: false } => show(&find(&open_store(config)?.1, id)?),
             Self::Run { id, manual_run: _ } => run(config, id),
             Self::Pause { id, reason } => {
-                let store = open_store(config)?.1;
-                let batch = find(&store, id)?.batch;
-                let made = store.write(move |tx| {
-                    let made = batches::pause(tx, batch, reason.as_deref())?;
-                    if made {
-                        audit::note(tx, &deed("batch.pause", id.to_string(), reason.clone()))?;
-                    }
-                    Ok(made)
-                })?;
-                tell_unchanged(made, id, "paused already");
-                Ok(())
+                change(config, id, "paused already", |env, batch| batches::pause(env, &actor(), batch, reason))
             }
             Self::Resume { id } => {
-                let (config, store) = open_store(config)?;
-                let found = find(&store, id)?;
-                must_be_workable(&config, &store, &found)?;
-                let batch = found.batch;
-                let made = store.write(move |tx| {
-                    let made = batches::resume(tx, batch)?;
-                    if made {
-                        audit::note(tx, &deed("batch.resume", id.to_string(), None))?;
-                    }
-                    Ok(made)
-                })?;
-                tell_unchanged(made, id, "not paused");
-                Ok(())
+                change(config, id, "not paused", |env, batch| batches::resume(env, &actor(), batch, None))
             }
             Self::Retry { id, code, step, json } => retry(config, id, code.as_deref(), step.as_deref(), json),
             Self::Upgrade { id } => move_to_present(config, id),
+            Self::Delete { id } => delete(config, id),
             Self::Cancel { id } => {
-                let store = open_store(config)?.1;
-                let found = find(&store, id)?;
-                let batch = found.batch;
-                let cancelled = store.write(move |tx| {
-                    let cancelled = batches::cancel(tx, batch)?;
-                    if cancelled == Cancelled::Now {
-                        audit::note(tx, &deed("batch.cancel", id.to_string(), None))?;
-                    }
-                    Ok(cancelled)
-                })?;
-                match cancelled {
-                    Cancelled::Now => Ok(()),
-                    Cancelled::Before => {
-                        tell_unchanged(false, id, "being cancelled already");
-                        Ok(())
-                    }
-                    Cancelled::Ended => {
-                        let status = found.status.as_str();
-                        Err(CliError::Failed(format!("{id} is {status} already; nothing was changed")))
-                    }
-                }
+                change(config, id, "being cancelled already", |env, batch| batches::cancel(env, &actor(), batch, None))
             }
         }
     }
 }
 
-/// What somebody asked for is so already: that is fine, and no news.
-fn tell_unchanged(made: bool, id: BatchId, is: &str) {
-    if !made {
-        println!("{id} is {is}; nothing was changed");
+/// Changes a batch. What somebody asked for may be so already: that is fine, and no news.
+fn change(
+    config: Option<&Path>,
+    id: BatchId,
+    is_so: &str,
+    make: impl FnOnce(Env<'_>, &Batch) -> Result<Changed, BatchFault>,
+) -> Result<(), CliError> {
+    let (config, store) = open_store(config)?;
+    let changed = make(Env::of_store(&store, &config), &find(&store, id)?).map_err(|fault| told(fault, id))?;
+    if !changed.is_news {
+        say!("{id} is {is_so}; nothing was changed");
+    }
+    Ok(())
+}
+
+fn told(fault: BatchFault, id: BatchId) -> CliError {
+    let because = |why: &str| CliError::Failed(format!("{id} {why}; nothing was changed"));
+    match fault {
+        BatchFault::Missing => because("was deleted meanwhile"),
+        BatchFault::Ended(status) => because(&format!("is {} already", status.as_str())),
+        BatchFault::Unfinished(status) => {
+            because(&format!("is {}, and only a finished batch can be deleted: cancel it first", status.as_str()))
+        }
+        BatchFault::Claimed => because("has a row that is being worked on: try again in a while"),
+        BatchFault::NoStep(names) => wrong("--step", &names),
+        BatchFault::Unworkable(why) => CliError::Failed(why),
+        BatchFault::Store(error) => error.into(),
     }
 }
 
 fn find(store: &Store, id: BatchId) -> Result<Batch, CliError> {
-    let found = store.read(|connection| batches::find(connection, id))?;
+    let found = store.read(|connection| find_batch(connection, id))?;
     found.ok_or_else(|| CliError::Failed(format!("there is no batch {id}; `dripfeed batch list` shows all")))
-}
-
-/// The outline of its workflow, of which everything has to be configured.
-fn must_be_workable(config: &Config, store: &Store, batch: &Batch) -> Result<Outline, CliError> {
-    let outline = store.read(|connection| workflows::outline(connection, batch.workflow_version))?;
-    match outline.missing(|name| config.dependencies.contains_key(name)) {
-        None => Ok(outline),
-        Some(missing) => Err(CliError::Failed(outline::why_missing(&batch.workflow, missing))),
-    }
 }
 
 /// As the API lists batches for an operator.
@@ -180,14 +158,16 @@ struct BatchList {
 fn list_json(config: Option<&Path>, limit: u32, after: Option<BatchId>) -> Result<(), CliError> {
     let open = OpenForCommand::open(config)?;
     let appliance = &open.appliance;
-    let batches = appliance.store.read(|connection| batches::page(connection, None, after, limit))?;
-    let next = batches.last().filter(|_| batches.len() == limit as usize).map(|batch| batch.id);
-    output::json(&BatchList { batches: BatchView::all(appliance, batches, true)?, next })
+    let page = appliance.store.read(|connection| page(connection, None, after, Most::of_any_length(limit)))?;
+    let next = page.next(|batch| batch.id);
+    let batches = page.entries.into_iter().map(BatchView::each(appliance, true)?).collect::<Result<_, _>>()?;
+    output::json(&BatchList { batches, next })
 }
 
 fn list(store: &Store, limit: u32, after: Option<BatchId>) -> Result<(), CliError> {
-    let batches = store.read(|connection| batches::page(connection, None, after, limit))?;
-    let rows: Vec<Vec<String>> = batches
+    let page = store.read(|connection| page(connection, None, after, Most::of_any_length(limit)))?;
+    let rows: Vec<Vec<String>> = page
+        .entries
         .iter()
         .map(|batch| {
             let counts = &batch.counts;
@@ -204,8 +184,8 @@ fn list(store: &Store, limit: u32, after: Option<BatchId>) -> Result<(), CliErro
         })
         .collect();
     output::table(&["BATCH", "CLIENT", "STATUS", "ROWS", "PENDING", "COMPLETED", "FAILED", "CREATED"], &rows);
-    if let Some(last) = batches.last().filter(|_| batches.len() == limit as usize) {
-        println!("older batches: --after {}", last.id);
+    if let Some(last) = page.next(|batch| batch.id) {
+        say!("older batches: --after {last}");
     }
     Ok(())
 }
@@ -219,16 +199,21 @@ fn view(config: Option<&Path>, id: BatchId) -> Result<BatchView, CliError> {
 
 fn show(batch: &Batch) -> Result<(), CliError> {
     let counts = &batch.counts;
-    println!("{}  {} of {}", batch.id, batch.workflow, batch.client_name);
-    println!("status     {}", shown_status(batch));
+    say!("{}  {} of {}", batch.id, batch.workflow, batch.client_name);
+    say!("status     {}", shown_status(batch));
     if let Some((code, message)) = &batch.error {
-        println!("error      {code}: {message}");
+        say!("error      {code}: {message}");
     }
-    println!(
+    say!(
         "rows       {} = {} pending + {} processing + {} completed + {} failed + {} cancelled",
-        counts.total, counts.pending, counts.processing, counts.completed, counts.failed, counts.cancelled
+        counts.total,
+        counts.pending,
+        counts.processing,
+        counts.completed,
+        counts.failed,
+        counts.cancelled
     );
-    println!("created    {}", batch.created_at);
+    say!("created    {}", batch.created_at);
     Ok(())
 }
 
@@ -240,42 +225,12 @@ fn shown_status(batch: &Batch) -> String {
 /// Puts the batch's failed rows back, all of them before it returns; a server beside it works them as they come.
 fn retry(path: Option<&Path>, id: BatchId, code: Option<&str>, step: Option<&str>, json: bool) -> Result<(), CliError> {
     let (config, store) = open_store(path)?;
-    let batch = find(&store, id)?;
-    let outline = must_be_workable(&config, &store, &batch)?;
-    let position = |name: &str| outline.position(name).and_then(|place| u32::try_from(place).ok());
-    let which = Which {
-        code: code
-            .map(str::parse)
-            .transpose()
-            .map_err(|()| wrong("--code", &FailureCode::ALL.map(|it| it.as_str())))?,
-        safe_steps: StepSet::safe(&outline),
-        step: match step {
-            None => None,
-            Some(name) => {
-                let names: Vec<_> = outline.steps.iter().map(|step| step.name.as_str()).collect();
-                Some(position(name).ok_or_else(|| wrong("--step", &names))?)
-            }
-        },
-    };
-    let asked = store.write(move |tx| {
-        let asked = retries::begin(tx, id, which)?;
-        if asked.changes_something() {
-            audit::note(tx, &deed("batch.retry", id.to_string(), None))?;
-        }
-        Ok(asked)
-    })?;
-    let mut retried = match asked {
-        Asked::Retried(retried) => retried,
-        Asked::Missing => return Err(CliError::Failed(format!("{id} was deleted meanwhile"))),
-        Asked::Ended(status) => {
-            return Err(CliError::Failed(format!("{id} is {}; nothing of it can be tried again", status.as_str())));
-        }
-    };
-    while retried.under_way {
-        let piece = store.write(move |tx| retries::carry_on_batch(tx, batch.batch))?;
-        retried.rows += piece.rows;
-        retried.under_way = !piece.was_last;
-    }
+    let env = Env::of_store(&store, &config);
+    let code = code.map(str::parse).transpose();
+    let code = code.map_err(|()| wrong("--code", &FailureCode::ALL.map(|it| it.as_str())))?;
+    let retried = retries::retry(env, &actor(), &find(&store, id)?, code, step);
+    let (retried, batch) = retried.map_err(|fault| told(fault, id))?;
+    let retried = retries::carry_out(env, &batch, retried)?;
     if json {
         return output::json(&json!({
             "batch": view(path, id)?,
@@ -286,14 +241,14 @@ fn retry(path: Option<&Path>, id: BatchId, code: Option<&str>, step: Option<&str
             },
         }));
     }
-    println!("{id}: {} rows are tried again", retried.rows);
+    say!("{id}: {} rows are tried again", retried.rows);
     let LeftAlone { outcome_unknown, bad_answer } = retried.left_alone;
     for (rows, why, code) in [
         (outcome_unknown, "their outcome is unknown", "outcome_unknown"),
         (bad_answer, "they were accepted, and so probably carried out", "bad_answer"),
     ] {
         if rows > 0 {
-            println!(
+            say!(
                 "{rows} rows were left alone because {why}: find out at the downstream what became of them, then \
                  `dripfeed batch retry {id} --code {code}`"
             );
@@ -302,7 +257,8 @@ fn retry(path: Option<&Path>, id: BatchId, code: Option<&str>, step: Option<&str
     Ok(())
 }
 
-fn wrong(option: &str, words: &[&str]) -> CliError {
+fn wrong<T: AsRef<str>>(option: &str, words: &[T]) -> CliError {
+    let words: Vec<_> = words.iter().map(AsRef::as_ref).collect();
     CliError::Unusable(format!("{option} is one of {}", words.join(", ")))
 }
 
@@ -311,19 +267,11 @@ fn run(config: Option<&Path>, id: BatchId) -> Result<(), CliError> {
     let open = OpenForCommand::open(config)?;
     let appliance = &open.appliance;
     let batch = find(&appliance.store, id)?;
-    let (key, owner, ttl) = (batch.batch, appliance.owner, appliance.config.workers.claim_ttl);
-    let claimed = appliance.store.write(move |tx| {
-        extraction::release_expired(tx, key)?;
-        let claimed = extraction::claim(tx, key, owner, tx.now.after(ttl))?;
-        if claimed.is_some() {
-            audit::note(tx, &deed("batch.run", id.to_string(), None))?;
-        }
-        Ok(claimed)
-    })?;
+    let claimed = batches::claim_extraction(appliance, &actor(), &batch)?;
     let Some(claimed) = claimed else { return not_claimed(&find(&appliance.store, id)?) };
     match extract::extract(appliance, &claimed)? {
         Extracted::Queued => {
-            println!("{id} is queued: {} rows are in the work table", claimed.counts.total);
+            say!("{id} is queued: {} rows are in the work table", claimed.counts.total);
             Ok(())
         }
         Extracted::Stopped => Err(CliError::Failed(format!("{id} was cancelled or taken over meanwhile"))),
@@ -335,10 +283,27 @@ fn run(config: Option<&Path>, id: BatchId) -> Result<(), CliError> {
 /// Moves a batch to the version of its workflow that the configuration has now.
 fn move_to_present(config: Option<&Path>, id: BatchId) -> Result<(), CliError> {
     let open = OpenForCommand::open(config)?;
-    match upgrade::upgrade(&open.appliance, id, deed(upgrade::DEED, id.to_string(), None)) {
-        Ok(Upgraded::Moved) => println!("{id} goes on by the present version of its workflow"),
-        Ok(Upgraded::Already) => println!("{id} has the present version of its workflow already; nothing was changed"),
+    match upgrade::upgrade(&open.appliance, id, actor().deed(upgrade::DEED, id.to_string(), None)) {
+        Ok(Upgraded::Moved) => say!("{id} goes on by the present version of its workflow"),
+        Ok(Upgraded::Already) => say!("{id} has the present version of its workflow already; nothing was changed"),
         Err(refused) => return Err(CliError::Failed(format!("{id} keeps its workflow: {refused}"))),
+    }
+    Ok(())
+}
+
+/// Deletes a batch, and says what a receipt says.
+fn delete(config: Option<&Path>, id: BatchId) -> Result<(), CliError> {
+    let open = OpenForCommand::open(config)?;
+    let appliance = &open.appliance;
+    let batch = find(&appliance.store, id)?;
+    let deleted = batches::delete(Env::of(appliance), &actor(), &batch);
+    let receipt = deleted.map_err(|fault| told(fault, id))?;
+    match purge::carry_out(appliance)? {
+        true => say!("{id} is gone: {} rows, its key and its file", receipt.rows),
+        false => say!("{id} is gone with its key; a server clears its {} rows and its file away", receipt.rows),
+    }
+    if let Some(until) = receipt.backups_until {
+        say!("a backup from before may hold it until {until}");
     }
     Ok(())
 }
@@ -346,7 +311,7 @@ fn move_to_present(config: Option<&Path>, id: BatchId) -> Result<(), CliError> {
 fn not_claimed(batch: &Batch) -> Result<(), CliError> {
     match batch.status {
         BatchStatus::Queued | BatchStatus::Completed => {
-            println!("{} is extracted already; nothing was changed", batch.id);
+            say!("{} is extracted already; nothing was changed", batch.id);
             Ok(())
         }
         BatchStatus::Pending | BatchStatus::Processing => Err(CliError::Failed(format!(

@@ -1,27 +1,31 @@
-//! `dripfeed client`: who may upload, how many of their rows a run grants, and their keys.
+//! `dripfeed client`: who may upload. `client_keys` has what they come in with, `client_limits` what they may.
 
 use std::{path::Path, time::Duration};
 
 use clap::Subcommand;
 
 use super::{
-    deed::deed,
+    actor::{self, actor},
+    client_keys::{self, KeyCommand},
+    client_limits::{LimitArgs, Own, workflows},
     error::CliError,
     open::{OpenForCommand, open_store},
     output,
 };
 use crate::{
-    access::{self, LONGEST_NAME, is_name},
-    announce,
-    config::{Config, MOST_ROWS_PER_RUN, parse_duration},
-    http::{
-        clients::{ClientList, ClientView, NewKey, OLD_KEY_WORKS_AT_MOST, OLD_KEY_WORKS_FOR},
-        webhooks::{self, DeliveryList},
+    config::{MOST_ROWS_PER_RUN, parse_duration},
+    operations::{
+        Env,
+        clients::{self, Change, ClientFault, NewClient},
+        views::{
+            client::{ClientList, ClientView},
+            webhook::DeliveryList,
+        },
+        webhooks::{self, WebhookFault},
     },
     store::{
-        Store, StoreError, Tx, audit,
-        clients::{self, Client, Removal},
-        error,
+        clients::{Client, FIRST_KEY, list as all},
+        pages::Most,
     },
 };
 
@@ -34,39 +38,49 @@ pub enum ClientCommand {
         /// Rows that each dispatch run grants it [default: as configured]
         #[arg(long, value_parser = clap::value_parser!(u32).range(..=i64::from(MOST_ROWS_PER_RUN)))]
         rows_per_run: Option<u32>,
+        /// The workflows that it may use [default: all]
+        #[arg(long, value_name = "NAME,…|all", value_parser = workflows)]
+        workflows: Option<Own<Vec<String>>>,
         #[arg(long)]
         json: bool,
     },
-    /// List clients with what they have under way
+    /// List clients with what they have under way, and what they use of their quotas
     List {
         #[arg(long)]
         json: bool,
     },
-    /// Set how many rows each dispatch run grants a client
-    Limit {
-        name: String,
-        #[arg(long, value_parser = clap::value_parser!(u32).range(..=i64::from(MOST_ROWS_PER_RUN)))]
-        rows_per_run: u32,
-    },
+    /// Set what a client may: rows a run, workflows, quotas
+    Limit(LimitArgs),
     /// Claim none of a client's rows any more
     Pause {
         name: String,
         /// Kept in the audit
-        #[arg(long)]
+        #[arg(long, value_parser = actor::reason)]
         reason: Option<String>,
     },
     /// Claim a client's rows again
     Resume { name: String },
-    /// Give a client another key, printed once; the old one works for a while, so that nothing has to stop
+    /// Add, list and remove the keys of a client
+    Key {
+        #[command(subcommand)]
+        command: KeyCommand,
+    },
+    /// Make a client's key another one, printed once; the old one works for a while, so that nothing has to stop
     RotateKey {
         name: String,
-        /// How long the old key works: a duration like 24h; 0s ends it at once [default: 24h]
+        /// Which of its keys, by name
+        #[arg(long, value_name = "KEY", default_value = FIRST_KEY)]
+        key: String,
+        /// How long the old key works: a duration like 24h; 0s is --now [default: 24h]
         #[arg(long, value_parser = parse_duration)]
         old_key_works_for: Option<Duration>,
+        /// A key leaked: the old one ends at once, with its sessions, and the uploads, downloads and streams under way
+        #[arg(long, conflicts_with = "old_key_works_for")]
+        now: bool,
         #[arg(long)]
         json: bool,
     },
-    /// Remove a client: its keys stop working, its finished batches stay
+    /// Remove a client: its keys stop working at once, also for what is under way; its finished batches stay
     Remove { name: String },
     /// Set where a client is told that a batch has finished; the signing secret is printed once
     #[command(
@@ -100,168 +114,105 @@ impl ClientCommand {
             return set_webhook(config, &name, url, json);
         }
         let (config, store) = open_store(config)?;
+        let env = Env::of_store(&store, &config);
         match self {
-            Self::Add { name, rows_per_run, json } => {
-                let key = add(&store, &name, rows_per_run)?;
-                let key = NewKey { name, key, old_key_until: None };
-                if json {
-                    return output::json(&key);
-                }
-                println!("{} was added. Its key, shown this once:\n\n  {}\n", key.name, key.key);
-                Ok(())
+            Self::Add { name, rows_per_run, workflows, json } => {
+                let new = NewClient { name, rows_per_run, workflows: workflows.and_then(Into::into) };
+                add(env, new, json)
             }
-            Self::List { json } => list(&config, &store, json),
-            Self::Limit { name, rows_per_run } => {
-                let default_rows = config.dispatch.rows_per_client_per_run;
-                let to = format!("{rows_per_run} rows a run");
-                change(&store, &name, "client.limit", Some(to), move |tx, name| {
-                    clients::set_rows_per_run(tx, name, Some(rows_per_run), default_rows)
-                })
-            }
+            Self::List { json } => list(env, json),
+            Self::Limit(limit) => limit.run(env),
             Self::Pause { name, reason } => {
-                change(&store, &name, "client.pause", reason, |tx, name| clients::set_paused(tx, name, true))
+                change(env, &name, Change { paused: Some(true), reason, ..Change::default() })
             }
-            Self::Resume { name } => {
-                change(&store, &name, "client.resume", None, |tx, name| clients::set_paused(tx, name, false))
+            Self::Resume { name } => change(env, &name, Change { paused: Some(false), ..Change::default() }),
+            Self::Key { command } => command.run(env),
+            Self::RotateKey { name, key, old_key_works_for, now, json } => {
+                let works_for = if now { Some(Duration::ZERO) } else { old_key_works_for };
+                client_keys::rotate(env, &name, &key, works_for, json)
             }
-            Self::RotateKey { name, old_key_works_for, json } => rotate_key(&store, name, old_key_works_for, json),
-            Self::Remove { name } => remove(&store, &name),
-            Self::Webhook { name, .. } => remove_webhook(&store, &name),
-            Self::Deliveries { name, limit, json } => deliveries(&store, &name, limit, json),
+            Self::Remove { name } => clients::remove(env, &actor(), &name).map_err(|fault| told(fault, &name)),
+            Self::Webhook { name, .. } => {
+                webhooks::remove(env, &actor(), &name).map_err(|fault| told_of_webhook(fault, &name))
+            }
+            Self::Deliveries { name, limit, json } => deliveries(env, &name, limit, json),
         }
     }
 }
 
-/// Adds a client and returns its key.
-pub(super) fn add(store: &Store, name: &str, rows_per_run: Option<u32>) -> Result<String, CliError> {
-    if !is_name(name) {
-        return Err(CliError::Unusable(format!(
-            "a client's name is 1 to {LONGEST_NAME} letters, digits, `-`, `_` or `.`"
-        )));
+fn add(env: Env<'_>, new: NewClient, json: bool) -> Result<(), CliError> {
+    let name = new.name.clone();
+    let key = clients::add(env, &actor(), new).map_err(|fault| told(fault, &name))?;
+    if json {
+        return output::json(&key);
     }
-    let key = access::new_client_key();
-    let (owned, hash) = (name.to_owned(), access::key_hash(&key));
-    let added = store.write(move |tx| {
-        let added = clients::add(tx, &owned, hash, rows_per_run)?;
-        if added {
-            audit::note(tx, &deed("client.add", owned, None))?;
-        }
-        Ok(added)
-    })?;
-    if added {
-        return Ok(key);
-    }
-    let removed = store.read(|connection| clients::by_name(connection, name))?.is_none();
-    Err(CliError::Failed(match removed {
-        true => format!("there was a client `{name}`, and batches may still carry its name; choose another one"),
-        false => format!("there is a client `{name}` already; `dripfeed client list` shows all"),
-    }))
+    say!("{} was added. Its key, shown this once:\n\n  {}\n", key.name, key.key);
+    Ok(())
 }
 
-fn list(config: &Config, store: &Store, json: bool) -> Result<(), CliError> {
-    let default_rows = config.dispatch.rows_per_client_per_run;
-    let now = crate::clock::Clock::machine().now();
-    let clients = store.read(|connection| {
-        let view = |client: &Client| {
-            let work = clients::work_of(connection, client.client)?;
-            Ok::<_, StoreError>(ClientView::of(client, work, default_rows, now))
-        };
-        clients::list(connection)?.iter().map(view).collect::<Result<Vec<_>, _>>()
+/// Changes a client; one that does not exist is told.
+pub(super) fn change(env: Env<'_>, name: &str, change: Change) -> Result<(), CliError> {
+    clients::change(env, &actor(), name, change).map_err(|fault| told(fault, name))
+}
+
+pub(super) fn told(fault: ClientFault, name: &str) -> CliError {
+    match fault {
+        ClientFault::Missing => unknown(name),
+        ClientFault::NameTaken { is_there: false } => CliError::Failed(format!(
+            "there was a client `{name}`, and batches may still carry its name; choose another one"
+        )),
+        ClientFault::NameTaken { is_there: true } => {
+            CliError::Failed(format!("there is a client `{name}` already; `dripfeed client list` shows all"))
+        }
+        ClientFault::Unfinished(batches) => CliError::Failed(format!(
+            "`{name}` has {batches} batches that are not finished; nothing was changed: wait for them, or cancel them \
+             first (`dripfeed batch list`, `dripfeed batch cancel ID`)"
+        )),
+        ClientFault::Store(error) => error.into(),
+        wrong @ (ClientFault::Name | ClientFault::NothingSaid | ClientFault::Limits(_)) => {
+            CliError::Unusable(wrong.to_string())
+        }
+    }
+}
+
+fn list(env: Env<'_>, json: bool) -> Result<(), CliError> {
+    let clients = env.store.read(|connection| {
+        let view = |client: &Client| ClientView::read(connection, client, env.config);
+        all(connection)?.iter().map(view).collect::<Result<Vec<_>, _>>()
     })?;
     if json {
         return output::json(&ClientList { clients, next: None });
     }
     let rows: Vec<_> = clients.iter().map(ClientView::cells).collect();
-    output::table(&["NAME", "ROWS/RUN", "STATE", "PENDING", "PROCESSING", "FAILED", "CREATED"], &rows);
+    let header =
+        ["NAME", "ROWS/RUN", "STATE", "PENDING", "PROCESSING", "FAILED", "UNFINISHED", "STORED", "BATCHES", "CREATED"];
+    output::table(&header, &rows);
     Ok(())
-}
-
-/// Changes a client and notes it; one that does not exist is told.
-fn change(
-    store: &Store,
-    name: &str,
-    action: &'static str,
-    why: Option<String>,
-    make: impl FnOnce(&Tx<'_>, &str) -> error::Result<bool> + Send + 'static,
-) -> Result<(), CliError> {
-    let of = name.to_owned();
-    let known = store.write(move |tx| {
-        let known = make(tx, &of)?;
-        if known {
-            audit::note(tx, &deed(action, of, why))?;
-        }
-        Ok(known)
-    })?;
-    if known { Ok(()) } else { Err(unknown(name)) }
-}
-
-fn rotate_key(store: &Store, name: String, works_for: Option<Duration>, json: bool) -> Result<(), CliError> {
-    let works_for = works_for.unwrap_or(OLD_KEY_WORKS_FOR);
-    if works_for > OLD_KEY_WORKS_AT_MOST {
-        return Err(CliError::Unusable("--old-key-works-for is at most 90d".into()));
-    }
-    let key = access::new_client_key();
-    let (of, hash) = (name.clone(), access::key_hash(&key));
-    let until = store.write(move |tx| {
-        let until = tx.now.after(works_for);
-        let rotated = clients::rotate_key(tx, &of, hash, until)?;
-        if rotated {
-            audit::note(tx, &deed("client.rotate-key", of, Some(format!("the old key works until {until}"))))?;
-        }
-        Ok(rotated.then_some(until))
-    })?;
-    let Some(until) = until else { return Err(unknown(&name)) };
-    let key = NewKey { name, key, old_key_until: Some(until) };
-    if json {
-        return output::json(&key);
-    }
-    println!("The new key of {}, shown this once:\n\n  {}\n\nThe old one works until {until}.", key.name, key.key);
-    Ok(())
-}
-
-fn remove(store: &Store, name: &str) -> Result<(), CliError> {
-    let of = name.to_owned();
-    let removal = store.write(move |tx| {
-        let removal = clients::remove(tx, &of)?;
-        if removal == Removal::Done {
-            audit::note(tx, &deed("client.remove", of, None))?;
-        }
-        Ok(removal)
-    })?;
-    match removal {
-        Removal::Done => Ok(()),
-        Removal::Unknown => Err(unknown(name)),
-        Removal::Unfinished(batches) => Err(CliError::Failed(format!(
-            "`{name}` has {batches} batches that are not finished; nothing was changed: wait for them, or cancel them \
-             first (`dripfeed batch list`, `dripfeed batch cancel ID`)"
-        ))),
-    }
 }
 
 /// The signing secret is sealed under the ring, so this needs the keys, and not just the database.
 fn set_webhook(config: Option<&Path>, name: &str, url: String, json: bool) -> Result<(), CliError> {
-    announce::check_url(&url).map_err(|wrong| CliError::Unusable(wrong.to_owned()))?;
     let open = OpenForCommand::open(config)?;
-    let client = named(&open.appliance.store, name)?;
-    let new = webhooks::set(&open.appliance, &client, url, deed("client.webhook", name, None))?;
+    let new = webhooks::set(&open.appliance, &actor(), name, url).map_err(|fault| told_of_webhook(fault, name))?;
     if json {
         return output::json(&new);
     }
-    println!("{name} is told of its finished batches. Its signing secret, shown this once:\n\n  {}\n", new.secret);
+    say!("{name} is told of its finished batches. Its signing secret, shown this once:\n\n  {}\n", new.secret);
     Ok(())
 }
 
-fn remove_webhook(store: &Store, name: &str) -> Result<(), CliError> {
-    let client = named(store, name)?;
-    if webhooks::remove(store, &client, deed("client.webhook-remove", name, None))? {
-        return Ok(());
+fn told_of_webhook(fault: WebhookFault, name: &str) -> CliError {
+    match fault {
+        WebhookFault::NoClient => unknown(name),
+        WebhookFault::Missing => CliError::Failed(format!("`{name}` has no webhook; nothing was changed")),
+        WebhookFault::Address(wrong) => CliError::Unusable(wrong.to_owned()),
+        WebhookFault::Store(error) => error.into(),
     }
-    Err(CliError::Failed(format!("`{name}` has no webhook; nothing was changed")))
 }
 
-fn deliveries(store: &Store, name: &str, limit: u32, json: bool) -> Result<(), CliError> {
-    let client = named(store, name)?;
-    let list = DeliveryList::read(store, client.client, i64::MAX, limit)?;
+fn deliveries(env: Env<'_>, name: &str, limit: u32, json: bool) -> Result<(), CliError> {
+    let client = webhooks::named(env, name).map_err(|fault| told_of_webhook(fault, name))?;
+    let list = DeliveryList::read(env.store, client.client, i64::MAX, Most::of_any_length(limit))?;
     if json {
         return output::json(&list);
     }
@@ -275,10 +226,6 @@ fn deliveries(store: &Store, name: &str, limit: u32, json: bool) -> Result<(), C
     Ok(())
 }
 
-fn named(store: &Store, name: &str) -> Result<Client, CliError> {
-    store.read(|connection| clients::by_name(connection, name))?.ok_or_else(|| unknown(name))
-}
-
-fn unknown(name: &str) -> CliError {
+pub(super) fn unknown(name: &str) -> CliError {
     CliError::Failed(format!("there is no client `{name}`; `dripfeed client list` shows all"))
 }

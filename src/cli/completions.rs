@@ -1,11 +1,9 @@
 //! `dripfeed completions`: what a shell needs to complete our commands.
 
-use std::io::Write;
-
 use clap::Args;
 use clap_complete::Shell;
 
-use super::{error::CliError, examples};
+use super::{error::CliError, examples, output};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -25,7 +23,7 @@ impl Completions {
     pub(super) fn run(self) -> Result<(), CliError> {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut examples::command(), "dripfeed", &mut script);
-        std::io::stdout().write_all(&script)?;
+        output::text(&String::from_utf8_lossy(&script));
         Ok(())
     }
 }

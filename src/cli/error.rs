@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::{
-    appliance::OpenError, backup::BackupError, config::ConfigError, keys::KeysError, store::StoreError,
+    appliance::OpenError, backup::BackupError, config::ConfigError, keys::KeysError, store::StoreError, tls::TlsError,
     work::workflows::WorkflowsError,
 };
 
@@ -46,6 +46,12 @@ impl From<KeysError> for CliError {
             KeysError::Store(error) => error.into(),
             error => Self::Unusable(error.to_string()),
         }
+    }
+}
+
+impl From<TlsError> for CliError {
+    fn from(error: TlsError) -> Self {
+        Self::Unusable(error.to_string())
     }
 }
 

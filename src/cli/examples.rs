@@ -25,11 +25,21 @@ const EXAMPLES: &[(&[&str], &str)] = &[
     (
         &["serve"],
         "Examples:\n  dripfeed serve\n  dripfeed --config /etc/dripfeed/dripfeed.toml serve\n\nSIGTERM lets what is \
-         under way finish; SIGHUP takes a changed key file.",
+         under way finish; SIGHUP takes a changed \
+         key file, and a changed certificate.",
     ),
     (
         &["dispatch"],
         "Examples:\n  dripfeed dispatch\n  dripfeed dispatch --url http://dripfeed:8080     what a CronJob runs",
+    ),
+    (&["dispatch", "pause"], "Examples:\n  dripfeed dispatch pause --reason \"vendor maintenance\""),
+    (&["dispatch", "resume"], "Examples:\n  dripfeed dispatch resume"),
+    (&["dependency"], "Examples:\n  dripfeed dependency list\n  dripfeed dependency rate addresses 10"),
+    (&["dependency", "list"], "Examples:\n  dripfeed dependency list --json"),
+    (
+        &["dependency", "rate"],
+        "Examples:\n  dripfeed dependency rate addresses 10\n  dripfeed dependency rate addresses default      as configured \
+         again",
     ),
     (&["batch"], "Examples:\n  dripfeed batch list\n  dripfeed batch show bat_01J9ZK3V8Q2M4N6P8R0S2T4V6X"),
     (&["batch", "list"], "Examples:\n  dripfeed batch list --limit 20\n  dripfeed batch list --json"),
@@ -45,6 +55,7 @@ const EXAMPLES: &[(&[&str], &str)] = &[
     ),
     (&["batch", "resume"], "Examples:\n  dripfeed batch resume bat_01J9ZK3V8Q2M4N6P8R0S2T4V6X"),
     (&["batch", "upgrade"], "Examples:\n  dripfeed batch upgrade bat_01J9ZK3V8Q2M4N6P8R0S2T4V6X"),
+    (&["batch", "delete"], "Examples:\n  dripfeed batch delete bat_01J9ZK3V8Q2M4N6P8R0S2T4V6X"),
     (&["batch", "cancel"], "Examples:\n  dripfeed batch cancel bat_01J9ZK3V8Q2M4N6P8R0S2T4V6X"),
     (
         &["batch", "retry"],
@@ -52,7 +63,11 @@ const EXAMPLES: &[(&[&str], &str)] = &[
          bat_01J9ZK3V8Q2M4N6P8R0S2T4V6X --code timeout",
     ),
     (&["row"], "Examples:\n  dripfeed row show bat_01J9ZK3V8Q2M4N6P8R0S2T4V6X/17"),
-    (&["row", "show"], "Examples:\n  dripfeed row show bat_01J9ZK3V8Q2M4N6P8R0S2T4V6X/17 --json"),
+    (
+        &["row", "show"],
+        "Examples:\n  dripfeed row show bat_01J9ZK3V8Q2M4N6P8R0S2T4V6X/17 --json\n  dripfeed row show \
+         bat_01J9ZK3V8Q2M4N6P8R0S2T4V6X/17 --reveal     the values too: it is audited",
+    ),
     (
         &["row", "run"],
         "Examples:\n  dripfeed row run bat_01J9ZK3V8Q2M4N6P8R0S2T4V6X/17\n  dripfeed row run \
@@ -69,12 +84,29 @@ const EXAMPLES: &[(&[&str], &str)] = &[
     (&["client"], "Examples:\n  dripfeed client add acme\n  dripfeed client list"),
     (&["client", "add"], "Examples:\n  dripfeed client add acme --rows-per-run 200\n  dripfeed client add acme --json"),
     (&["client", "list"], "Examples:\n  dripfeed client list --json"),
-    (&["client", "limit"], "Examples:\n  dripfeed client limit acme --rows-per-run 50"),
+    (
+        &["client", "limit"],
+        "Examples:\n  dripfeed client limit acme --rows-per-run 50\n  dripfeed client limit acme --pending-rows 1000000 --stored-bytes \
+         2GB\n  dripfeed client limit acme --pending-rows default      as configured for all again\n  dripfeed client limit acme \
+         --workflows invite,letters",
+    ),
+    (
+        &["client", "key"],
+        "Examples:\n  dripfeed client key add acme reporting --scope read\n  dripfeed client key list acme",
+    ),
+    (
+        &["client", "key", "add"],
+        "Examples:\n  dripfeed client key add acme reporting --scope read --expires 30d\n  dripfeed client key add acme uploader \
+         --scope upload,read --json",
+    ),
+    (&["client", "key", "list"], "Examples:\n  dripfeed client key list acme --json"),
+    (&["client", "key", "remove"], "Examples:\n  dripfeed client key remove acme reporting"),
     (&["client", "pause"], "Examples:\n  dripfeed client pause acme --reason \"asked us to\""),
     (&["client", "resume"], "Examples:\n  dripfeed client resume acme"),
     (
         &["client", "rotate-key"],
-        "Examples:\n  dripfeed client rotate-key acme\n  dripfeed client rotate-key acme --old-key-works-for 0s",
+        "Examples:\n  dripfeed client rotate-key acme           a change without a pause\n  dripfeed client rotate-key acme \
+         --now     a key leaked",
     ),
     (&["client", "remove"], "Examples:\n  dripfeed client remove acme"),
     (
@@ -83,9 +115,25 @@ const EXAMPLES: &[(&[&str], &str)] = &[
     ),
     (&["client", "deliveries"], "Examples:\n  dripfeed client deliveries acme --limit 20"),
     (&["operator"], "Examples:\n  dripfeed operator add ann\n  dripfeed operator list"),
-    (&["operator", "add"], "Examples:\n  dripfeed operator add ann --json"),
+    (
+        &["operator", "add"],
+        "Examples:\n  dripfeed operator add ann --role viewer\n  dripfeed operator add bob --role admin --json",
+    ),
+    (&["operator", "role"], "Examples:\n  dripfeed operator role ann operator"),
+    (&["sessions"], "Examples:\n  dripfeed sessions list\n  dripfeed sessions end --of ann"),
+    (&["sessions", "list"], "Examples:\n  dripfeed sessions list --json"),
+    (
+        &["sessions", "end"],
+        "Examples:\n  dripfeed sessions end 17\n  dripfeed sessions end --of client:acme\n  dripfeed sessions end --all",
+    ),
     (&["operator", "list"], "Examples:\n  dripfeed operator list --json"),
     (&["operator", "remove"], "Examples:\n  dripfeed operator remove ann"),
+    (
+        &["audit", "verify"],
+        "Examples:\n  dripfeed audit verify\n  dripfeed audit verify --contains HASH     one that the log told\n\nThe \
+         hashes have no key: who can write the database can make the whole chain anew. The log tells the hash of each \
+         entry (`audit.noted`); one that was kept elsewhere shows whether the chain is still that one.",
+    ),
     (&["keys"], "Examples:\n  dripfeed keys list\n  dripfeed keys rotate"),
     (&["keys", "list"], "Examples:\n  dripfeed keys list --json"),
     (&["simulator"], super::simulator::HELP),

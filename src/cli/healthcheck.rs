@@ -1,14 +1,10 @@
 //! `dripfeed healthcheck`: whether the local server is ready, as an exit status.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    path::Path,
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
 use clap::Args;
 
-use super::error::CliError;
+use super::{error::CliError, target::Target};
 use crate::config::Config;
 
 /// A server that takes longer than this is not ready.
@@ -31,38 +27,26 @@ pub struct Healthcheck {
 
 impl Healthcheck {
     pub(super) fn run(self, config: Option<&Path>) -> Result<(), CliError> {
-        let url = match self.url {
-            Some(url) => url,
-            None => local_url(&Config::load(config)?),
+        let target = match self.url {
+            Some(url) => Target::at(&url),
+            None => own(&Config::load(config)?),
         };
-        ready(&url).map_err(CliError::Failed)?;
-        println!("ready");
+        ready(&target).map_err(CliError::Failed)?;
+        say!("ready");
         Ok(())
     }
 }
 
-/// Where the server of this configuration is, from here.
-pub(super) fn local_url(config: &Config) -> String {
-    let mut listen = config.server.listen;
-    // An address that stands for every one of the machine is none to connect to.
-    if listen.ip().is_unspecified() {
-        let is_v4 = listen.is_ipv4();
-        listen.set_ip(if is_v4 { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { IpAddr::V6(Ipv6Addr::LOCALHOST) });
-    }
-    format!("http://{listen}")
+/// The server of this configuration.
+pub(super) fn own(config: &Config) -> Target {
+    Target::own(config, config.server.listen)
 }
 
 /// Asks a server whether it is ready; why not.
-pub(super) fn ready(url: &str) -> Result<(), String> {
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .timeout_global(Some(TIMEOUT))
-        .http_status_as_error(false)
-        .proxy(None)
-        .max_redirects(0)
-        .build()
-        .into();
-    let asked = agent.get(format!("{}/readyz", url.trim_end_matches('/'))).call();
-    let mut answer = asked.map_err(|error| format!("{url} does not answer: {error}; does `dripfeed serve` run?"))?;
+pub(super) fn ready(target: &Target) -> Result<(), String> {
+    let (agent, url) = (target.agent(TIMEOUT).map_err(|error| error.to_string())?, target.url());
+    let asked = agent.get(format!("{url}/readyz")).call();
+    let mut answer = asked.map_err(|error| target.unanswered(&error))?;
     if answer.status().is_success() {
         return Ok(());
     }

@@ -5,18 +5,19 @@ use std::path::Path;
 use clap::Subcommand;
 use serde::Serialize;
 
-use super::{deed::deed, error::CliError, open::open_store, output, serve};
+use super::{actor::actor, error::CliError, open::open_store, output, serve};
 use crate::{
     config::Config,
     crypto::KeyRing,
     keys::{self, rotation},
-    store::{Store, audit, stuck},
+    operations,
+    store::{Store, stuck},
 };
 
 const GENERATE_EXAMPLES: &str = "\
 Examples:
   dripfeed keys generate --id k2                                          one line, for the key file
-  (dripfeed keys generate --id k2; cat data/keys) > keys.new && chmod 600 keys.new && mv keys.new data/keys";
+  (umask 077; dripfeed keys generate --id k2; cat dripfeed.keys) > keys.new && mv keys.new dripfeed.keys";
 
 const ROTATE_EXAMPLES: &str = "\
 How to rotate:
@@ -82,7 +83,7 @@ impl KeysCommand {
                 if json {
                     return output::json(&Generated { id: &id, line: line.as_str() });
                 }
-                println!("{}", line.as_str());
+                say!("{}", line.as_str());
                 Ok(())
             }
             Self::List { json } => {
@@ -93,7 +94,7 @@ impl KeysCommand {
                     return output::json(&keys);
                 }
                 for key in keys.keys {
-                    println!("{}{}", key.id, if key.seals { "  (seals)" } else { "" });
+                    say!("{}{}", key.id, if key.seals { "  (seals)" } else { "" });
                 }
                 Ok(())
             }
@@ -108,20 +109,22 @@ fn rotate(config: Option<&Path>, json: bool) -> Result<(), CliError> {
     keys::unlock(&store, &ring)?;
     server_must_know(&config, &store, ring.first_id())?;
     let rotated = rotation::rotate(&store, &ring)?;
-    let noted = deed("keys.rotate", rotated.key.clone(), None);
-    store.write(move |tx| audit::note(tx, &noted))?;
+    operations::note(&store, actor().deed("keys.rotate", rotated.key.as_str(), None))?;
     if json {
         return output::json(&rotated);
     }
-    println!(
+    say!(
         "everything is under `{}`: wrapped {} batches, {} secrets and {} workflows anew",
-        rotated.key, rotated.batches, rotated.secrets, rotated.workflows
+        rotated.key,
+        rotated.batches,
+        rotated.secrets,
+        rotated.workflows
     );
     if rotated.not_needed.is_empty() {
-        println!("every key of the file is needed");
+        say!("every key of the file is needed");
     } else {
-        println!("not needed any more: {}", rotated.not_needed.join(", "));
-        println!("remove their lines from the key file, and keep them with the backups that were taken before");
+        say!("not needed any more: {}", rotated.not_needed.join(", "));
+        say!("remove their lines from the key file, and keep them with the backups that were taken before");
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use crate::{
     appliance::Appliance,
     clock::Clock,
     config::Config,
-    store::{Store, stuck, stuck::ProcessKind},
+    store::{Store, stuck::ProcessKind},
     telemetry::log::{self, Output},
 };
 
@@ -37,9 +37,8 @@ impl OpenForCommand {
 
 impl Drop for OpenForCommand {
     fn drop(&mut self) {
-        let owner = self.appliance.owner;
         // What it still holds expires; its name is only kept while it may hold something.
-        let _ = self.appliance.store.write(move |tx| stuck::unregister(tx, owner));
+        let _ = self.appliance.leave();
         self.appliance.close();
         if let Some(traces) = &self.appliance.traces {
             traces.flush(TRACES_FLUSH);
@@ -50,6 +49,8 @@ impl Drop for OpenForCommand {
 /// Just the database, for commands that look at or change what is not sealed.
 pub(super) fn open_store(config: Option<&Path>) -> Result<(Config, Store), CliError> {
     let config = Config::load(config)?;
+    // What it does is an event, as it is in a server.
+    log::init(&config.log, Output::Stderr);
     let store = Store::open(&config.storage.data_dir, config.database, Clock::machine())?;
     Ok((config, store))
 }

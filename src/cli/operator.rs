@@ -5,12 +5,16 @@ use std::path::Path;
 use clap::Subcommand;
 use serde::Serialize;
 
-use super::{deed::deed, error::CliError, open::open_store, output};
+use super::{actor::actor, error::CliError, open::open_store, output};
 use crate::{
-    access::{self, LONGEST_NAME, ROOT, is_name},
+    model::Role,
+    operations::{
+        Env,
+        operators::{self, OperatorFault},
+    },
     store::{
-        Store, audit,
-        operators::{self, NamedOperator},
+        Store,
+        operators::{NamedOperator, list as all},
     },
 };
 
@@ -20,6 +24,9 @@ pub enum OperatorCommand {
     /// Add an operator; the token is printed once, and only its hash is kept
     Add {
         name: String,
+        /// A viewer looks at what is masked; an operator does the daily work; an admin decides who gets in
+        #[arg(long, default_value = "operator", value_name = "admin|operator|viewer")]
+        role: Role,
         #[arg(long)]
         json: bool,
     },
@@ -28,7 +35,13 @@ pub enum OperatorCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Remove an operator: the token stops working at once, what they did stays in the audit
+    /// Give an operator another role, from the next request on
+    Role {
+        name: String,
+        #[arg(value_name = "admin|operator|viewer")]
+        role: Role,
+    },
+    /// Remove an operator: the token stops working at once, also for what is under way; what they did stays in the audit
     Remove { name: String },
 }
 
@@ -36,6 +49,7 @@ pub enum OperatorCommand {
 #[derive(Serialize)]
 struct NewToken<'a> {
     name: &'a str,
+    role: Role,
     token: &'a str,
 }
 
@@ -46,63 +60,45 @@ struct OperatorList {
 
 impl OperatorCommand {
     pub(super) fn run(self, config: Option<&Path>) -> Result<(), CliError> {
-        let (_, store) = open_store(config)?;
+        let (config, store) = open_store(config)?;
+        let env = Env::of_store(&store, &config);
         match self {
-            Self::Add { name, json } => add(&store, &name, json),
+            Self::Add { name, role, json } => add(env, &name, role, json),
+            Self::Role { name, role } => {
+                operators::set_role(env, &actor(), &name, role).map_err(|fault| told(fault, &name))
+            }
             Self::List { json } => list(&store, json),
-            Self::Remove { name } => remove(&store, name),
+            Self::Remove { name } => operators::remove(env, &actor(), &name).map_err(|fault| told(fault, &name)),
         }
     }
 }
 
-fn add(store: &Store, name: &str, json: bool) -> Result<(), CliError> {
-    if !is_name(name) || name == ROOT {
-        return Err(CliError::Unusable(format!(
-            "an operator's name is 1 to {LONGEST_NAME} letters, digits, `-`, `_` or `.`; `{ROOT}` is the one that the \
-             configured token stands for"
-        )));
+fn told(fault: OperatorFault, name: &str) -> CliError {
+    const ALL: &str = "`dripfeed operator list` shows all";
+    match fault {
+        OperatorFault::Name => CliError::Unusable(fault.to_string()),
+        OperatorFault::NameTaken => CliError::Failed(format!("there is an operator `{name}` already; {ALL}")),
+        OperatorFault::Missing => CliError::Failed(format!("there is no operator `{name}`; {ALL}")),
+        OperatorFault::Store(error) => error.into(),
     }
-    let token = access::new_operator_token();
-    let (of, hash) = (name.to_owned(), access::key_hash(&token));
-    let added = store.write(move |tx| {
-        let added = operators::add(tx, &of, hash)?;
-        if added {
-            audit::note(tx, &deed("operator.add", of, None))?;
-        }
-        Ok(added)
-    })?;
-    if !added {
-        let known = format!("there is an operator `{name}` already; `dripfeed operator list` shows all");
-        return Err(CliError::Failed(known));
-    }
+}
+
+fn add(env: Env<'_>, name: &str, role: Role, json: bool) -> Result<(), CliError> {
+    let token = operators::add(env, &actor(), name, role).map_err(|fault| told(fault, name))?;
     if json {
-        return output::json(&NewToken { name, token: &token });
+        return output::json(&NewToken { name, role, token: &token });
     }
-    println!("{name} was added. The token, shown this once:\n\n  {token}\n");
+    say!("{name} was added, as {}. The token, shown this once:\n\n  {token}\n", role.as_str());
     Ok(())
 }
 
 fn list(store: &Store, json: bool) -> Result<(), CliError> {
-    let operators = store.read(operators::list)?;
+    let operators = store.read(all)?;
     if json {
         return output::json(&OperatorList { operators });
     }
-    let rows: Vec<_> = operators.into_iter().map(|it| vec![it.name, it.created_at.to_string()]).collect();
-    output::table(&["NAME", "CREATED"], &rows);
+    let rows: Vec<_> =
+        operators.into_iter().map(|it| vec![it.name, it.role.as_str().to_owned(), it.created_at.to_string()]).collect();
+    output::table(&["NAME", "ROLE", "CREATED"], &rows);
     Ok(())
-}
-
-fn remove(store: &Store, name: String) -> Result<(), CliError> {
-    let of = name.clone();
-    let removed = store.write(move |tx| {
-        let removed = operators::remove(tx, &of)?;
-        if removed {
-            audit::note(tx, &deed("operator.remove", of, None))?;
-        }
-        Ok(removed)
-    })?;
-    if removed {
-        return Ok(());
-    }
-    Err(CliError::Failed(format!("there is no operator `{name}`; `dripfeed operator list` shows all")))
 }

@@ -5,8 +5,9 @@ use std::{path::Path, time::Duration};
 use clap::Args;
 use serde::Serialize;
 
-use super::{deed::deed, error::CliError, open::OpenForCommand, open::open_store, output, serve};
+use super::{actor::actor, error::CliError, open::OpenForCommand, open::open_store, output, serve};
 use crate::{
+    appliance::Appliance,
     chores,
     clock::Clock,
     config::parse_duration,
@@ -79,32 +80,35 @@ impl Purge {
 fn apply(config: Option<&Path>, before: Timestamp) -> Result<Applied, CliError> {
     let open = OpenForCommand::open(config)?;
     let appliance = &open.appliance;
-    let deed = deed("batch.purge", "finished batches", Some(format!("finished before {before}")));
+    let deed = actor().deed("batch.purge", "finished batches", Some(format!("finished before {before}")));
     let batches = retention::purge(&appliance.store, before, appliance.config.backup.copies_kept(), &deed)?;
-    // Where a server runs, it carries the rest out by itself.
-    let carried_out = match serve::lock(&appliance.config.storage.data_dir) {
-        Ok(_alone) => chores::finish_deletions(appliance)?,
-        Err(_) => false,
-    };
-    Ok(Applied { batches, carried_out })
+    Ok(Applied { batches, carried_out: carry_out(appliance)? })
+}
+
+/// Clears away what deletions left; whether all of it is gone. Where a server runs, it does that by itself.
+pub(super) fn carry_out(appliance: &Appliance) -> Result<bool, CliError> {
+    match serve::lock(&appliance.config.storage.data_dir) {
+        Ok(_alone) => Ok(chores::finish_deletions(appliance)?),
+        Err(_) => Ok(false),
+    }
 }
 
 fn tell(purged: &Purged) -> Result<(), CliError> {
     if purged.total == 0 {
-        println!("no batch finished before {}", purged.finished_before);
+        say!("no batch finished before {}", purged.finished_before);
         return Ok(());
     }
     let rows: Vec<Vec<String>> = purged.batches.iter().map(line).collect();
     output::table(&["BATCH", "CLIENT", "STATUS", "ROWS", "FINISHED"], &rows);
     let more = purged.total.saturating_sub(rows.len() as u64);
     if more > 0 {
-        println!("... and {more} more");
+        say!("... and {more} more");
     }
     match &purged.applied {
-        None => println!("{} batches would go; nothing was changed: --apply deletes them", purged.total),
-        Some(Applied { batches, carried_out: true }) => println!("{batches} batches are gone: rows, keys and files"),
+        None => say!("{} batches would go; nothing was changed: --apply deletes them", purged.total),
+        Some(Applied { batches, carried_out: true }) => say!("{batches} batches are gone: rows, keys and files"),
         Some(Applied { batches, carried_out: false }) => {
-            println!("{batches} batches are gone with their keys; a server clears their rows and files away");
+            say!("{batches} batches are gone with their keys; a server clears their rows and files away");
         }
     }
     Ok(())

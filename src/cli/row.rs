@@ -4,16 +4,15 @@ use std::{path::Path, sync::Arc};
 
 use clap::Subcommand;
 
-use super::{deed::deed, error::CliError, open::OpenForCommand, output};
+use super::{actor::actor, error::CliError, open::OpenForCommand, output};
 use crate::{
     appliance::Appliance,
     dispatch::waiting,
-    http::rows::RowView,
-    model::{RowId, RowRef},
+    model::RowRef,
+    operations::{self, views::row::RowView},
     store::{
-        audit,
         batches::{self, Batch},
-        claims::{self, Claimant, NotClaimed},
+        claims::NotClaimed,
         rows,
     },
     work::{ending::Ended, noter::Notes, row_work, worker::Patience},
@@ -22,10 +21,13 @@ use crate::{
 /// The subcommands of `row`.
 #[derive(Debug, Subcommand)]
 pub enum RowCommand {
-    /// Show a row with its steps; values are masked
+    /// Show a row with its steps; values are masked, unless --reveal
     Show {
         #[arg(value_name = "BATCH/NUMBER")]
         row: RowRef,
+        /// Show the values themselves; the audit says who looked
+        #[arg(long)]
+        reveal: bool,
         #[arg(long)]
         json: bool,
     },
@@ -43,7 +45,7 @@ impl RowCommand {
     pub(super) fn run(self, config: Option<&Path>) -> Result<(), CliError> {
         let open = OpenForCommand::open(config)?;
         match self {
-            Self::Show { row, json } => show(&open.appliance, row, json),
+            Self::Show { row, reveal, json } => show(&open.appliance, row, reveal, json),
             Self::Run { row, resend } => run(&open.appliance, row, resend),
         }
     }
@@ -54,7 +56,7 @@ fn batch_of(appliance: &Appliance, row: RowRef) -> Result<Batch, CliError> {
     found.ok_or_else(|| CliError::Failed(format!("there is no batch {}; `dripfeed batch list` shows all", row.batch)))
 }
 
-fn show(appliance: &Appliance, row: RowRef, json: bool) -> Result<(), CliError> {
+fn show(appliance: &Appliance, row: RowRef, reveal: bool, json: bool) -> Result<(), CliError> {
     let batch = batch_of(appliance, row)?;
     let stored = appliance.store.read(|connection| rows::find(connection, &batch, row.number))?;
     let stored = stored.ok_or_else(|| missing(row))?;
@@ -62,11 +64,15 @@ fn show(appliance: &Appliance, row: RowRef, json: bool) -> Result<(), CliError> 
         .open_batch(batch.batch, batch.workflow_version)
         .map_err(|error| CliError::Failed(error.to_string()))?;
     let waits_for = waiting::of_batch(appliance, &batch)?;
-    let view = RowView::of(appliance, &open, &stored, true, waits_for.as_deref());
+    if reveal {
+        // On disk before anything is shown.
+        operations::rows::reveal(&appliance.store, &actor(), row.batch, Some(row.number))?;
+    }
+    let view = RowView::of(appliance, &open, &stored, !reveal, waits_for.as_deref());
     if json {
         return output::json(&view);
     }
-    println!("{row}  {}", stored.status.as_str());
+    say!("{row}  {}", stored.status.as_str());
     output::json(&view)
 }
 
@@ -74,16 +80,7 @@ fn run(appliance: &Arc<Appliance>, row: RowRef, resend: bool) -> Result<(), CliE
     let batch = batch_of(appliance, row)?;
     let kept = appliance.workflow(batch.workflow_version).map_err(|error| CliError::Failed(error.to_string()))?;
     let way = kept.way().map_err(|error| CliError::Failed(error.to_string()))?;
-    let id = RowId::new(batch.batch, row.number);
-    let owner = appliance.owner;
-    let expires_at = appliance.clock.now().after(appliance.config.workers.claim_ttl);
-    let claimed = appliance.store.write(move |tx| {
-        let claimed = claims::claim_one(tx, id, Claimant { owner, expires_at }, resend)?;
-        if claimed.is_ok() {
-            audit::note(tx, &deed(if resend { "row.resend" } else { "row.run" }, row.to_string(), None))?;
-        }
-        Ok(claimed)
-    })?;
+    let claimed = operations::rows::claim(appliance, &actor(), &batch, row, resend)?;
     let claimed = claimed.map_err(|why| CliError::Failed(refusal(row, why)))?;
     let reservation = way.reserve(claimed.step as usize);
     let (noter, notes) = Notes::open(appliance)?;
@@ -91,7 +88,7 @@ fn run(appliance: &Arc<Appliance>, row: RowRef, resend: bool) -> Result<(), CliE
     noter.join();
     match ended {
         Ended::Completed => {
-            println!("{row} is completed");
+            say!("{row} is completed");
             Ok(())
         }
         Ended::Failed(code) => {

@@ -14,47 +14,77 @@ use std::{
     time::{Duration, Instant},
 };
 
+use clap::Args;
 use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{net::TcpListener, runtime::Runtime};
 
-use super::error::CliError;
+use super::{certificate, error::CliError};
 use crate::{
     announce,
     appliance::Appliance,
-    backup::{home, schedule},
+    backup::{gone, home, schedule},
     chores,
     clock::Clock,
     config::{Config, show_duration},
     dispatch::{clock as dispatch_clock, feeder, rescue, run::Dispatcher},
     extract, heartbeat,
-    http::{self, Context, listen},
-    keys, retention,
+    http::{
+        self, Context, Side, answer,
+        listen::{self, Entrance},
+        wrong_keys,
+    },
+    keys,
+    oidc::{self, Provider},
+    private, retention,
     store::{
         grants,
-        stuck::{self, Lost, ProcessKind},
+        stuck::{Lost, ProcessKind},
     },
     telemetry::{
         alerts,
         log::{self, Output},
     },
+    tls::Tls,
     upload,
     work::{missing, pool::Pool},
 };
 
 /// Async threads: they only pass bytes on, whatever blocks has threads of its own.
 const ASYNC_THREADS: usize = 2;
-/// Threads for what blocks in handlers, the database above all; each upload has one more for its checking. Less than half
-/// of them wait for the writer ([`crate::store::as_guest`]).
-const BLOCKING_THREADS: usize = 32;
+/// Threads for what blocks in handlers, the database above all, and a few that only probes take, or those
+/// who speak with a provider; each upload has one more
+/// for its checking. Less than half of them wait for the writer ([`crate::store::as_guest`]).
+const BLOCKING_THREADS: usize = answer::HANDLERS + answer::PROBES_AT_ONCE + oidc::AT_ONCE;
 /// Held as long as a server runs on a data folder.
 const LOCK_FILE: &str = "serve.lock";
+/// Who only looks whether somebody serves has the lock for an instant.
+const LOCK_PATIENCE: Duration = Duration::from_millis(200);
 
-/// Runs a server until SIGTERM or SIGINT.
-pub fn run(config: Option<&Path>) -> Result<(), CliError> {
-    let config = Config::load(config)?;
-    log::init(&config.log, Output::Stdout);
-    let served = Server::start(config, Clock::machine()).and_then(Server::run_until_signal);
-    served.inspect_err(|error| tracing::error!(event = "server.failed", %error, "the server cannot go on"))
+/// Serve the API; extract, dispatch and work
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Serve `/ops`, `/metrics` and operators here, and nowhere else [default: `server.ops_listen`]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    ops_listen: Option<SocketAddr>,
+}
+
+impl Serve {
+    /// Runs a server until SIGTERM or SIGINT.
+    pub(super) fn run(self, config: Option<&Path>) -> Result<(), CliError> {
+        let mut config = Config::load(config)?;
+        config.server.ops_listen = self.ops_listen.or(config.server.ops_listen);
+        log::init(&config.log, Output::Stdout);
+        let served = Server::start(config, Clock::machine()).and_then(Server::run_until_signal);
+        served.inspect_err(|error| tracing::error!(event = "server.failed", %error, "the server cannot go on"))
+    }
+}
+
+/// Each request under way is an open file, and so is each caller: the soft limit, often 1,024, is for programs that `select`.
+fn open_as_many_files_as_allowed() {
+    let limit = getrlimit(Resource::Nofile);
+    // Where it cannot be raised, it holds as it is, and who meets it says so.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// A server and its threads.
@@ -62,6 +92,9 @@ pub struct Server {
     appliance: Arc<Appliance>,
     dispatcher: Arc<Dispatcher>,
     listener: TcpListener,
+    ops_listener: Option<TcpListener>,
+    tls: Option<Arc<Tls>>,
+    provider: Option<Arc<Provider>>,
     runtime: Runtime,
     threads: Threads,
     _lock: File,
@@ -76,20 +109,30 @@ impl Server {
             .enable_all()
             .build()?;
         start_sealers()?;
+        open_as_many_files_as_allowed();
         let lock = lock(&config.storage.data_dir)?;
+        let tls = certificate::open(&config)?;
+        certificate::tell(tls.as_ref().and_then(|tls| tls.validity()), clock.now());
+        let provider = config.access.oidc.clone().map(Provider::new).transpose()?;
         let appliance = Appliance::open(config, clock, ProcessKind::Server, runtime.handle())?;
-        let listen = appliance.config.server.listen;
-        let listener = runtime
-            .block_on(TcpListener::bind(listen))
-            .map_err(|error| CliError::Failed(format!("cannot listen on {listen}: {error}")))?;
+        let listen = |address| {
+            let bound = runtime.block_on(TcpListener::bind(address));
+            bound.map_err(|error| CliError::Failed(format!("cannot listen on {address}: {error}")))
+        };
+        let listener = listen(appliance.config.server.listen)?;
+        let ops_listener = appliance.config.server.ops_listen.map(listen).transpose()?;
         home::move_in(&appliance)?;
         clear_away(&appliance)?;
         missing::look(&appliance)?;
+        http::oidc::end_others(&appliance)?;
         keys::note_sealing_key(&appliance)?;
         let server = Self {
             dispatcher: Arc::new(Dispatcher::default()),
             appliance,
             listener,
+            ops_listener,
+            tls,
+            provider: provider.map(Arc::new),
             runtime,
             threads: Threads::new(),
             _lock: lock,
@@ -101,6 +144,11 @@ impl Server {
     /// Where it listens.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+
+    /// Where operators are let in, if that is another place.
+    fn ops_address(&self) -> std::io::Result<Option<SocketAddr>> {
+        self.ops_listener.as_ref().map(TcpListener::local_addr).transpose()
     }
 
     /// What it runs on.
@@ -121,7 +169,8 @@ impl Server {
         self.spawn("set-clock", |appliance| chores::set_clock::watch(appliance))?;
         self.spawn("files", |appliance| chores::remove_files(appliance))?;
         self.spawn("announce", announce::watch)?;
-        self.spawn("alerts", |appliance| alerts::watch(appliance))?;
+        let tls = self.tls.clone();
+        self.spawn("alerts", move |appliance| alerts::watch(appliance, tls.as_deref()))?;
         for hook in self.appliance.config.alerts.hooks.values() {
             let hook = hook.clone();
             self.spawn("hook", move |appliance| alerts::hooks::tell(appliance, &hook))?;
@@ -131,10 +180,9 @@ impl Server {
         let runtime = self.runtime.handle().clone();
         // It has a heart only where there is a schedule.
         self.spawn_heartless("backup", move |appliance| schedule::watch(appliance, &runtime))?;
-        if self.appliance.config.workers.auto_rescue {
-            self.spawn("rescue", |appliance| rescue::watch(appliance))?;
-        }
-        Ok(())
+        let runtime = self.runtime.handle().clone();
+        self.spawn_heartless("deletions", move |appliance| gone::watch(appliance, &runtime))?;
+        self.spawn("rescue", |appliance| rescue::watch(appliance))
     }
 
     /// The built-in clock; where there is none, calls are expected.
@@ -179,10 +227,11 @@ impl Server {
 
     /// Serves until `end` comes: then nothing new is claimed, what is under way finishes or is given back.
     pub fn run_until(self, end: impl Future<Output = ()> + Send + 'static) -> Result<(), CliError> {
-        let address = self.address()?;
-        tell_start(&self.appliance, address)?;
-        let routes = http::routes(Context::new(self.appliance.clone(), self.dispatcher.clone()));
-        self.runtime.spawn(take_changed_keys(self.appliance.clone()));
+        tell_start(&self.appliance, self.address()?, self.ops_address()?)?;
+        let context = Context::new(self.appliance.clone(), self.dispatcher.clone(), self.provider.clone());
+        self.runtime.spawn(http::watch_rights(context.clone()));
+        self.runtime.spawn(http::note_keys(context.clone()));
+        self.runtime.spawn(hear_hangups(self.appliance.clone(), self.tls.clone()));
         let drain = self.appliance.config.workers.drain;
         let appliance = self.appliance.clone();
         let ended = async move {
@@ -190,8 +239,16 @@ impl Server {
             tracing::info!(event = "server.ending", "ending: nothing new is begun, what is under way finishes");
             appliance.close();
         };
-        let left = self.runtime.block_on(listen::serve(self.listener, routes, ended, drain));
+        let side = if self.ops_listener.is_some() { Side::Clients } else { Side::Everybody };
+        let ops_listener = self.ops_listener.map(|listener| (listener, Side::Operators));
+        let entrances = [(self.listener, side)].into_iter().chain(ops_listener).map(|(listener, side)| {
+            let routes = http::routes(context.clone(), side);
+            Entrance { listener, tls: self.tls.clone(), side, routes }
+        });
+        let entrances = entrances.collect();
+        let left = self.runtime.block_on(listen::serve(entrances, &self.appliance, ended, drain));
         let drained_by = Instant::now() + left;
+        wrong_keys::note_rest(&context);
         if !self.threads.end_within(left) {
             tracing::warn!(
                 event = "server.drain_exceeded",
@@ -199,9 +256,8 @@ impl Server {
             );
         }
         // From here on a late settle of ours is fenced off like anybody's.
-        let (owner, store) = (self.appliance.owner, &self.appliance.store);
-        rescue::free(&self.appliance, Lost::OfOwner(owner))?;
-        store.write(move |tx| stuck::unregister(tx, owner))?;
+        rescue::free(&self.appliance, Lost::OfOwner(self.appliance.owner))?;
+        self.appliance.leave()?;
         if let Some(traces) = &self.appliance.traces {
             traces.flush(drained_by.saturating_duration_since(Instant::now()));
         }
@@ -242,9 +298,16 @@ impl Threads {
 }
 
 /// Who serves what from where, and whether anything is held up since an earlier run.
-fn tell_start(appliance: &Appliance, address: SocketAddr) -> Result<(), CliError> {
+fn tell_start(appliance: &Appliance, address: SocketAddr, ops: Option<SocketAddr>) -> Result<(), CliError> {
     let (version, data_dir) = (env!("CARGO_PKG_VERSION"), appliance.config.storage.data_dir.display());
-    tracing::info!(event = "server.started", %address, version, %data_dir, "serving");
+    let ops_address = ops.map(tracing::field::display);
+    tracing::info!(event = "server.started", %address, ops_address, version, %data_dir, "serving");
+    if !appliance.ring().is_locked() {
+        tracing::warn!(
+            event = "keys.not_locked",
+            "the keys may be written to swap: this process may lock no memory (ulimit -l, LimitMEMLOCK)"
+        );
+    }
     if let Some(pause) = appliance.store.read(grants::pause_of)? {
         tracing::warn!(event = "dispatch.still_paused", by = pause.by, since = %pause.at, "dispatch is still paused");
     }
@@ -253,9 +316,7 @@ fn tell_start(appliance: &Appliance, address: SocketAddr) -> Result<(), CliError
 
 /// What a server that died left behind: its claims, and uploads that broke off.
 fn clear_away(appliance: &Appliance) -> Result<(), CliError> {
-    let me = appliance.owner;
-    rescue::free(appliance, Lost::OfDeadServers(me))?;
-    appliance.store.write(move |tx| stuck::forget_dead_servers(tx, me))?;
+    rescue::free_of_dead_servers(appliance)?;
     if let Err(error) = appliance.objects.check() {
         // A bucket that is not there yet is made here; one that is out of reach is asked for again by each upload.
         tracing::warn!(event = "objects.unavailable", %error, "stored files cannot be kept yet");
@@ -281,36 +342,53 @@ fn start_sealers() -> Result<(), CliError> {
 
 /// Makes this process the only one that serves, or replaces, what is in the data folder.
 pub(super) fn lock(data_dir: &Path) -> Result<File, CliError> {
-    std::fs::create_dir_all(data_dir)?;
-    let file = File::options().create(true).truncate(false).write(true).open(data_dir.join(LOCK_FILE))?;
-    flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-        CliError::Failed(format!(
-            "another `dripfeed serve` runs on {}: there can be one for each data folder",
-            data_dir.display()
-        ))
-    })?;
+    private::folder(data_dir)?;
+    let file = private::file(&data_dir.join(LOCK_FILE))?;
+    let begun = Instant::now();
+    while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if begun.elapsed() >= LOCK_PATIENCE {
+            return Err(CliError::Failed(format!(
+                "another `dripfeed serve` runs on {}: there can be one for each data folder",
+                data_dir.display()
+            )));
+        }
+        std::thread::park_timeout(LOCK_PATIENCE / 10);
+    }
     Ok(file)
 }
 
-/// At each SIGHUP.
-async fn take_changed_keys(appliance: Arc<Appliance>) {
+/// Whether a server, or what replaces its data, runs on this folder now.
+pub(super) fn is_served(data_dir: &Path) -> bool {
+    let file = File::options().write(true).open(data_dir.join(LOCK_FILE));
+    file.is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockShared).is_err())
+}
+
+/// Takes changed keys and a changed certificate at each SIGHUP.
+async fn hear_hangups(appliance: Arc<Appliance>, tls: Option<Arc<Tls>>) {
     use tokio::signal::unix::{SignalKind, signal};
     let Ok(mut hangup) = signal(SignalKind::hangup()) else {
         tracing::error!(
             event = "signal.unheard",
-            "SIGHUP cannot be heard: a changed key file is taken at the next start"
+            "SIGHUP cannot be heard: changed keys and certificates are taken at the next start"
         );
         return;
     };
     while hangup.recv().await.is_some() {
-        let appliance = appliance.clone();
-        let reloaded = tokio::task::spawn_blocking(move || keys::reload(&appliance)).await;
-        if let Ok(Err(error)) = reloaded {
+        let (appliance, tls) = (appliance.clone(), tls.clone());
+        let reloaded = tokio::task::spawn_blocking(move || {
+            let noted = tls.map_or(Ok(()), |tls| certificate::reload(&appliance, &tls));
+            (keys::reload(&appliance), noted)
+        });
+        let Ok((keys, noted)) = reloaded.await else { continue };
+        if let Err(error) = keys {
             tracing::error!(
                 event = "keys.refused",
                 %error,
                 "the changed key ring cannot be used; the one before stays in use"
             );
+        }
+        if let Err(error) = noted {
+            tracing::error!(event = "audit.not_noted", %error, "that a certificate was taken anew could not be noted");
         }
     }
 }

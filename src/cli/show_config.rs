@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use super::error::CliError;
+use super::{error::CliError, output};
 use crate::config::{self, Config};
 
 /// Prints it as TOML.
 pub fn run(path: Option<&Path>) -> Result<(), CliError> {
     let config = Config::load(path)?;
-    print!("{}", config::show(&config));
+    output::text(&config::show(&config));
     Ok(())
 }

@@ -89,7 +89,7 @@ impl SimulatorCommand {
             seed: self.seed,
         };
         let simulator = Simulator::play(options, script)?;
-        println!("simulating on http://{}", simulator.address());
+        say!("simulating on http://{}", simulator.address());
         simulator.wait();
         Ok(())
     }

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use clap::Args;
 
-use super::{deed::deed, error::CliError, open::OpenForCommand, output};
-use crate::http::stuck::StuckView;
+use super::{actor::actor, error::CliError, open::OpenForCommand, output, serve};
+use crate::{appliance::Appliance, dispatch::rescue, model::Timestamp, operations::views::stuck::StuckView};
 
 /// Rows and batches in `processing` whose claim has expired.
 #[derive(Debug, Args)]
@@ -21,26 +21,30 @@ impl Stuck {
     pub(super) fn run(self, config: Option<&Path>) -> Result<(), CliError> {
         let open = OpenForCommand::open(config)?;
         let appliance = &open.appliance;
+        let by = expired_by(appliance)?;
         let view = match self.apply {
-            true => StuckView::reconcile(appliance, deed("stuck.reconcile", "expired claims", None))?,
-            false => StuckView::read(appliance)?,
+            true => StuckView::reconcile(appliance, &actor(), by, None)?,
+            false => StuckView::read(appliance, by)?,
         };
         if self.json {
             return output::json(&view);
         }
         for row in &view.rows {
-            println!("{}  claim expired {}  -> {}", row.row, row.expired_at, row.becomes);
+            say!("{}  claim expired {}  -> {}", row.row, row.expired_at, row.becomes);
         }
         for batch in &view.batches {
-            println!(
+            say!(
                 "{}  claim expired {}  -> {}, {} rows are in the work table",
-                batch.batch, batch.expired_at, batch.becomes, batch.extracted
+                batch.batch,
+                batch.expired_at,
+                batch.becomes,
+                batch.extracted
             );
         }
         match view.applied {
-            Some(freed) => println!("freed {} rows and {} batches", freed.rows, freed.batches),
-            None if view.rows.is_empty() && view.batches.is_empty() => println!("nothing is stuck"),
-            None => println!(
+            Some(freed) => say!("freed {} rows and {} batches", freed.rows, freed.batches),
+            None if view.is_empty() => say!("nothing is stuck"),
+            None => say!(
                 "{} rows and {} batches are stuck; nothing was changed: `dripfeed stuck --apply` frees them",
                 view.rows.len(),
                 view.batches.len()
@@ -48,4 +52,15 @@ impl Stuck {
         }
         Ok(())
     }
+}
+
+/// Claims that had expired by then, and did not get longer since, are stuck. A server that runs renews those of the rows that
+/// its workers have in hand, also behind a database that was locked for long: it is given the time to.
+fn expired_by(appliance: &Appliance) -> Result<Timestamp, CliError> {
+    let now = appliance.clock.now();
+    let is_any = !StuckView::read(appliance, now)?.is_empty();
+    if is_any && serve::is_served(&appliance.config.storage.data_dir) {
+        appliance.closing.wait(rescue::renewed_within(appliance.config.workers.claim_ttl));
+    }
+    Ok(now)
 }

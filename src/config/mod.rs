@@ -6,12 +6,16 @@
 mod alerts;
 mod backup;
 mod dependencies;
+mod encryption;
 mod network;
+mod oidc;
+mod quotas;
 mod reader;
 mod retention;
 mod secret;
 mod server;
 mod show;
+mod tokens;
 mod traces;
 mod units;
 mod work;
@@ -26,20 +30,23 @@ use std::{
 
 pub use alerts::{Alerts, Hook, HookFormat};
 pub use backup::{Backup, BackupTo};
+pub use encryption::{Encryption, KEY_FILE, NoKeys};
 pub use network::Network;
+pub use oidc::{Oidc, is_safe};
+pub use quotas::MOST_UPLOADS_AT_ONCE;
 pub use reader::{Env, Fault};
 use reader::{Findings, Section};
 pub use retention::Retention;
 pub use secret::Secret;
-pub use server::{Access, Encryption, Limits, Log, Objects, Server, Storage};
+pub use server::{Access, Limits, Log, Objects, Server, Storage, TlsFiles};
 pub use show::show;
 use toml::{Table, Value};
 pub use traces::Traces;
-pub use units::{parse_duration, show_duration, tell_size};
+pub use units::{parse_duration, parse_size, show_duration, tell_size};
 pub use work::{Dispatch, MOST_ROWS_PER_RUN, Uploads, Workers};
 
 use crate::{
-    model::{Dependency, Workflow},
+    model::{Dependency, Workflow, quota::Quotas},
     store::DatabaseSettings,
 };
 
@@ -81,6 +88,8 @@ pub struct Config {
     pub workers: Workers,
     /// `[uploads]`
     pub uploads: Uploads,
+    /// `[quotas]`
+    pub quotas: Quotas,
     /// `[alerts]`
     pub alerts: Alerts,
     /// `[backup]`
@@ -115,6 +124,11 @@ pub enum ConfigError {
     Faults(Vec<Fault>),
 }
 
+/// The file of CAs that are trusted in the place of the public ones, where `SSL_CERT_FILE` names one, as for OpenSSL.
+pub fn ca_file() -> Option<PathBuf> {
+    std::env::var_os("SSL_CERT_FILE").filter(|file| !file.is_empty()).map(PathBuf::from)
+}
+
 impl Config {
     /// Loads the file at `path`, else the one that `DRIPFEED_CONFIG` names, else `dripfeed.toml` in the working folder.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
@@ -127,7 +141,9 @@ impl Config {
             std::io::ErrorKind::NotFound => ConfigError::Missing(path.clone()),
             _ => ConfigError::Unreadable(path.clone(), error),
         })?;
-        Self::from_toml(&text, &env)
+        let config = Self::from_toml(&text, &env)?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        Ok(Self { encryption: config.encryption.beside(folder), server: config.server.beside(folder), ..config })
     }
 
     /// Reads a configuration, with the environment that `env` gives.
@@ -156,6 +172,7 @@ impl Config {
             dispatch: Dispatch::read(root.section("dispatch")),
             workers: Workers::read(root.section("workers")),
             uploads: Uploads::read(root.section("uploads")),
+            quotas: quotas::read(root.section("quotas")),
             alerts: Alerts::read(root.section("alerts")),
             backup: Backup::read(root.section("backup"), &objects, &storage),
             storage,

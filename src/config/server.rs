@@ -1,12 +1,15 @@
-//! `[server]`, `[storage]`, `[database]`, `[objects]`, `[encryption]`, `[access]`, `[limits]`, `[log]`: where it lives and
+//! `[server]`, `[storage]`, `[database]`, `[objects]`, `[access]`, `[limits]`, `[log]`: where it lives and
 //! who may enter.
 
-use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use tracing_subscriber::EnvFilter;
-use zeroize::Zeroizing;
 
-use super::{network::Network, reader::Section, secret::Secret};
+use super::{network::Network, oidc::Oidc, reader::Section, secret::Secret, tokens};
 use crate::{
     objects::MinioSettings,
     store::{DatabaseSettings, Durability},
@@ -15,24 +18,51 @@ use crate::{
 /// `[server]`
 #[derive(Debug, Clone)]
 pub struct Server {
-    /// `listen`: address and port of the plain HTTP server. Default 127.0.0.1:8080.
+    /// `listen`: address and port. Plain HTTP, or TLS with `tls_cert` and `tls_key`. Default 127.0.0.1:8080.
     pub listen: SocketAddr,
+    /// `ops_listen`: where `/ops`, `/metrics` and operators are let in, and only there. Default none: by `listen`.
+    pub ops_listen: Option<SocketAddr>,
+    /// `tls_cert` and `tls_key`. Default none: TLS ends in front.
+    pub tls: Option<TlsFiles>,
     /// `trusted_proxies`: addresses, or ranges of them, whose `X-Forwarded-For`, `-Proto` and `-Host` are believed.
     /// Default none.
     pub trusted_proxies: Vec<Network>,
 }
 
+/// Both PEM, beside the configuration where they are no absolute paths.
+#[derive(Debug, Clone)]
+pub struct TlsFiles {
+    /// `tls_cert`: the server's own certificate, then those between it and a root.
+    pub cert: PathBuf,
+    /// `tls_key`: its private key.
+    pub key: PathBuf,
+}
+
+impl TlsFiles {
+    fn read(section: &mut Section<'_>) -> Option<Self> {
+        match (section.text("tls_cert"), section.text("tls_key")) {
+            (None, None) => None,
+            (Some(cert), Some(key)) => Some(Self { cert: cert.into(), key: key.into() }),
+            (None, Some(_)) => {
+                section.fault("tls_cert", "is missing: the key of `tls_key` is some certificate's");
+                None
+            }
+            (Some(_), None) => {
+                section.fault("tls_key", "is missing: the certificate of `tls_cert` has a key");
+                None
+            }
+        }
+    }
+}
+
 impl Server {
     pub(super) fn read(mut section: Section<'_>) -> Self {
-        let default = SocketAddr::from(([127, 0, 0, 1], 8080));
-        let listen = match section.text("listen").map(|text| text.parse()) {
-            None => default,
-            Some(Ok(address)) => address,
-            Some(Err(_)) => {
-                section.fault("listen", "is an address and port like \"127.0.0.1:8080\"");
-                default
-            }
-        };
+        let listen = address(&mut section, "listen").unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080)));
+        let ops_listen = address(&mut section, "ops_listen");
+        // The system gives each port 0 another.
+        if ops_listen == Some(listen) && listen.port() != 0 {
+            section.fault("ops_listen", "is the same as `listen`: operators have an address of their own, or none");
+        }
         let mut trusted_proxies = Vec::new();
         for text in section.texts("trusted_proxies") {
             match text.parse() {
@@ -43,10 +73,31 @@ impl Server {
                 }
             }
         }
-        let server = Self { listen, trusted_proxies };
+        let server = Self { listen, ops_listen, tls: TlsFiles::read(&mut section), trusted_proxies };
         section.finish();
         server
     }
+
+    /// The same for a configuration in this folder: files lie there.
+    pub(super) fn beside(mut self, folder: &Path) -> Self {
+        self.tls = self.tls.map(|TlsFiles { cert, key }| TlsFiles { cert: folder.join(cert), key: folder.join(key) });
+        self
+    }
+
+    /// Where operators and tokens are let in.
+    pub fn ops_address(&self) -> SocketAddr {
+        self.ops_listen.unwrap_or(self.listen)
+    }
+
+    /// What URLs of it begin with.
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+}
+
+fn address(section: &mut Section<'_>, key: &'static str) -> Option<SocketAddr> {
+    let address = section.text(key)?.parse();
+    address.map_err(|_| section.fault(key, "is an address and port like \"127.0.0.1:8080\"")).ok()
 }
 
 /// `[storage]`
@@ -130,45 +181,6 @@ impl Objects {
     }
 }
 
-/// `[encryption]`
-#[derive(Clone)]
-pub struct Encryption {
-    /// `key_file`: lines of `id:base64 of 32 bytes`. Default `data/keys`.
-    pub key_file: PathBuf,
-    /// `DRIPFEED_KEYS`, which takes the key file's place.
-    keys: Option<Secret>,
-}
-
-impl Encryption {
-    pub(super) fn read(mut section: Section<'_>) -> Self {
-        let keys = section.env("DRIPFEED_KEYS").map(Secret::new);
-        let key_file = section.text("key_file").map_or_else(|| PathBuf::from("data/keys"), PathBuf::from);
-        section.finish();
-        Self { key_file, keys }
-    }
-
-    /// Whether the keys are the environment's, and no file's.
-    pub fn is_from_environment(&self) -> bool {
-        self.keys.is_some()
-    }
-
-    /// The text of the key ring.
-    pub fn read_keys(&self) -> io::Result<Zeroizing<String>> {
-        match &self.keys {
-            Some(keys) => Ok(Zeroizing::new(keys.expose().to_owned())),
-            None => std::fs::read_to_string(&self.key_file)
-                .map(Zeroizing::new)
-                .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", self.key_file.display()))),
-        }
-    }
-}
-
-impl std::fmt::Debug for Encryption {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Encryption").field("key_file", &self.key_file).field("keys", &self.keys).finish()
-    }
-}
-
 /// `[access]`
 #[derive(Debug, Clone)]
 pub struct Access {
@@ -180,29 +192,28 @@ pub struct Access {
     pub metrics_token: Option<Secret>,
     /// `session_ttl`: how long somebody who signed in on the page stays so. Default 8h.
     pub session_ttl: Duration,
+    /// `[access.oidc]`: people sign in on the page by a provider. Default off.
+    pub oidc: Option<Oidc>,
 }
 
 /// Long enough for a day's work, short enough for a page that was left open.
 const SESSION_TTL: Duration = Duration::from_secs(8 * 60 * 60);
 
-/// A token that could be guessed is worse than none.
-const SHORTEST_TOKEN: usize = 16;
-
 impl Access {
     pub(super) fn read(mut section: Section<'_>) -> Self {
-        let mut token = |key: &'static str, variable: &str| {
-            let given = section.secret(key);
-            let token = section.env(variable).map(Secret::new).or(given);
-            if token.as_ref().is_some_and(|token| token.expose().len() < SHORTEST_TOKEN) {
-                section.fault(key, format!("has less than {SHORTEST_TOKEN} characters"));
-            }
-            token
-        };
+        let keys = [
+            ("operator_token", "DRIPFEED_OPERATOR_TOKEN"),
+            ("dispatch_token", "DRIPFEED_DISPATCH_TOKEN"),
+            ("metrics_token", "DRIPFEED_METRICS_TOKEN"),
+        ];
+        let [operator_token, dispatch_token, metrics_token] = tokens::read(&mut section, keys);
+        let oidc = section.has("oidc").then(|| Oidc::read(section.section("oidc")));
         let access = Self {
-            operator_token: token("operator_token", "DRIPFEED_OPERATOR_TOKEN"),
-            dispatch_token: token("dispatch_token", "DRIPFEED_DISPATCH_TOKEN"),
-            metrics_token: token("metrics_token", "DRIPFEED_METRICS_TOKEN"),
+            operator_token,
+            dispatch_token,
+            metrics_token,
             session_ttl: section.duration("session_ttl", SESSION_TTL),
+            oidc,
         };
         if access.session_ttl < Duration::from_secs(1) {
             section.fault("session_ttl", "is at least 1s");
@@ -217,13 +228,21 @@ impl Access {
 pub struct Limits {
     /// `requests_per_minute`: calls of our API that one client or operator may make. Default 6000.
     pub requests_per_minute: u32,
+    /// `connections`: connections that may be at work at once. Default 1024.
+    pub connections: usize,
+    /// `connections_per_address`: of them, those of one address (of IPv6, one /64) that no trusted proxy has. Default 128.
+    pub connections_per_address: usize,
 }
 
 impl Limits {
     pub(super) fn read(mut section: Section<'_>) -> Self {
-        let requests_per_minute = section.integer("requests_per_minute", 6_000, 1..=10_000_000);
+        let limits = Self {
+            requests_per_minute: section.integer("requests_per_minute", 6_000, 1..=10_000_000),
+            connections: section.integer("connections", 1_024, 16..=65_536) as usize,
+            connections_per_address: section.integer("connections_per_address", 128, 4..=65_536) as usize,
+        };
         section.finish();
-        Self { requests_per_minute }
+        limits
     }
 }
 

@@ -1,11 +1,11 @@
 //! The effective configuration as TOML, secrets redacted: what `dripfeed config` prints.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::Serialize;
 use toml::{Table, Value};
 
-use super::{BackupTo, Config, Hook, Objects, Secret, units::show_duration};
+use super::{BackupTo, Config, Hook, Objects, Oidc, Secret, units::show_duration};
 use crate::{
     model::{Concurrency, Dependency, Workflow},
     store::Durability,
@@ -24,6 +24,9 @@ pub fn show(config: &Config) -> String {
             "server",
             vec![
                 ("listen", Value::from(config.server.listen.to_string())),
+                ("ops_listen", Value::from(config.server.ops_listen.map_or_else(String::new, |it| it.to_string()))),
+                ("tls_cert", path(config.server.tls.as_ref().map(|tls| &tls.cert))),
+                ("tls_key", path(config.server.tls.as_ref().map(|tls| &tls.key))),
                 ("trusted_proxies", texts(&config.server.trusted_proxies)),
             ],
         ),
@@ -42,7 +45,13 @@ pub fn show(config: &Config) -> String {
                 ("wal_limit", bytes(config.database.wal_limit)),
             ],
         ),
-        ("encryption", vec![("key_file", Value::from(config.encryption.key_file.display().to_string()))]),
+        (
+            "encryption",
+            vec![
+                ("key_file", Value::from(config.encryption.key_file.display().to_string())),
+                ("allow_readable_key_file", Value::from(config.encryption.allow_readable_key_file)),
+            ],
+        ),
         (
             "access",
             vec![
@@ -52,7 +61,14 @@ pub fn show(config: &Config) -> String {
                 ("session_ttl", Value::from(show_duration(config.access.session_ttl))),
             ],
         ),
-        ("limits", vec![("requests_per_minute", Value::from(config.limits.requests_per_minute))]),
+        (
+            "limits",
+            vec![
+                ("requests_per_minute", Value::from(config.limits.requests_per_minute)),
+                ("connections", Value::from(config.limits.connections as i64)),
+                ("connections_per_address", Value::from(config.limits.connections_per_address as i64)),
+            ],
+        ),
         ("log", vec![("filter", Value::from(config.log.filter.clone()))]),
         (
             "traces",
@@ -77,6 +93,7 @@ pub fn show(config: &Config) -> String {
             "workers",
             vec![
                 ("under_way", Value::from(workers.under_way as i64)),
+                ("under_way_bytes", Value::from(workers.under_way_bytes as i64)),
                 ("claim_ttl", Value::from(show_duration(workers.claim_ttl))),
                 ("auto_rescue", Value::from(workers.auto_rescue)),
                 ("drain", Value::from(show_duration(workers.drain))),
@@ -102,10 +119,28 @@ pub fn show(config: &Config) -> String {
                 ("audit", Value::from(show_duration(config.retention.audit))),
             ],
         ),
-        ("uploads", vec![("at_once", Value::from(config.uploads.at_once as i64))]),
+        (
+            "uploads",
+            vec![
+                ("at_once", Value::from(config.uploads.at_once as i64)),
+                ("longest", Value::from(show_duration(config.uploads.longest))),
+            ],
+        ),
+        (
+            "quotas",
+            vec![
+                ("pending_rows", bytes(config.quotas.amounts.pending_rows)),
+                ("stored_bytes", bytes(config.quotas.amounts.stored_bytes)),
+                ("batches", bytes(config.quotas.amounts.batches)),
+                ("uploads_at_once", Value::from(i64::from(config.quotas.uploads_at_once))),
+            ],
+        ),
     ];
     for (name, settings) in sections {
         root.insert(name.to_owned(), table(settings));
+    }
+    if let (Some(oidc), Some(access)) = (&config.access.oidc, root.get_mut("access").and_then(Value::as_table_mut)) {
+        access.insert("oidc".to_owned(), provider(oidc));
     }
     if let Objects::Minio(minio) = &config.objects {
         root.insert(
@@ -136,6 +171,21 @@ fn table(settings: Vec<(&str, Value)>) -> Value {
 
 fn texts(list: &[impl ToString]) -> Value {
     list.iter().map(ToString::to_string).collect::<Vec<_>>().into()
+}
+
+fn provider(it: &Oidc) -> Value {
+    let roles = it.roles.iter().map(|(role, groups)| (role.as_str(), texts(groups)));
+    table(vec![
+        ("issuer", Value::from(it.issuer.clone())),
+        ("client_id", Value::from(it.client_id.clone())),
+        ("client_secret", Value::from(Secret::MASK)),
+        ("groups_claim", Value::from(it.groups_claim.clone())),
+        ("roles", table(roles.collect())),
+    ])
+}
+
+fn path(given: Option<&PathBuf>) -> Value {
+    Value::from(given.map_or_else(String::new, |path| path.display().to_string()))
 }
 
 fn secret(given: Option<&Secret>) -> Value {

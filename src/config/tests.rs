@@ -1,4 +1,4 @@
-//! What a configuration may say, what is told of one that is wrong, and that the README says the same.
+//! What a configuration may say, what is told of one that is wrong, and that the documentation says the same.
 
 use std::collections::BTreeSet;
 
@@ -147,12 +147,26 @@ fn a_line_that_is_no_toml_is_named_and_not_quoted() {
 #[test]
 fn secrets_are_not_shown() {
     let text = format!("{SMALLEST}\nheaders = {{ Authorization = \"Bearer hush-hush-hush\" }}");
-    let text = format!("{text}\n[access]\noperator_token = \"hush-hush-hush-hush\"");
+    let text = format!("{text}\n[access]\noperator_token = \"hush-hush-quiet-token\"");
     let text = format!("{text}\n[alerts.hooks.pager]\nurl = \"https://hooks.example/hush/hush\"");
-    let config = Config::from_toml(&text, &|_| Some("hush-hush-hush-hush".into())).expect("no faults");
+    let config = Config::from_toml(&text, &|name| Some(format!("hush-hush-of-{name}"))).expect("no faults");
     for shown in [format!("{config:?}"), show(&config)] {
         assert!(!shown.contains("hush"), "{shown}");
     }
+}
+
+#[test]
+fn tokens_are_their_own_and_none_that_anybody_guesses() {
+    let access = |tokens: &str| format!("{SMALLEST}\n[access]\n{tokens}");
+    let weak = access("operator_token = \"aaaaaaaaaaaaaaaa\"\nmetrics_token = \"short\"");
+    let told = faults(&weak);
+    assert!(told.len() == 2 && told[0].starts_with("access.operator_token: can be guessed"), "{told:?}");
+    assert!(told[1].starts_with("access.metrics_token: has less than 16 characters"), "{told:?}");
+    let equal = access("operator_token = \"one-token-for-all-42\"\ndispatch_token = \"one-token-for-all-42\\n\"");
+    assert_eq!(faults(&equal), ["access.dispatch_token: is the same as `operator_token`: each has its own"]);
+    let variable = |name: &str| (name == "DRIPFEED_OPERATOR_TOKEN").then(|| "out-of-a-file-4711\r\n".to_owned());
+    let config = Config::from_toml(SMALLEST, &variable).expect("no faults");
+    assert_eq!(config.access.operator_token.expect("a token").expose(), "out-of-a-file-4711");
 }
 
 /// A configuration in which every key there is gets asked for: optional tables are there, and each type of column.
@@ -163,6 +177,11 @@ const EVERY_TABLE: &str = r#"
     bucket = "b"
     access_key = "a"
     secret_key = "s"
+    [access.oidc]
+    issuer = "https://id.example"
+    client_id = "c"
+    client_secret = "s"
+    roles = { viewer = ["v"] }
     [dependencies.NAME]
     base_url = "http://127.0.0.1:9100"
     rate_per_second = 50
@@ -204,11 +223,9 @@ fn every_key() -> BTreeSet<String> {
     keys.iter().filter(|key| !holds_others(key)).cloned().collect()
 }
 
-/// The rows of the README's reference: key -> default.
+/// The rows of the documentation's reference: key -> default.
 fn reference() -> BTreeMap<String, String> {
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("a README");
-    let (_, reference) = readme.split_once("\n## Configuration\n").expect("a section on the configuration");
-    let (reference, _) = reference.split_once("\n## ").expect("a section behind it");
+    let reference = concat!(include_str!("../../docs/configuration.md"), include_str!("../../docs/workflows.md"));
     let rows = reference.lines().filter_map(|line| line.strip_prefix("| `")).filter_map(|line| line.split_once("` | "));
     rows.filter(|(key, _)| key.contains('.'))
         .map(|(key, rest)| (key.to_owned(), rest.split(" |").next().unwrap_or_default().to_owned()))
@@ -216,12 +233,15 @@ fn reference() -> BTreeMap<String, String> {
 }
 
 #[test]
-fn the_readme_names_every_setting_and_none_that_is_not_there() {
+fn the_documentation_names_every_setting_and_none_that_is_not_there() {
     let told: BTreeSet<String> = reference().into_keys().collect();
     let there = every_key();
     let missing: Vec<_> = there.difference(&told).collect();
     let made_up: Vec<_> = told.difference(&there).collect();
-    assert!(missing.is_empty() && made_up.is_empty(), "the README misses {missing:#?} and has made up {made_up:#?}");
+    assert!(
+        missing.is_empty() && made_up.is_empty(),
+        "the documentation misses {missing:#?} and has made up {made_up:#?}"
+    );
 }
 
 /// What `dripfeed config` shows for a key; of a list's tables, for the first one.
@@ -264,7 +284,7 @@ fn the_readme_tells_the_defaults_that_are_in_force() {
                 ["", "off", "never", "[]", "{}", told.as_str()].contains(&value.to_string().trim_matches('"'))
                     || key.contains("[]")
             });
-            assert!(nothing, "{key}: the README tells no default, and there is one");
+            assert!(nothing, "{key}: the documentation tells no default, and there is one");
         }
     }
     assert!(compared > 20, "only {compared} defaults were compared");

@@ -79,11 +79,19 @@ const UNDER_WAY: u32 = 4_096;
 /// And at most: each has a connection, and takes some kilobytes.
 const MOST_UNDER_WAY: u32 = 65_536;
 
+/// `workers.under_way_bytes`, where nothing is said, and at least. A request takes up to three times as many as its row is stored
+/// in: the row itself, what is sent, and what is written back.
+const UNDER_WAY_BYTES: u64 = 16 << 20;
+const LEAST_UNDER_WAY_BYTES: usize = 1 << 20;
+
 /// `[workers]`
 #[derive(Debug, Clone)]
 pub struct Workers {
     /// `under_way`: the most requests under way at once, over all dependencies. Default 4,096.
     pub under_way: usize,
+    /// `under_way_bytes`: what the rows under way may take at once, in the bytes that they are stored in; those for which there
+    /// is no room wait. Default 16MiB.
+    pub under_way_bytes: usize,
     /// `claim_ttl`: a claim that was not renewed for so long is stuck. Default 2m.
     pub claim_ttl: Duration,
     /// `auto_rescue`: the server frees stuck claims by itself. Default true.
@@ -96,10 +104,14 @@ impl Workers {
     pub(super) fn read(mut section: Section<'_>) -> Self {
         let workers = Self {
             under_way: section.integer("under_way", UNDER_WAY, 1..=MOST_UNDER_WAY) as usize,
+            under_way_bytes: usize::try_from(section.size("under_way_bytes", UNDER_WAY_BYTES)).unwrap_or(usize::MAX),
             claim_ttl: section.duration("claim_ttl", Duration::from_secs(120)),
             auto_rescue: section.flag("auto_rescue", true),
             drain: section.duration("drain", Duration::from_secs(20)),
         };
+        if workers.under_way_bytes < LEAST_UNDER_WAY_BYTES {
+            section.fault("under_way_bytes", "is at least 1MiB");
+        }
         if workers.claim_ttl < Duration::from_secs(1) {
             section.fault("claim_ttl", "is at least 1s");
         }
@@ -108,17 +120,29 @@ impl Workers {
     }
 }
 
+/// `uploads.longest`, where nothing is said: the largest file that may be uploaded comes in that time over a line of 5 Mbit/s;
+/// and at least.
+const LONGEST_UPLOAD: Duration = Duration::from_secs(30 * 60);
+const LEAST_LONGEST_UPLOAD: Duration = Duration::from_secs(1);
+
 /// `[uploads]`
 #[derive(Debug, Clone)]
 pub struct Uploads {
     /// `at_once`: uploads under way; more are told to come again. Default 4.
     pub at_once: usize,
+    /// `longest`: where all places are taken, an upload for whose bytes we waited so long in all makes way for a client that has
+    /// fewer under way. Default 30m.
+    pub longest: Duration,
 }
 
 impl Uploads {
     pub(super) fn read(mut section: Section<'_>) -> Self {
         let at_once = section.integer("at_once", 4, 1..=64) as usize;
+        let longest = section.duration("longest", LONGEST_UPLOAD);
+        if longest < LEAST_LONGEST_UPLOAD {
+            section.fault("longest", "is at least 1s");
+        }
         section.finish();
-        Self { at_once }
+        Self { at_once, longest }
     }
 }

@@ -40,11 +40,13 @@
 //! because a connection does.
 //!
 //! # Secrets
-//! Keys are zeroed when they are dropped, and their `Debug` shows nothing. Errors name ids and lines, never content.
+//! Keys are zeroed when they are dropped, and their `Debug` shows nothing. Errors name ids and lines, never content. Those that
+//! open all others are kept out of swap ([`Locked`]); and the process leaves no dump (`private::shut_memory`).
 
 mod bulk;
 mod cipher;
 mod data_key;
+mod locked;
 mod mac;
 mod place;
 mod random;
@@ -54,6 +56,7 @@ mod stream;
 pub use bulk::BulkSealer;
 pub use cipher::{OpenError, SEALED_OVERHEAD};
 pub use data_key::DataKey;
+pub use locked::Locked;
 pub use mac::{MacKey, Tag, hmac_sha256, same};
 pub use place::{Place, Purpose};
 pub use ring::{KeyRing, RingError, WrappedKey};

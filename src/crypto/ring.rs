@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 use super::{
     cipher::{Cipher, OpenError},
     data_key::DataKey,
+    locked::Locked,
     mac::MacKey,
     place::{Place, Purpose},
     random::fill,
@@ -27,7 +28,7 @@ pub struct KeyRing {
 
 struct RingKey {
     id: String,
-    cipher: Cipher,
+    cipher: Locked<Cipher>,
 }
 
 /// A small secret, most often a key, sealed under a ring key.
@@ -94,6 +95,11 @@ impl KeyRing {
     /// The ids of all keys, the sealing one first.
     pub fn ids(&self) -> impl Iterator<Item = &str> {
         self.keys.iter().map(|key| key.id.as_str())
+    }
+
+    /// Whether the kernel keeps all of them in RAM.
+    pub fn is_locked(&self) -> bool {
+        self.keys.iter().all(|key| key.cipher.is_locked())
     }
 
     /// The id of the key that seals.
@@ -164,7 +170,7 @@ impl RingKey {
         let mut bytes = Zeroizing::new([0; KEY_BYTES + 4]);
         let length = BASE64_STANDARD.decode_slice(base64, &mut *bytes).map_err(|_| RingError::Key { line })?;
         match bytes.first_chunk::<KEY_BYTES>() {
-            Some(key) if length == KEY_BYTES => Ok(Self { id: id.to_owned(), cipher: Cipher::new(key) }),
+            Some(key) if length == KEY_BYTES => Ok(Self { id: id.to_owned(), cipher: Locked::new(Cipher::new(key)) }),
             _ => Err(RingError::Key { line }),
         }
     }

@@ -29,10 +29,17 @@ const LOOKS_PER_CALL: u32 = 10;
 const SHORTEST_LOOK: Duration = Duration::from_millis(50);
 const LONGEST_LOOK: Duration = Duration::from_secs(1);
 
-/// The built-in clock: a run each `every`, until the appliance closes.
+/// The built-in clock: a run each `every`, until the appliance closes. A restart is no reason for another one: the first run
+/// comes `every` after the last one that there was.
 pub fn tick(appliance: &Appliance, dispatcher: &Dispatcher, every: Duration) {
+    let last = appliance.store.read(grants::last_run).ok().flatten();
+    let first = last.map_or(Duration::ZERO, |run| left_of(every, run.at, appliance.clock.now()));
+    heartbeat::rest(first);
+    if appliance.closing.wait(first) {
+        return;
+    }
     loop {
-        if let Err(error) = dispatcher.run(appliance, AskedBy::Clock) {
+        if let Err(error) = dispatcher.run(appliance, AskedBy::Clock, None) {
             tracing::error!(event = "dispatch.failed", %error, "the dispatch run failed; the next one comes by itself");
         }
         heartbeat::rest(every);
@@ -40,6 +47,11 @@ pub fn tick(appliance: &Appliance, dispatcher: &Dispatcher, every: Duration) {
             return;
         }
     }
+}
+
+/// How long it is until `every` after the last run; never longer than that, since the clock may have been set back.
+fn left_of(every: Duration, last: Timestamp, now: Timestamp) -> Duration {
+    last.after(every).since(now).min(every)
 }
 
 /// How the calls are that ask for dispatch runs.
@@ -167,7 +179,7 @@ pub fn watch(appliance: &Appliance, dispatcher: &Dispatcher) {
         if next_run_ns.is_none_or(|due| due <= now_ns) {
             next_run_ns = Some(now_ns.saturating_add(i64::try_from(every.as_nanos()).unwrap_or(i64::MAX)));
             watch.note_taken_over();
-            if let Err(error) = dispatcher.run(appliance, AskedBy::TakeOver) {
+            if let Err(error) = dispatcher.run(appliance, AskedBy::TakeOver, None) {
                 tracing::error!(event = "dispatch.failed", %error, "the dispatch run failed; the next one comes by itself");
             }
         }
@@ -192,6 +204,18 @@ mod tests {
         let (watch, clock) = (DispatchWatch::default(), Clock::manual(START));
         watch.expect(&clock, last);
         (watch, clock)
+    }
+
+    #[test]
+    fn the_first_run_comes_when_it_is_due_whatever_the_clock_says() {
+        for (ago, left) in [(0, 60), (20, 40), (60, 0), (3_600, 0)] {
+            assert_eq!(
+                left_of(EVERY, START.before(Duration::from_secs(ago)), START),
+                Duration::from_secs(left),
+                "{ago}"
+            );
+        }
+        assert_eq!(left_of(EVERY, START.after(Duration::from_secs(3_600)), START), EVERY, "it was set back");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 pub use super::pace::Pace;
 use super::{
+    crowd::{Crowd, Rows},
     pace::{self, counted},
     waiting::shuts,
 };
@@ -53,7 +54,7 @@ pub struct Scene {
     /// Requests that may be under way at once, over all dependencies.
     pub under_way: usize,
     /// Every unfinished batch.
-    pub queue: Vec<Queued>,
+    pub crowd: Crowd,
 }
 
 /// A batch that waits or is being worked.
@@ -81,6 +82,13 @@ pub struct Queued {
 
 impl Queued {
     fn rows(&self) -> f64 {
+        Rows { pending: self.pending, processing: self.processing }.counted()
+    }
+}
+
+impl Rows {
+    /// What they count for.
+    fn counted(self) -> f64 {
         self.pending as f64 + self.processing as f64 * UNDER_WAY
     }
 }
@@ -148,18 +156,12 @@ impl Scene {
         Some(Estimate { finished_at: self.now.after(Duration::from_secs(seconds)), seconds, reason: last.reason })
     }
 
-    /// Batches of which rows can be claimed: none of a workflow is of which something is not configured.
-    fn moving(&self) -> impl Iterator<Item = &Queued> {
-        self.queue.iter().filter(|batch| !batch.is_paused && self.steps.contains_key(&batch.workflow_version))
-    }
-
     /// Seconds until the batch is in the work table: one after the other, the oldest first, paused ones too.
     fn extraction(&self, batch: &Queued) -> f64 {
         if batch.unextracted == 0 {
             return 0.0;
         }
-        let before = self.queue.iter().filter(|other| other.batch < batch.batch).map(|other| other.unextracted);
-        (before.sum::<u64>() + batch.unextracted) as f64 / EXTRACTED_PER_SECOND
+        (self.crowd.unextracted_before(batch.batch) + batch.unextracted) as f64 / EXTRACTED_PER_SECOND
     }
 
     /// When a gate opens, in seconds from now; `None` where it is not closed.
@@ -204,20 +206,20 @@ impl Mine<'_> {
 
     fn estimate(&self) -> Option<Estimate> {
         let scene = self.scene;
-        let elders: Vec<_> = scene.moving().filter(|other| self.is_elder(other)).collect();
-        let rows_ahead: u64 = elders.iter().map(|elder| elder.pending + elder.processing).sum();
+        let elders: Vec<_> = self.elders().collect();
+        let ahead = elders.iter().fold(Rows::default(), |sum, (_, rows)| sum + *rows);
+        let rows_ahead = ahead.pending + ahead.processing;
         let extraction = scene.extraction(self.batch);
         let waits = self.standing.not_before.map_or(0.0, |at| seconds(at.since(scene.now)));
         let start = extraction.max(waits);
         let mut calls = self.calls();
-        for elder in &elders {
-            scene.add(&mut calls, &scene.steps[&elder.workflow_version], elder.rows());
+        for (steps, rows) in &elders {
+            scene.add(&mut calls, steps, rows.counted());
         }
 
-        let granted = self.grants(elders.iter().map(|elder| elder.pending).sum(), start)?;
+        let granted = self.grants(ahead.pending, start)?;
         let alone = self.slowest(&calls, start).map_or(0.0, |bound| bound.ends_after).max(granted.ends_after);
-        let ahead: f64 = elders.iter().map(|elder| elder.rows()).sum();
-        self.add_neighbours(&mut calls, self.batch.rows() + ahead, alone);
+        self.add_neighbours(&mut calls, self.batch.rows() + ahead.counted(), alone);
         let called = self.slowest(&calls, start);
 
         // A run that is waited for at the beginning is not what takes so long where the calls take longer.
@@ -242,15 +244,18 @@ impl Mine<'_> {
         scene.told(self.tried_again(last))
     }
 
-    /// Older batches of its client, unless a gate keeps them that is none of its own.
-    fn is_elder(&self, other: &Queued) -> bool {
-        other.client == self.batch.client && other.batch < self.batch.batch && !self.is_elsewhere(other)
+    /// The rows of its client's older batches with their steps, unless a gate keeps them that is none of its own.
+    fn elders(&self) -> impl Iterator<Item = (&[String], Rows)> {
+        let elders = self.scene.crowd.elders(self.batch.client, self.batch.batch);
+        elders.filter_map(|(version, rows)| Some((self.steps_here(version)?, rows)))
     }
 
-    /// Whether this other batch's rows cannot be claimed because of a gate that this one's do not pass.
-    fn is_elsewhere(&self, other: &Queued) -> bool {
-        let theirs = self.scene.steps.get(&other.workflow_version).map_or(&[][..], Vec::as_slice);
-        theirs.iter().any(|name| !self.steps.contains(name) && self.scene.opens(name).is_some())
+    /// The steps of a version of which rows can be claimed: everything of it is configured, and no gate keeps its rows that
+    /// this one's do not pass.
+    fn steps_here(&self, version: i64) -> Option<&[String]> {
+        let steps = self.scene.steps.get(&version)?;
+        let is_elsewhere = steps.iter().any(|name| !self.steps.contains(name) && self.scene.opens(name).is_some());
+        (!is_elsewhere).then_some(steps)
     }
 
     /// The calls that its rows have still to make.
@@ -268,18 +273,22 @@ impl Mine<'_> {
     fn add_neighbours(&self, calls: &mut Calls, rows: f64, alone: f64) {
         let scene = self.scene;
         let runs = (alone / scene.every_seconds()).floor() + 1.0;
-        let mut left: BTreeMap<i64, f64> = BTreeMap::new();
-        for other in scene.moving().filter(|other| other.client != self.batch.client && !self.is_elsewhere(other)) {
-            let theirs = &scene.steps[&other.workflow_version];
-            let shared: Vec<_> = theirs.iter().filter(|name| self.steps.contains(name)).cloned().collect();
-            if shared.is_empty() {
-                continue;
+        let mut shares: BTreeMap<i64, f64> = BTreeMap::new();
+        for other in scene.crowd.neighbours(self.batch.client) {
+            let mut left = rows.min(f64::from(other.granted) + f64::from(other.limit) * runs);
+            for (version, theirs) in other.rows() {
+                let meets = |steps: &[String]| steps.iter().any(|name| self.steps.contains(name));
+                if self.steps_here(version).is_some_and(meets) {
+                    let share = theirs.counted().min(left);
+                    left -= share;
+                    *shares.entry(version).or_default() += share * other.stands_for;
+                }
             }
-            let granted = f64::from(other.granted) + f64::from(other.limit) * runs;
-            let left = left.entry(other.client).or_insert_with(|| rows.min(granted));
-            let share = other.rows().min(*left);
-            *left -= share;
-            scene.add(calls, &shared, share);
+        }
+        for (version, rows) in shares {
+            let steps = self.steps_here(version).unwrap_or_default();
+            let shared: Vec<_> = steps.iter().filter(|name| self.steps.contains(name)).cloned().collect();
+            scene.add(calls, &shared, rows);
         }
     }
 

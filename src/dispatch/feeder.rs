@@ -9,21 +9,23 @@ use std::{
 };
 
 use super::{
+    brakes::Brakes,
     hearing::{Hearing, Versions},
-    ready::Openings,
+    ready::{Index, Openings},
 };
 use crate::{
     appliance::Appliance,
     crash_point::crash_point,
     downstream::{Reservation, Way},
     heartbeat,
-    model::workflow::Repeat,
+    model::{Step, workflow::Repeat},
     store::{
         StoreError,
         claims::{self, Claimant, Taken, Wanted},
-        ready,
+        ready, widths,
     },
     work::{
+        fitting::{Fitting, Pile, fitting},
         pool::{Job, Pool},
         workflows::Kept,
     },
@@ -38,16 +40,18 @@ const PAUSE_AFTER_FAULT: Duration = Duration::from_secs(1);
 
 /// Claims and hands out rows until the appliance closes.
 pub fn feed(appliance: &Arc<Appliance>, pool: &Pool) {
-    let mut hearing = None;
+    let (mut hearing, mut brakes) = (None, Brakes::default());
     while !appliance.closing.is_closed() {
         heartbeat::beat();
         let room = room(pool);
-        let claimed = if room == 0 { Ok(0) } else { claim(appliance, pool, room, &mut hearing) };
+        let claimed = if room == 0 { Ok(0) } else { claim(appliance, pool, room, &mut hearing, &mut brakes) };
         match claimed {
             Ok(0) => {
                 appliance.closing.wait(SHORTEST_SLEEP);
                 let quiet = hearing.as_ref().map(|hearing| hearing.quiet_for(appliance.clock.now(), LONGEST_SLEEP));
-                appliance.work_bell.wait(quiet.filter(|_| room > 0).unwrap_or(LONGEST_SLEEP));
+                appliance
+                    .work_bell
+                    .wait(quiet.filter(|_| room > 0 && !brakes.is_without_room()).unwrap_or(LONGEST_SLEEP));
             }
             Ok(_) => {}
             Err(error) => {
@@ -71,6 +75,7 @@ fn claim(
     pool: &Pool,
     limit: usize,
     hearing: &mut Option<Hearing>,
+    brakes: &mut Brakes,
 ) -> Result<usize, StoreError> {
     let (store, known) = (&appliance.store, Known(appliance));
     let hearing = match hearing {
@@ -79,21 +84,37 @@ fn claim(
     };
     hearing.hear(store, &known)?;
     hearing.look(store, &known, Instant::now())?;
+    for ((client, version, step), rows) in appliance.unspent.take() {
+        hearing.index.refund(client, version, step, rows);
+    }
+    let_go(appliance, &mut hearing.index);
+    if !brakes.look(appliance, &mut hearing.index)? {
+        return Ok(0);
+    }
     let mut openings = Reserving { appliance, reserved: HashMap::new(), workflows: RefCell::default() };
     let mut wanted = hearing.index.plan(limit, appliance.clock.now(), &mut openings);
     if wanted.is_empty() {
         return Ok(openings.bring());
     }
     wanted.iter_mut().for_each(|wanted| wanted.has_key = openings.has_key(wanted));
+    let fitting = fitting_of(appliance, &wanted, &openings)?;
+    let wishes: Vec<_> =
+        wanted.iter().zip(&fitting).map(|(it, fits)| Wanted { rows: fits.rows, ..it.clone() }).collect();
     let expires_at = appliance.clock.now().after(appliance.config.workers.claim_ttl);
     let claimant = Claimant { owner: appliance.owner, expires_at };
-    let (wishes, forget) = (wanted.clone(), hearing.to_forget());
+    let (claimed, forget) = (wishes.clone(), hearing.to_forget());
     let taken = store.write(move |tx| {
         if let Some(seen) = forget {
             ready::forget_changes(tx, seen)?;
         }
-        claims::claim(tx, claimant, &wishes)
+        claims::claim(tx, claimant, &claimed)
     })?;
+    for (wanted, taken) in wanted.iter().zip(&taken) {
+        let short = wanted.rows.saturating_sub(u32::try_from(taken.rows.len()).unwrap_or(u32::MAX));
+        if let (1.., Some(client)) = (short, hearing.index.client_of(wanted.batch)) {
+            hearing.index.refund(client, wanted.version, wanted.step, short);
+        }
+    }
     let left: Vec<_> = taken.iter().map(|taken| taken.left).collect();
     if taken.iter().any(|taken| !taken.rows.is_empty()) {
         crash_point("rows.claimed");
@@ -101,8 +122,50 @@ fn claim(
     let jobs = openings.jobs(&wanted, taken);
     let rows = jobs.len();
     pool.begin(jobs);
-    hearing.taken(store, &known, &wanted, &left)?;
-    Ok(rows + openings.bring())
+    hearing.taken(store, &known, &wishes, &left)?;
+    let held = hold(&mut hearing.index, &wanted, &fitting, &openings);
+    if held > 0 {
+        appliance.under_way.set_without_room(hearing.index.held());
+    }
+    Ok(rows + held + openings.bring())
+}
+
+/// How many rows of what is wanted there is memory for.
+fn fitting_of(appliance: &Appliance, wanted: &[Wanted], openings: &Reserving<'_>) -> Result<Vec<Fitting>, StoreError> {
+    let (most, left) = (appliance.under_way.room().most(), appliance.under_way.left());
+    let piles = appliance.store.read(|connection| {
+        let pile = |wanted: &Wanted| {
+            let widths = widths::of(connection, wanted, most)?;
+            Ok(Pile { dependency: openings.dependency(wanted), widths })
+        };
+        wanted.iter().map(pile).collect::<Result<Vec<_>, StoreError>>()
+    })?;
+    Ok(fitting(&piles, left))
+}
+
+/// Gives piles their turns again whose next row has room by now.
+fn let_go(appliance: &Appliance, index: &mut Index) {
+    let widest = index.widest_held();
+    if widest.is_empty() {
+        return;
+    }
+    let left = appliance.under_way.left();
+    for (dependency, _) in widest.iter().filter(|(dependency, width)| left.fits(dependency, **width)) {
+        index.let_go(dependency);
+    }
+    appliance.under_way.set_without_room(index.held());
+}
+
+/// Takes their turns from the piles whose next row has no room; how many those are.
+fn hold(index: &mut Index, wanted: &[Wanted], fitting: &[Fitting], openings: &Reserving<'_>) -> usize {
+    let mut held = 0;
+    for (wanted, fitting) in wanted.iter().zip(fitting) {
+        if let Some(width) = fitting.too_wide {
+            index.hold(wanted, &openings.dependency(wanted), width);
+            held += 1;
+        }
+    }
+    held
 }
 
 /// The workflows that batches keep, for the index.
@@ -145,9 +208,17 @@ impl Reserving<'_> {
 
     /// Whether the claim is the note of these rows' next request.
     fn has_key(&self, wanted: &Wanted) -> bool {
-        let kept = self.kept(wanted.version);
-        let step = kept.as_ref().and_then(|kept| kept.workflow.steps.get(wanted.step as usize));
-        step.is_some_and(|step| step.repeat == Repeat::IdempotencyKey)
+        self.step(wanted, |step| step.repeat == Repeat::IdempotencyKey).unwrap_or_default()
+    }
+
+    /// Whom these rows call next.
+    fn dependency(&self, wanted: &Wanted) -> String {
+        self.step(wanted, |step| step.dependency.clone()).unwrap_or_default()
+    }
+
+    fn step<T>(&self, wanted: &Wanted, of: impl FnOnce(&Step) -> T) -> Option<T> {
+        let kept = self.kept(wanted.version)?;
+        kept.workflow.steps.get(wanted.step as usize).map(of)
     }
 
     /// Reads versions that the next plan needs; how many could be.

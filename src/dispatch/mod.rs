@@ -1,6 +1,8 @@
 //! Who may be worked, and when: dispatch runs grant, the feeder claims just in time, rescue frees lost claims.
 
+mod brakes;
 pub mod clock;
+mod crowd;
 pub mod estimate;
 pub mod feeder;
 pub mod hearing;

@@ -1,12 +1,15 @@
 //! What a batch can expect: why it does not move, and when it will be done. Gathers what both are told from; what it
-//! costs does not depend on how many rows there are.
+//! costs does not depend on how many rows there are, and where there are many batches, one look at them does for everybody who
+//! asks within a second.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::Duration,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use super::{
+    crowd::Crowd,
     estimate::{Estimate, Pace, Queued, Scene, Standing},
     waiting::{self, Next, Runs},
 };
@@ -25,6 +28,11 @@ use crate::{
 /// Rows that were there for so long could have been begun: what flows since then is all that can.
 const SETTLED_IN: Duration = Duration::from_secs(6);
 
+/// More batches than this are not looked at anew for everybody: how they stand to each other does not change from one instant
+/// to the next.
+const MANY: usize = 200;
+const LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
+
 /// The answers to "why not?" and "when?".
 #[derive(Debug, Clone, Default)]
 pub struct Outlook {
@@ -41,6 +49,10 @@ pub struct Look {
     is_paused: bool,
     runs_are_missing: bool,
 }
+
+/// The last look, while it is good. There is one at a time, so that its memory is not taken for each who asks.
+#[derive(Default)]
+pub struct LastLook(Mutex<Option<(Instant, Arc<Look>)>>);
 
 impl Outlook {
     /// What this batch can expect.
@@ -71,8 +83,21 @@ impl Outlook {
 }
 
 impl Look {
-    /// Looks now.
-    pub fn at(appliance: &Appliance) -> Result<Self, StoreError> {
+    /// A look at how it is now; the last one, where there is so much to be seen that it does for a while.
+    pub fn at(appliance: &Appliance) -> Result<Arc<Self>, StoreError> {
+        let mut last = appliance.last_look.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, look)) = &*last
+            && look.scene.crowd.size() > MANY
+            && at.elapsed() < LOOKED_AT_EVERY
+        {
+            return Ok(look.clone());
+        }
+        let look = Arc::new(Self::now(appliance)?);
+        *last = Some((Instant::now(), look.clone()));
+        Ok(look)
+    }
+
+    fn now(appliance: &Appliance) -> Result<Self, StoreError> {
         let settings = &appliance.config.dispatch;
         let (queue, pause, last_run) = appliance.store.read(|connection| {
             Ok((queue::look(connection)?, grants::pause_of(connection)?, grants::last_run(connection)?))
@@ -87,7 +112,7 @@ impl Look {
             dependencies: BTreeMap::new(),
             steps: steps_of(appliance, &queue),
             under_way: appliance.config.workers.under_way,
-            queue: queue.iter().cloned().map(|batch| queued(batch, default_limit)).collect(),
+            crowd: Crowd::of(queue.iter().cloned().map(|batch| queued(batch, default_limit)).collect()),
         };
         scene.dependencies = paces(appliance, &wanted(&scene, &queue));
         let (is_paused, runs_are_missing) = (pause.is_some(), runs.missing_since(now).is_some());
@@ -97,12 +122,21 @@ impl Look {
     /// What one of these batches can expect.
     pub fn of(&self, appliance: &Appliance, batch: &Batch) -> Result<Outlook, StoreError> {
         let waiting_for = waiting::of_batch(appliance, batch)?;
-        let Some(queued) = self.scene.queue.iter().find(|queued| queued.batch == batch.batch) else {
+        let Some(seen) = self.scene.crowd.get(batch.batch).filter(|_| batch.cancelled_at.is_none()) else {
             return Ok(Outlook { waiting_for, estimate: None });
         };
+        // The batch itself is known as it is now.
+        let queued = &Queued {
+            pending: batch.counts.pending.into(),
+            processing: batch.counts.processing.into(),
+            unextracted: batch.counts.total.saturating_sub(batch.extracted).into(),
+            is_paused: batch.paused_at.is_some() || batch.client_paused_at.is_some(),
+            ..seen.clone()
+        };
         // When somebody makes room cannot be said, nor when somebody runs a row.
-        let is_asked_for =
-            batch.status == BatchStatus::Queued && waiting::for_whom_nobody_tries(appliance, batch, self.scene.now)?;
+        let is_asked_for = batch.status == BatchStatus::Queued
+            && (waiting::braked(appliance, batch)?.is_some()
+                || waiting::for_whom_nobody_tries(appliance, batch, self.scene.now)?);
         if waiting::no_room(appliance, batch).is_some() || is_asked_for {
             return Ok(Outlook { waiting_for, estimate: None });
         }

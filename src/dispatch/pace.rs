@@ -74,7 +74,7 @@ impl Pace {
     pub fn told(&self) -> String {
         let Throughput { per_second, limit } = self.throughput();
         match limit {
-            Limit::Rate => format!("allows {} a second", counted(per_second, "call")),
+            Limit::Rate => format!("allows {} a second", counted(without_arithmetic(per_second), "call")),
             Limit::Places => format!(
                 "takes {} to answer, and no more than {} to it may be under way at once",
                 short(self.latency),
@@ -100,12 +100,16 @@ pub fn counted(number: f64, noun: &str) -> String {
     if number == 1.0 { format!("{number} {noun}") } else { format!("{number} {noun}s") }
 }
 
+/// A rate as it was set, or three decimals of one that came of reckoning.
+fn without_arithmetic(rate: f64) -> f64 {
+    (rate * 1_000.0).round() / 1_000.0
+}
+
 /// Two digits that count, for a person.
 fn rounded(number: f64) -> f64 {
     let unit = 10_f64.powf(number.max(0.01).log10().floor() - 1.0);
     let rounded = (number / unit).round() * unit;
-    // What comes after the digits that count is the arithmetic's.
-    (rounded * 1_000.0).round() / 1_000.0
+    without_arithmetic(rounded)
 }
 
 /// A short time, for a person: `300 ms`, `2.1 s`.
@@ -122,6 +126,8 @@ mod tests {
         let says = |pace: Pace| (pace.throughput().per_second, pace.told());
         let unseen = Pace::unseen(50.0, 16);
         assert_eq!(says(unseen), (50.0, "allows 50 calls a second".to_owned()));
+        let learnt = Pace { per_second: 4.258_749_999_999_999, ..unseen };
+        assert_eq!(says(learnt).1, "allows 4.259 calls a second");
         assert_eq!(says(Pace { latency: 0.3, ..unseen }).0, 50.0, "16 places are enough for it");
         let slow = "takes 2.1 s to answer, and no more than 16 requests to it may be under way at once";
         assert_eq!(says(Pace { latency: 2.12, ..unseen }), (16.0 / 2.12, slow.to_owned()));

@@ -5,7 +5,7 @@
 //!   and for each pile that waits: when its first row is due
 //! ```
 //!
-//! A batch that stands still is not in it, a client that is paused or has no grant has no turn, and a dependency without room is
+//! A batch that stands still is not in it, a client that is paused, has no grant or is full has no turn, and a dependency without room is
 //! asked once: none of that costs a claim anything. It only knows where to look; the database is the truth, and a claim
 //! asks that once more ([`crate::store::claims`]). It may think that rows are there, or due, that are not: the next claim finds
 //! out. It must never miss any: that is what `hearing` is for, which keeps it up to date.
@@ -40,6 +40,9 @@ pub struct Index {
     due: BTreeSet<(Timestamp, i64, u32, bool)>,
     /// Whose turn is first where there is room for few rows.
     first_lane: usize,
+    /// Piles that have no turn although rows of theirs are due, as there is no memory for the next one: whom it calls, and how
+    /// wide it is.
+    held: BTreeMap<(i64, u32, Kind), (String, usize)>,
 }
 
 #[derive(Debug)]
@@ -108,6 +111,16 @@ impl Index {
         self.turns.stands(client)
     }
 
+    /// Those who have no turn, whatever of theirs could start: no row of theirs is to save anything more.
+    pub fn set_full(&mut self, clients: &BTreeSet<i64>) {
+        self.turns.set_full(clients);
+    }
+
+    /// Whose a batch is, where it is known.
+    pub fn client_of(&self, batch: i64) -> Option<i64> {
+        self.batches.get(&batch).map(|known| known.client)
+    }
+
     /// How many batches are known.
     pub fn len(&self) -> usize {
         self.batches.len()
@@ -142,6 +155,7 @@ impl Index {
         piles.into_iter().for_each(|(step, prepaid)| self.take_out(batch, step, prepaid));
         self.turns.count_batch(client, false);
         self.batches.remove(&batch);
+        self.held.retain(|(of, ..), _| *of != batch);
     }
 
     /// Rows of a batch came to wait. `false` where nothing is known of the batch: it has to be looked at.
@@ -285,6 +299,57 @@ impl Index {
         if kind != Kind::New {
             self.rise(batch, step, wanted.rows);
         }
+    }
+
+    /// What was planned, and told by [`Index::taken`], has no other turn until [`Index::let_go`]: there is no memory for its next
+    /// row, which is so wide.
+    pub fn hold(&mut self, planned: &Wanted, dependency: &str, width: usize) {
+        let &Wanted { batch, step, kind, .. } = planned;
+        let Some(known) = self.batches.get(&batch) else { return };
+        let waits =
+            |pile: &&Pile| kind != Kind::New && (pile.waiting.step, self::kind(pile.waiting.prepaid)) == (step, kind);
+        if let Some(Pile { waiting, .. }) = known.waiting.iter().find(waits) {
+            self.due.remove(&(waiting.due_at, batch, step, waiting.prepaid));
+        }
+        self.turns.remove(known.turn(batch, step, kind));
+        self.held.insert((batch, step, kind), (dependency.to_owned(), width));
+    }
+
+    /// How wide the widest row is that a turn is held for, by whom it calls.
+    pub fn widest_held(&self) -> BTreeMap<String, usize> {
+        let mut widest: BTreeMap<String, usize> = BTreeMap::new();
+        for (dependency, width) in self.held.values() {
+            let known = widest.entry(dependency.clone()).or_default();
+            *known = (*known).max(*width);
+        }
+        widest
+    }
+
+    /// The batches of which a pile is held.
+    pub fn held(&self) -> BTreeSet<i64> {
+        self.held.keys().map(|(batch, ..)| *batch).collect()
+    }
+
+    /// Those that call this dependency have their turns again.
+    pub fn let_go(&mut self, dependency: &str) {
+        let let_go = self.held.extract_if(.., |_, (calls, _)| calls == dependency).map(|(pile, _)| pile);
+        for (batch, step, kind) in let_go.collect::<Vec<_>>() {
+            let Some(known) = self.batches.get(&batch) else { continue };
+            let is_it = |pile: &&Pile| (pile.waiting.step, self::kind(pile.waiting.prepaid)) == (step, kind);
+            match kind {
+                Kind::New => self.set_next_row(batch, known.next_row),
+                Kind::Prepaid | Kind::Waiting => {
+                    if let Some(waiting) = known.waiting.iter().find(is_it).map(|pile| pile.waiting) {
+                        self.set_waiting(batch, waiting);
+                    }
+                }
+            }
+        }
+    }
+
+    /// So many rows of a client made no call from this step on, for which they were planned.
+    pub fn refund(&mut self, client: i64, version: i64, step: u32, rows: u32) {
+        self.turns.refund(client, version, step, rows);
     }
 
     /// What is known of a batch.

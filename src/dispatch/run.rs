@@ -9,6 +9,7 @@ use crate::{
     model::AskedBy,
     store::{
         StoreError,
+        audit::{self, Deed},
         grants::{self, Granted, Run, RunOutcome},
     },
 };
@@ -43,8 +44,13 @@ impl From<Run> for DispatchAnswer {
 pub struct Dispatcher(Mutex<()>);
 
 impl Dispatcher {
-    /// One dispatch run.
-    pub fn run(&self, appliance: &Appliance, asked_by: AskedBy) -> Result<DispatchAnswer, StoreError> {
+    /// One dispatch run. Where one is made, `deed` is noted with it: who made it by hand.
+    pub fn run(
+        &self,
+        appliance: &Appliance,
+        asked_by: AskedBy,
+        deed: Option<Deed>,
+    ) -> Result<DispatchAnswer, StoreError> {
         if asked_by == AskedBy::Call {
             // Whatever comes of it: that a call was too early, or that dispatch is paused, is no silence.
             appliance.dispatch_watch.called(&appliance.clock);
@@ -60,7 +66,14 @@ impl Dispatcher {
         };
         let settings = &appliance.config.dispatch;
         let (default_rows, min_interval) = (settings.rows_per_client_per_run, settings.min_interval);
-        let ran = appliance.store.write(move |tx| grants::run(tx, asked_by, default_rows, min_interval));
+        let ran = appliance.store.write(move |tx| {
+            let outcome = grants::run(tx, asked_by, default_rows, min_interval)?;
+            if let (Some(deed), RunOutcome::Granted(run)) = (deed, &outcome) {
+                let why = format!("run {}: {} rows", run.run, run.rows);
+                audit::note(tx, &Deed { why: Some(why), ..deed })?;
+            }
+            Ok(outcome)
+        });
         let outcome = ran.inspect_err(|_| appliance.metrics.runs.ended("error", 0))?;
         let answer = match outcome {
             RunOutcome::Granted(run) => run.into(),

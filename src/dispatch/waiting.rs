@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::{clock::MISSING_RUNS, estimate};
 use crate::{
     appliance::Appliance,
+    config::tell_size,
     downstream::{GateReason, Wait, WaitReason, Way},
     model::{BatchStatus, RowStatus, Timestamp},
     room::NoRoom,
@@ -16,8 +17,11 @@ use crate::{
         batches::{self, Batch},
         claims,
         grants::{self, Grant},
-        queue, retries,
+        queue,
+        quotas::{self, Full},
+        retries,
         rows::StoredRow,
+        stall::{Stall, Why},
         stuck,
     },
     work::workflows::VersionError,
@@ -34,6 +38,10 @@ const TURN: &str = "its turn";
 /// What a batch waits for; `None` where it moves, or is finished.
 pub fn of_batch(appliance: &Appliance, batch: &Batch) -> Result<Option<String>, StoreError> {
     let now = appliance.clock.now();
+    // Then nothing at all moves, whatever else there is.
+    if let Some(stall) = appliance.store.stall().filter(|_| !batch.status.is_finished()) {
+        return Ok(Some(stalled(stall, now)));
+    }
     match batch.status {
         BatchStatus::Pending => Ok(Some(extraction(appliance, batch, now))),
         BatchStatus::Queued if batch.cancelled_at.is_none() => of_queued(appliance, batch, now),
@@ -41,9 +49,27 @@ pub fn of_batch(appliance: &Appliance, batch: &Batch) -> Result<Option<String>, 
     }
 }
 
+fn stalled(Stall { since, why }: Stall, now: Timestamp) -> String {
+    let since = since.told(now);
+    match why {
+        Why::Locked => format!(
+            "the database: another process has locked it since {since}, and nothing can be written until that lets go"
+        ),
+        Why::DiskFull => format!(
+            "room on the disk: it is full, and the database could write nothing since {since}; `dripfeed purge` or a larger \
+             volume makes some"
+        ),
+        Why::Slow => format!("the disk, which has not taken what the database wrote at {since}"),
+        Why::Failing => format!("the database, which could write nothing since {since}: the log says why"),
+    }
+}
+
 /// What a row waits for, in a batch that waits for this.
-pub fn of_row(row: &StoredRow, of_batch: Option<&str>, now: Timestamp) -> Option<String> {
+pub fn of_row(appliance: &Appliance, row: &StoredRow, of_batch: Option<&str>) -> Option<String> {
+    let now = appliance.clock.now();
     match row.next_attempt_at.filter(|at| *at > now) {
+        // Then nothing at all moves, whoever has the row.
+        _ if !row.status.is_finished() && appliance.store.stall().is_some() => of_batch.map(str::to_owned),
         _ if row.status != RowStatus::Pending => None,
         Some(at) => Some(format!("its next try is due at {}", at.told_ahead(now))),
         None => Some(of_batch.unwrap_or(TURN).to_owned()),
@@ -51,12 +77,22 @@ pub fn of_row(row: &StoredRow, of_batch: Option<&str>, now: Timestamp) -> Option
 }
 
 fn extraction(appliance: &Appliance, batch: &Batch, now: Timestamp) -> String {
-    if let Some(short) = no_room(appliance, batch) {
-        return format!("room on the disk for its rows: {short}; `dripfeed purge` or a larger volume makes some");
+    if no_room(appliance, batch).is_some() {
+        return "room on the disk for its rows; `dripfeed purge` or a larger volume makes some".to_owned();
     }
     match batch.next_attempt_at.filter(|at| *at > now) {
-        Some(at) => format!("its stored file could not be read, the next try is due at {}", at.told_ahead(now)),
+        Some(at) => format!("{}, the next try is due at {}", stumbled_over(batch), at.told_ahead(now)),
         None => EXTRACTION.to_owned(),
+    }
+}
+
+/// Why a batch is not extracted yet. Where its file lies, and what its storage said of it, is told in its error.
+fn stumbled_over(batch: &Batch) -> &str {
+    match batch.error.as_ref().map(|(code, _)| code.as_str()) {
+        Some("disk_full") => "there was no room on the disk for its rows",
+        Some("undecryptable") => "its workflow could not be read",
+        Some("unavailable" | "internal") => "the database did not take its rows",
+        _ => "its stored file could not be read",
     }
 }
 
@@ -83,6 +119,9 @@ fn of_queued(appliance: &Appliance, batch: &Batch, now: Timestamp) -> Result<Opt
     }
     if batch.counts.processing > 0 {
         return held_by_nobody(appliance, batch, now);
+    }
+    if let Some(braked) = braked(appliance, batch)? {
+        return Ok(Some(braked));
     }
     let kept = match appliance.workflow(batch.workflow_version) {
         Ok(kept) => kept,
@@ -120,11 +159,37 @@ fn of_queued(appliance: &Appliance, batch: &Batch, now: Timestamp) -> Result<Opt
     if let Some((dependency, wait)) = way.obstacle(step) {
         return Ok(Some(obstacle(&dependency, wait, now)));
     }
+    if let Some(bytes) = appliance.under_way.without_room(batch.batch) {
+        return Ok(Some(format!(
+            "memory for its next row, which is wide: {} of such rows are under way, and `workers.under_way_bytes` allows no more \
+             at once",
+            told_bytes(bytes)
+        )));
+    }
     if let Some(full) = full(appliance, kept.workflow.steps.get(step).map(|step| step.dependency.as_str())) {
         return Ok(Some(full));
     }
     let elder = appliance.store.read(|connection| batches::has_elder(connection, batch))?;
     Ok(Some(if elder { "older batches of its client go first" } else { TURN }.to_owned()))
+}
+
+/// Why none of its rows is sent, whatever else there is: their outcomes would find no room, on the disk or in their client's
+/// quota. When there will be some cannot be said.
+pub(super) fn braked(appliance: &Appliance, batch: &Batch) -> Result<Option<String>, StoreError> {
+    if appliance.room.for_more_rows().is_err() {
+        let told = "room on the disk: what is left is for the outcomes of rows under way; `dripfeed purge` or a larger volume \
+                    makes some";
+        return Ok(Some(told.to_owned()));
+    }
+    let quotas = appliance.config.quotas;
+    let full = appliance.store.read(|connection| quotas::full(connection, batch.client, quotas))?;
+    Ok(full.map(|Full { used, limit }| {
+        let (used, limit) = (tell_size(used), tell_size(limit));
+        format!(
+            "its client's quota `stored_bytes`: {used} of {limit} are used, with what its rows have saved of answers; delete \
+             batches that are not needed any more, or ask the operator for more"
+        )
+    }))
 }
 
 /// Whether rows of a batch wait for a person, who runs one of them by hand: when that will be cannot be said.
@@ -184,11 +249,28 @@ fn full(appliance: &Appliance, dependency: Option<&str>) -> Option<String> {
     let (under_way, most) =
         (all.iter().map(|status| status.in_flight as usize).sum::<usize>(), appliance.config.workers.under_way);
     let told = || format!("{} under way, and `workers.under_way` allows no more at once", requests(under_way as u64));
-    (under_way >= most).then(told)
+    (under_way >= most).then(told).or_else(|| places_of_others(appliance, &its_own.name))
+}
+
+/// What a dependency has no place for any more, although there are some: those are for other ones.
+fn places_of_others(appliance: &Appliance, dependency: &str) -> Option<String> {
+    let rows = appliance.downstream.out_of_places(dependency).filter(|rows| *rows > 0)?;
+    Some(format!(
+        "{dependency}: {} under way to it, and `workers.under_way` keeps the other places for other dependencies",
+        rows_are(rows)
+    ))
+}
+
+fn told_bytes(bytes: usize) -> String {
+    format!("{} KiB", bytes.div_ceil(1 << 10))
 }
 
 fn requests(count: u64) -> String {
     if count == 1 { "1 request is".to_owned() } else { format!("{count} requests are") }
+}
+
+fn rows_are(count: usize) -> String {
+    if count == 1 { "1 row is".to_owned() } else { format!("{count} rows are") }
 }
 
 fn because(reason: Option<&str>) -> String {
@@ -320,6 +402,7 @@ pub(super) fn shuts(reason: GateReason) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::downstream::Lack;
 
     const NOW: Timestamp = Timestamp(1_786_000_000_000);
 
@@ -368,6 +451,11 @@ mod tests {
                 "addresses answers 401 to its credential, next try 07:06:50 UTC",
             ),
             (WaitReason::Rate, "addresses: its rate limit, next call 07:06:50 UTC"),
+            (
+                WaitReason::Lack(Lack::Files),
+                "addresses: no more files may be open here: raise the limit of them (LimitNOFILE, ulimit -n), next call \
+                 07:06:50 UTC",
+            ),
         ] {
             assert_eq!(obstacle("addresses", wait(why), NOW), told);
         }

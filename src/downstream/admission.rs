@@ -10,6 +10,7 @@ use super::{
     gate::{Passage, Shut},
     lane::Lane,
     permit::{Wait, WaitReason},
+    places::Place,
 };
 
 /// How far ahead of their first call rows are claimed.
@@ -29,17 +30,36 @@ pub struct Room {
     pub again_after: Duration,
 }
 
-/// What one claimed row still has to call. Dropped, it gives back what was not called.
+/// What one claimed row still has to call, and its place among the rows under way. Dropped, it gives back what was not called.
 pub struct Reservation {
     steps: Arc<[Arc<Lane>]>,
     next: usize,
+    /// At the dependency of the step that it is at.
+    place: Option<Place>,
 }
 
 impl Reservation {
     /// For the steps of a row from `next` on, each by the lane of its dependency.
     pub(super) fn new(steps: Arc<[Arc<Lane>]>, next: usize) -> Self {
         steps.iter().skip(next).for_each(|lane| lane.lock().reserved += 1);
-        Self { steps, next }
+        let place = steps.get(next).map(Place::at);
+        Self { steps, next, place }
+    }
+
+    /// The dependency of the first step that was not called.
+    pub fn dependency(&self) -> &str {
+        self.steps.get(self.next).map_or("", |lane| lane.settings.name.as_str())
+    }
+
+    /// The first step, counted from 0, that was not called.
+    pub fn unspent_from(&self) -> usize {
+        self.next
+    }
+
+    /// The next step is begun. Whether there is a place for its row at that step's dependency.
+    pub fn arrive(&mut self) -> bool {
+        let Some((lane, place)) = self.steps.get(self.next).zip(self.place.as_mut()) else { return true };
+        place.move_to(lane)
     }
 
     /// The next step's permit was given: that call is reserved no more.
@@ -80,17 +100,25 @@ pub(super) fn room(steps: &[Arc<Lane>], lying: impl Fn(usize) -> usize) -> Room 
     if steps.is_empty() { Room { rows: 0, again_after: CLAIM_AHEAD } } else { room }
 }
 
-/// Why no row can start at `steps[0]`, where the clock will change that: a gate on its way, or a rate so low that the
-/// next call is not near.
+/// Why no row can start at `steps[0]`, where the clock will change that: a gate on its way, a connection that cannot be made
+/// here, or a rate so low that the next call is not near.
 pub(super) fn obstacle(steps: &[Arc<Lane>]) -> Option<(&Lane, Wait)> {
     let gates = steps.iter().find_map(|lane| Some((&**lane, lane.gate_wait()?)));
-    gates.or_else(|| steps.first().and_then(|lane| Some((&**lane, lane.rate_wait()?))))
+    let lacks = || steps.iter().find_map(|lane| Some((&**lane, lane.lack_wait()?)));
+    gates.or_else(lacks).or_else(|| steps.first().and_then(|lane| Some((&**lane, lane.rate_wait()?))))
 }
 
 impl Lane {
     fn gate_wait(&self) -> Option<Wait> {
         let closed = self.lock().gate.closed(self.now())?;
         Some(Wait { until: closed.until, why: WaitReason::Gate(closed.reason) })
+    }
+
+    fn lack_wait(&self) -> Option<Wait> {
+        let now = self.now();
+        let (lack, until) = self.lock().lacking.held(now.steady)?;
+        let left = Duration::from_nanos(u64::try_from(until - now.steady).ok()?);
+        Some(Wait { until: now.wall.after(left), why: WaitReason::Lack(lack) })
     }
 
     fn rate_wait(&self) -> Option<Wait> {
@@ -131,9 +159,14 @@ impl Lane {
             Ok(passage) if passage.is_probe() => 1,
             Ok(_) => usize::MAX,
         };
+        if let Some((_, until)) = state.lacking.held(now.steady) {
+            return none(Duration::from_nanos(u64::try_from(until - now.steady).unwrap_or_default()));
+        }
         // What can leave within the time ahead: no more than the rate allows, and no more than went through lately
         // where answers are slow and the concurrency is what holds requests up.
-        let idle = state.concurrency.limit().saturating_sub(state.in_flight);
+        let limit = state.concurrency.limit();
+        let limit = state.lacking.most_under_way(now.steady).map_or(limit, |most| most.min(limit));
+        let idle = limit.saturating_sub(state.in_flight);
         let flow = (idle + state.calls.last_second(now.steady)) as usize;
         let horizon = now.steady.saturating_add(CLAIM_AHEAD.as_nanos() as i64);
         let soon = flow.min(state.line.pace().most_in_a_second()).min(state.quota.left(now.steady, horizon));
@@ -142,7 +175,8 @@ impl Lane {
         let free = soon.saturating_sub(state.reserved).div_ceil(calls);
         // A row that needs more than there ever is must still get in, alone.
         let alone = usize::from(state.reserved == 0 && idle > 0);
-        let mut rows = free.max(alone).min(most.saturating_sub(state.reserved));
+        let rows = free.max(alone).min(most.saturating_sub(state.reserved));
+        let mut rows = rows.min(self.places.left(state.held));
         if starts_here {
             let slot = state.slot(state.reserved, now.steady, 0).at;
             if slot > horizon {

@@ -17,7 +17,7 @@ use crate::heartbeat::{self, Heartbeats};
 /// How often the thread gives a sign of life, whatever it is at.
 const BEAT: Duration = Duration::from_secs(10);
 
-/// Threads for what blocks: names that are looked up, and whether a batch stands still.
+/// Threads for what blocks: whether a batch stands still.
 const BLOCKING_THREADS: usize = 8;
 
 /// The thread of the calls. Dropped, it ends, with what is still under way there.

@@ -3,19 +3,19 @@
 //! | answer | row | gate |
 //! |---|---|---|
 //! | 2xx with all that `save` asks for | success | well |
-//! | 2xx without it, not JSON, too large or deep | fails: `bad_answer` | well |
+//! | 2xx without it, not JSON, too large, long or deep | fails: `bad_answer` | well |
 //! | 429, 503, 403 with `Retry-After` | again later, not counted | closes |
 //! | 401 | again later, not counted; its row's affair where others are not refused | five in a row close |
 //! | 425 | again later | well |
 //! | 408 | again later; it may have been done | well |
 //! | other 5xx, no answer in time, cut off | again later; it may have been done | failing |
 //! | no connection | again later | failing |
+//! | no connection because this machine lacks something (`lack`) | waits, not counted | none |
 //! | anything else (3xx, 4xx) | fails: `rejected` | well |
 
 use std::{collections::BTreeMap, time::Duration};
 
 use hyper::StatusCode;
-use serde_json::Value;
 
 use super::{
     advice::Advice,
@@ -23,9 +23,10 @@ use super::{
     gate::{GateReason, Health},
 };
 use crate::model::{
-    FailureCode, StepFailure, Timestamp,
+    FailureCode, Saved, StepFailure, Timestamp,
     nesting::{DEEPEST_JSON, is_too_deep},
     outcome::{Effect, Outcome},
+    saved::LONGEST_VALUE,
 };
 
 /// What a person needs to know of a redirect. Where it leads stays out: it may hold what rows hold.
@@ -152,15 +153,20 @@ fn silent(dependency: &str, error: CallError, http_status: Option<u16>, counted:
 }
 
 /// What `save` asks for, or what of it is lacking.
-fn saved(save: &BTreeMap<String, String>, body: &[u8]) -> Result<BTreeMap<String, Value>, String> {
+fn saved(save: &BTreeMap<String, String>, body: &[u8]) -> Result<BTreeMap<String, Saved>, String> {
     if save.is_empty() {
         return Ok(BTreeMap::new());
     }
     let json = client::json(body).ok_or("its body is not JSON")?;
     let at = |pointer: &str| json.at(pointer).map_err(|_| format!("its `{pointer}` cannot be read"));
     let pick = |(name, pointer): (&String, &String)| match at(pointer)? {
-        None | Some(Value::Null) => Err(format!("its body has no `{pointer}`")),
-        Some(value) if is_too_deep(&value) => {
+        None => Err(format!("its body has no `{pointer}`")),
+        Some(value) if value.is_null() => Err(format!("its body has no `{pointer}`")),
+        Some(value) if value.json().len() > LONGEST_VALUE => {
+            let most = LONGEST_VALUE / 1024;
+            Err(format!("its `{pointer}` is longer than {most} KiB, the most that is saved of a value"))
+        }
+        Some(value) if is_too_deep(&value.value()) => {
             Err(format!("its `{pointer}` has more than {DEEPEST_JSON} levels of objects and lists"))
         }
         Some(value) => Ok((name.clone(), value)),
@@ -199,7 +205,7 @@ mod tests {
     fn what_nobody_can_read_is_no_harm_where_it_is_not_asked_for() {
         let body = r#"{"note": "\ud800", "link": "x"}"#;
         let told = |pointer| match classify(answer(200, body), &[("link", pointer)]) {
-            Outcome::Success { saved, .. } => saved["link"].to_string(),
+            Outcome::Success { saved, .. } => saved["link"].json().to_owned(),
             Outcome::Permanent { failure, .. } => failure.message,
             other => panic!("{other:?}"),
         };
@@ -212,7 +218,7 @@ mod tests {
     fn success_is_2xx_with_all_that_save_asks_for() {
         let save = [("link", "/a/0/link"), ("n", "/n")];
         let whole = classify(answer(201, r#"{"a": [{"link": "x"}], "n": 7}"#), &save);
-        let saved = BTreeMap::from([("link".into(), json!("x")), ("n".into(), json!(7))]);
+        let saved = BTreeMap::from([("link".into(), json!("x").into()), ("n".into(), json!(7).into())]);
         assert_eq!(whole, Outcome::Success { http_status: 201, saved });
         let nothing = Outcome::Success { http_status: 204, saved: BTreeMap::new() };
         assert_eq!(classify(answer(204, ""), &[]), nothing);
@@ -225,6 +231,22 @@ mod tests {
                 other => panic!("{body}: {other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn a_value_has_a_longest_text() {
+        let told = |length: usize| {
+            let body = format!("{{\"link\": \"{}\"}}", "x".repeat(length));
+            match classify(answer(200, &body), &[("link", "/link")]) {
+                Outcome::Success { saved, .. } => Ok(saved["link"].json().len()),
+                Outcome::Permanent { failure, effect: Effect::Done } => Err((failure.code, failure.message)),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(told(LONGEST_VALUE - 2), Ok(LONGEST_VALUE));
+        let message =
+            "addresses answered 200 OK, but its `/link` is longer than 64 KiB, the most that is saved of a value";
+        assert_eq!(told(LONGEST_VALUE - 1), Err((FailureCode::BadAnswer, message.to_owned())));
     }
 
     #[test]

@@ -49,7 +49,11 @@ pub const RISKY_PROBES: u32 = 5;
 const OPENING_FAILURES: u32 = 2;
 /// An API that answered so many requests well since it was closed, and then asks for a pause, has found its measure: the pauses
 /// begin anew. Were they to double still, one row that is always turned away would shut everybody else out.
-const MOSTLY_WELL: u32 = 8;
+const MOSTLY_WELL: u32 = 5;
+/// Its first pause is shorter then: it is up, and what it counts by the second has begun anew after that.
+const SHORT_PAUSE: Duration = Duration::from_secs(1);
+/// This part of its good answers still speaks for it at the next closing: two refusals may follow each other by chance.
+const REMEMBERED: u32 = 4;
 /// One that answered so many well is no worse than before: the pause is the one that it had.
 const NO_WORSE: u32 = 3;
 /// An opening gate that would let so many requests be under way lets all of them: rate and concurrency bound the rest.
@@ -73,6 +77,8 @@ pub struct GateState {
     /// How often it closed, and got worse, since it was last well; the pauses grow with it. More than 0 while it is not closed:
     /// it is opening, a few requests at a time.
     pub closings: u32,
+    /// Probes since it was last open that are never to be sent twice, and that left.
+    pub risked: u32,
 }
 
 /// Until when a gate is closed, and why.
@@ -106,6 +112,8 @@ pub enum Health {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Passage {
     is_probe: bool,
+    /// Whether it is a probe that is never to be sent twice.
+    is_risky: bool,
     /// Its place in the order in which requests left.
     number: u64,
     /// Which closing of this process it follows.
@@ -118,6 +126,11 @@ impl Passage {
     /// Whether the gate is half open, and this request is its probe.
     pub fn is_probe(self) -> bool {
         self.is_probe
+    }
+
+    /// Whether it is a probe that is never to be sent twice, and left.
+    pub fn is_risky(self) -> bool {
+        self.is_risky
     }
 
     /// Its place in the order in which requests of this process left.
@@ -184,8 +197,6 @@ pub struct Gate {
     well_left_at: i64,
     /// Whether a request was answered well that left after the last 401 had come.
     is_vindicated: bool,
-    /// Probes since it was last open that are never to be sent twice.
-    risky_probes: u32,
     probing: bool,
     /// How many requests have passed.
     passed: u64,
@@ -213,7 +224,6 @@ impl Gate {
             unauthorized_at: i64::MIN,
             well_left_at: i64::MIN,
             is_vindicated: false,
-            risky_probes: 0,
             probing: false,
             passed: 0,
             era: 0,
@@ -251,7 +261,6 @@ impl Gate {
         }
         self.state = state;
         if self.is_open() {
-            self.risky_probes = 0;
             self.opening = if state.closings == 0 { None } else { self.opening.or(Some(Opening::FIRST)) };
         }
     }
@@ -274,8 +283,9 @@ impl Gate {
 
     /// Whether a request may pass at this time, as far as [`Gate::allowance`] has room. Changes nothing.
     pub fn passage(&self, now: Now) -> Result<Passage, Shut> {
-        let passage =
-            |is_probe| Ok(Passage { is_probe, number: self.passed + 1, after: self.era, left_at: now.steady });
+        let passage = |is_probe| {
+            Ok(Passage { is_probe, is_risky: false, number: self.passed + 1, after: self.era, left_at: now.steady })
+        };
         let Some(closed) = self.closed(now) else { return passage(false) };
         let left = self.left(now);
         match (left.is_zero(), self.probing) {
@@ -299,12 +309,13 @@ impl Gate {
 
     /// Whether the next probe may be a request that is never sent twice.
     pub fn may_risk(&self) -> bool {
-        self.risky_probes < RISKY_PROBES
+        self.state.risked < RISKY_PROBES
     }
 
     /// The probe that has just passed is such a request.
-    pub fn risk(&mut self) {
-        self.risky_probes += 1;
+    pub fn risk(&mut self, passage: &mut Passage) {
+        passage.is_risky = true;
+        self.state.risked += 1;
     }
 
     /// Whether the credential was taken from others since the row of this request was last refused, where it was before:
@@ -314,8 +325,20 @@ impl Gate {
         !self.is_late(passage) && self.is_open() && (self.is_vindicated || lately)
     }
 
-    /// A request that passed was never sent: where it was the probe, the next one is.
-    pub fn not_sent(&mut self, passage: Passage) {
+    /// A request that passed was never sent: where it was the probe, the next one is. Says whether the state to keep has changed.
+    pub fn not_sent(&mut self, passage: Passage) -> bool {
+        self.ended(passage);
+        self.not_risked(passage)
+    }
+
+    /// A probe did not leave after all.
+    fn not_risked(&mut self, passage: Passage) -> bool {
+        let takes_back = passage.is_risky && self.state.risked > 0;
+        self.state.risked -= u32::from(takes_back);
+        takes_back
+    }
+
+    fn ended(&mut self, passage: Passage) {
         self.probing &= !passage.is_probe;
         let ended = if self.is_late(passage) { &mut self.late } else { &mut self.under_way };
         *ended = ended.saturating_sub(1);
@@ -323,7 +346,7 @@ impl Gate {
 
     /// A request that passed has ended. Says whether the state to keep has changed.
     pub fn report(&mut self, passage: Passage, health: Health, now: Now, rng: &mut impl Rng) -> bool {
-        self.not_sent(passage);
+        self.ended(passage);
         let before = self.state;
         match health {
             Health::Busy { reason, retry_after } if self.is_late(passage) => {
@@ -347,7 +370,7 @@ impl Gate {
     /// each pause and refuses the next is not well, and with every probe starting afresh it would be called at the
     /// shortest pause for ever.
     fn well(&mut self, passage: Passage) {
-        (self.failures, self.unauthorized, self.risky_probes) = (0, 0, 0);
+        (self.failures, self.unauthorized, self.state.risked) = (0, 0, 0);
         self.good = self.good.saturating_add(1);
         if passage.is_probe && !self.is_open() {
             self.state.closed = None;
@@ -382,14 +405,18 @@ impl Gate {
     /// Closes it for as long as it asks for, and never for less than the pause that grows with every closing: otherwise
     /// `Retry-After: 0`, or a date that has passed, would leave an API that refuses everything at its full rate.
     fn close(&mut self, reason: GateReason, retry_after: Duration, now: Now, rng: &mut impl Rng) {
-        let good = std::mem::take(&mut self.good);
+        let good = self.good;
+        self.good = good.min(WIDE_OPEN) / REMEMBERED;
         let no_worse = self.opening.is_some() && good >= NO_WORSE;
         match good {
             MOSTLY_WELL.. => self.state.closings = 0,
             _ if no_worse => self.state.closings = self.state.closings.saturating_sub(1),
             _ => {}
         }
-        let growing = FIRST_PAUSE.saturating_mul(1 << self.state.closings.min(16)).min(LONGEST_PAUSE);
+        let growing = match (self.state.closings, reason) {
+            (0, GateReason::RateLimited) if good >= MOSTLY_WELL => SHORT_PAUSE,
+            (closings, _) => FIRST_PAUSE.saturating_mul(1 << closings.min(16)).min(LONGEST_PAUSE),
+        };
         let pause = spread(growing.max(retry_after.min(self.max_retry_after)), rng);
         self.failures = 0;
         self.opening = None;

@@ -17,9 +17,11 @@ use super::{
     calls::Calls,
     concurrency::Concurrency,
     gate::{Gate, GateState, Health, Now, Passage},
+    lack::Lacking,
     ledger::{DependencyState, Lease, LeaseAsk},
     meter::Meter,
     permit::{Before, Queue},
+    places::Places,
     rate::{Line, Pace, Slot},
 };
 use crate::{clock::Clock, model::Dependency};
@@ -40,6 +42,7 @@ pub struct Lane {
     pub(super) wake: Wake,
     pub(super) meter: Arc<dyn Meter>,
     pub(super) alarms: Alarms,
+    pub(super) places: Arc<Places>,
     bookkeeper: OnceLock<Thread>,
     state: Mutex<State>,
 }
@@ -56,6 +59,9 @@ pub(super) struct State {
     pub gate: Gate,
     pub concurrency: Concurrency,
     pub in_flight: u32,
+    /// Places that rows have here.
+    pub held: usize,
+    pub lacking: Lacking,
     pub queue: Queue,
     /// Calls that claimed rows are going to make.
     pub reserved: usize,
@@ -79,6 +85,7 @@ impl Lane {
         wake: Wake,
         meter: Arc<dyn Meter>,
         alarms: Alarms,
+        places: Arc<Places>,
     ) -> Self {
         let kept = kept.unwrap_or(DependencyState { rate_per_second: None, gate: GateState::default() });
         let rate = kept.rate_per_second.unwrap_or(settings.rate_per_second);
@@ -91,6 +98,8 @@ impl Lane {
             gate: Gate::new(kept.gate, settings.gate_after, settings.max_retry_after, now),
             concurrency: Concurrency::new(settings.concurrency, settings.max_concurrency, rate),
             in_flight: 0,
+            held: 0,
+            lacking: Lacking::default(),
             queue: Queue::default(),
             reserved: 0,
             calls: Calls::new(),
@@ -100,7 +109,7 @@ impl Lane {
             revision: 0,
             closing: false,
         };
-        Self { settings, clock, wake, meter, alarms, bookkeeper: OnceLock::new(), state: Mutex::new(state) }
+        Self { settings, clock, wake, meter, alarms, places, bookkeeper: OnceLock::new(), state: Mutex::new(state) }
     }
 
     /// Who is to be woken when the ledger has to be read or written.
@@ -157,7 +166,7 @@ impl Lane {
     pub(super) fn end(&self, passage: Passage, health: Option<Health>, once_more: bool) -> Before {
         let now = self.now();
         let mut state = self.lock();
-        let was_full = state.in_flight >= state.most_under_way();
+        let was_full = state.in_flight >= state.most_under_way(now.steady);
         let was_open = state.gate.is_open();
         let takes_others = state.gate.takes_others(passage);
         state.measure(passage, health, now.steady);
@@ -166,22 +175,26 @@ impl Lane {
         let closings = state.gate.state().closings;
         let changed = match health {
             Some(health) => state.gate.report(passage, health, now, &mut rand::rng()),
-            None => {
-                state.gate.not_sent(passage);
-                false
-            }
+            None => state.gate.not_sent(passage),
         };
         if changed {
-            state.revision += 1;
-            state.gate_unsaved = true;
-            if was_open != state.gate.is_open() || !was_open {
+            state.gate_changed();
+            if was_open != state.gate.is_open() || (!was_open && health.is_some()) {
                 self.log_gate(state.gate.state());
             }
-            if let GateState { closed: Some(closed), closings: now } = state.gate.state()
+            if let GateState { closed: Some(closed), closings: now, .. } = state.gate.state()
                 && now > closings
             {
                 self.meter.gate_closed(closed.reason);
             }
+        }
+        if passage.is_risky() && health.is_some() && state.gate.closed(now).is_some() && !state.gate.may_risk() {
+            let dependency = &self.settings.name;
+            tracing::warn!(
+                event = "gate.asks_for_a_person",
+                dependency,
+                "no more requests that are never sent twice find out whether the gate may open; a row that is run by hand does"
+            );
         }
         let woken = match (changed, was_full || passage.is_probe()) {
             (true, _) => state.queue.all(),
@@ -270,9 +283,15 @@ impl Lane {
 }
 
 impl State {
+    /// What the gate is now has to be kept.
+    pub fn gate_changed(&mut self) {
+        self.revision += 1;
+        self.gate_unsaved = true;
+    }
+
     /// Takes slot, concurrency and passage together, or nothing: for a request that leaves so many nanoseconds from now.
     pub fn release(&mut self, now: Now, ahead: i64) -> Option<(Passage, i64)> {
-        if self.closing || self.in_flight >= self.most_under_way() {
+        if self.closing || self.in_flight >= self.most_under_way(now.steady) {
             return None;
         }
         if self.quota.held_until(now.steady).is_some() {
@@ -295,10 +314,11 @@ impl State {
         Slot { at: at.max(self.quota.held_until(now).unwrap_or(at)), ..slot }
     }
 
-    /// How many requests may be under way now: fewer than the concurrency while the gate is opening.
-    pub fn most_under_way(&self) -> u32 {
+    /// How many requests may be under way now: fewer than the concurrency while the gate is opening, or connections are lacking.
+    pub fn most_under_way(&self, now: i64) -> u32 {
         let concurrency = self.concurrency.limit();
-        self.gate.allowance().map_or(concurrency, |allowance| allowance.min(concurrency))
+        let allowed = self.gate.allowance().map_or(concurrency, |allowance| allowance.min(concurrency));
+        self.lacking.most_under_way(now).map_or(allowed, |most| most.min(allowed))
     }
 
     /// A request has ended, and is still counted among those under way.

@@ -28,10 +28,12 @@ mod classify;
 mod client;
 mod concurrency;
 pub mod gate;
+mod lack;
 mod lane;
 pub mod ledger;
 mod meter;
 pub mod permit;
+mod places;
 pub mod rate;
 mod request;
 mod status;
@@ -47,12 +49,16 @@ use std::{
 use crate::{
     clock::Clock,
     heartbeat::Heartbeats,
-    model::{Dependency, Timestamp, Workflow, outcome::Outcome, workflow::Repeat},
+    model::{Dependency, Step, StepFailure, Timestamp, Workflow, outcome::Outcome, workflow::Repeat},
+    template::Scope,
 };
 
 pub use admission::{CLAIM_AHEAD, LEAD, Reservation, Room};
-pub use client::{ClientError, MAX_ANSWER, shake_hands};
+#[cfg(any(test, feature = "fuzzing"))]
+pub use client::understood;
+pub use client::{ClientError, MAX_ANSWER, shake_hands, speaks_tls, tls_in_words};
 pub use gate::{Closed, GateReason, GateState};
+pub use lack::Lack;
 pub use lane::Wake;
 pub use ledger::{DependencyState, Lease, LeaseAsk, Ledger, LedgerError};
 pub use meter::{CallEnd, Meter};
@@ -66,6 +72,7 @@ use bookkeeper::Bookkeeper;
 use bridge::Bridge;
 use client::{Care, Client};
 use lane::Lane;
+use places::Places;
 use request::{Filled, Plan};
 
 /// Every dependency, ready to be called.
@@ -82,6 +89,21 @@ struct Call {
     plan: Plan,
     client: Arc<Client>,
     lane: Arc<Lane>,
+}
+
+/// What a step would send, whether or not anybody is there to send it to.
+pub struct Draft(Plan);
+
+impl Draft {
+    /// Compiles a step.
+    pub fn new(step: &Step) -> Result<Self, PlanError> {
+        Plan::new(step).map(Self)
+    }
+
+    /// [`Request::fingerprint`] of the request for these values.
+    pub fn fingerprint(&self, scope: &Scope<'_>) -> Result<[u8; 32], StepFailure> {
+        Ok(self.0.fill(scope)?.fingerprint())
+    }
 }
 
 /// A step's request for one row, ready to be sent.
@@ -117,6 +139,9 @@ impl Request {
         let result = client.call(&self.filled, idempotency_key, care).await;
         let duration = Duration::from_nanos(lane.clock.steady().saturating_sub(left_at).max(0) as u64);
         let now = lane.clock.now();
+        if let Some(lack) = result.as_ref().err().and_then(|error| error.lack) {
+            return Sent::Not(permit.lacks(lack));
+        }
         if result.as_ref().is_err_and(|error| error.was_given_up) {
             // It tells nothing of how the API is.
             drop(permit);
@@ -148,6 +173,8 @@ pub enum Sent {
     /// It left on a kept connection that the server gave up, most likely before it read it: it is tried once more at once, on a
     /// new connection, with a permit of its own.
     GivenUp(Duration),
+    /// It did not leave, because this machine lacks something for that; when to come back.
+    Not(Wait),
 }
 
 /// Only where it goes: the rest is a row's.
@@ -184,8 +211,10 @@ pub enum DownstreamError {
 
 impl Downstream {
     /// Reads what was kept of every dependency, and starts the thread that keeps it. `wake` is called whenever there may be room again for rows that there was none for; `meter` gives each dependency its own.
+    /// `under_way` rows may be under way at once, over all of them.
     pub fn new(
         dependencies: &BTreeMap<String, Dependency>,
+        under_way: usize,
         ledger: Arc<dyn Ledger>,
         clock: Clock,
         wake: Wake,
@@ -193,13 +222,22 @@ impl Downstream {
         hearts: &Heartbeats,
     ) -> Result<Self, DownstreamError> {
         let alarms = Alarms::default();
+        let places = Arc::new(Places::new(under_way, dependencies.len()));
         let mut lanes = BTreeMap::new();
         let mut clients = BTreeMap::new();
         for (name, settings) in dependencies {
             let client = Client::new(settings, clock.clone())
                 .map_err(|error| DownstreamError::Client { dependency: name.clone(), error })?;
             let kept = ledger.load(name)?;
-            let lane = Lane::new(settings.clone(), kept, clock.clone(), wake.clone(), meter(name), alarms.clone());
+            let lane = Lane::new(
+                settings.clone(),
+                kept,
+                clock.clone(),
+                wake.clone(),
+                meter(name),
+                alarms.clone(),
+                places.clone(),
+            );
             clients.insert(name.clone(), Arc::new(client));
             lanes.insert(name.clone(), Arc::new(lane));
         }
@@ -251,6 +289,11 @@ impl Downstream {
     /// How many requests to each dependency could be under way before long, where there is enough to do; by name.
     pub fn reach(&self) -> BTreeMap<String, u32> {
         self.lanes.iter().map(|(name, lane)| (name.clone(), lane.reach())).collect()
+    }
+
+    /// How many rows are under way to a dependency, where there is no place for another one beside those of the others.
+    pub fn out_of_places(&self, dependency: &str) -> Option<usize> {
+        self.lanes.get(dependency).and_then(|lane| lane.out_of_places())
     }
 
     /// How every dependency is, by name.

@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 use super::{
     advice::Advice,
     gate::{GateReason, Health, Now, Passage, Shut},
+    lack::Lack,
     lane::{Lane, State},
 };
 use crate::model::Timestamp;
@@ -82,6 +83,11 @@ impl Permit {
         }
     }
 
+    /// The request could not leave, because this machine lacks something: it counts as never sent. When to come back.
+    pub(super) fn lacks(self, lack: Lack) -> Wait {
+        self.lane.lacks(lack)
+    }
+
     /// The request has ended; `once_more`: its row was turned away before. Says how the gate was until then.
     pub(super) fn report(mut self, health: Health, once_more: bool) -> Before {
         self.ended = true;
@@ -125,6 +131,8 @@ pub enum WaitReason {
     Gate(GateReason),
     /// The rate's durable state cannot be read or written.
     Ledger,
+    /// This machine lacks something for another connection.
+    Lack(Lack),
     /// This process is shutting down.
     Closing,
 }
@@ -137,6 +145,7 @@ impl fmt::Display for WaitReason {
             Self::Concurrency => f.write_str("one of the requests under way to end"),
             Self::Gate(reason) => write!(f, "its gate to open: {reason}"),
             Self::Ledger => f.write_str("the database, which keeps its rate limit"),
+            Self::Lack(lack) => lack.fmt(f),
             Self::Closing => f.write_str("the next start: this process is shutting down"),
         }
     }
@@ -243,8 +252,14 @@ impl Lane {
                     return Err(wait);
                 }
                 (Turn::Sleep(alarm), Some(Place { woken, .. })) => {
-                    self.alarms.set(Instant::now() + nanos(alarm.saturating_sub(now.steady)), woken);
-                    woken.notified().await;
+                    let sleep = nanos(alarm.saturating_sub(now.steady));
+                    if alarm < deadline {
+                        self.alarms.set(Instant::now() + sleep, woken);
+                        woken.notified().await;
+                    } else {
+                        // The end of one's patience is no slot: it may be noticed a millisecond late, and most never see it.
+                        let _ = tokio::time::timeout(sleep, woken.notified()).await;
+                    }
                 }
                 // It joined the queue when it was told to sleep.
                 (Turn::Sleep(_), None) => {}
@@ -263,8 +278,9 @@ impl Lane {
         }
         let needs_slots = !matches!(turn, Turn::Leave(wait) if wait.why != WaitReason::Rate);
         let short = needs_slots && state.demand(now);
+        let has_news = short || matches!(turn, Turn::Go(passage, _) if passage.is_probe());
         drop(state);
-        if short {
+        if has_news {
             self.poke_bookkeeper();
         }
         (turn, now)
@@ -301,19 +317,13 @@ impl Lane {
 
     /// Releases a request whose turn it is, or one that takes a slot from nobody who waits.
     fn release(&self, state: &mut State, place: usize, now: Now, ahead: i64, is_risky: bool) -> Option<(Passage, i64)> {
-        let free = state.most_under_way().saturating_sub(state.in_flight) as usize;
+        let free = state.most_under_way(now.steady).saturating_sub(state.in_flight) as usize;
         let may = place == 0 || (free > place && state.line.ready(now.steady + ahead) > place && state.gate.is_open());
-        let released = if may { state.release(now, ahead) } else { None };
-        if is_risky && released.is_some_and(|(passage, _)| passage.is_probe()) {
-            state.gate.risk();
-            if !state.gate.may_risk() {
-                let dependency = &self.settings.name;
-                tracing::warn!(
-                    event = "gate.asks_for_a_person",
-                    dependency,
-                    "no more requests that are never sent twice find out whether the gate may open; a row that is run by hand does"
-                );
-            }
+        let mut released = if may { state.release(now, ahead) } else { None };
+        if let Some((passage, _)) = released.as_mut().filter(|(passage, _)| is_risky && passage.is_probe()) {
+            state.gate.risk(passage);
+            // So many may be lost in all, and not with each start.
+            state.gate_changed();
         }
         released
     }
@@ -343,8 +353,11 @@ impl Lane {
             Err(Shut::Probing(closed)) if !patient => return wait(come_back, WaitReason::Gate(closed.reason)),
             _ => {}
         }
+        if let Some((lack, held_until)) = state.lacking.held(now.steady) {
+            return wait(until(held_until), WaitReason::Lack(lack));
+        }
         let slot = state.slot(place, now.steady, ahead);
-        let full = state.in_flight >= state.most_under_way();
+        let full = state.in_flight >= state.most_under_way(now.steady);
         if !slot.leased && now.steady < state.ledger_rests_until {
             return wait(until(state.ledger_rests_until), WaitReason::Ledger);
         }

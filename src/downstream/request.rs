@@ -178,7 +178,7 @@ impl Body {
         match self {
             // One value and nothing else goes on as it came, of its own type.
             Self::Text(template) => match template.value(scope) {
-                Some(value) => json.push_str(&value.to_string()),
+                Some(value) => json.push_str(&value),
                 None => json.push_str(&as_json(&template.render(scope)?)),
             },
             Self::Fixed(value) => json.push_str(value),

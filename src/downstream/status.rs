@@ -47,7 +47,8 @@ pub struct GateStatus {
 impl Lane {
     /// How many requests could be under way before long.
     pub(super) fn reach(&self) -> u32 {
-        self.lock().concurrency.reach()
+        let reach = self.lock().concurrency.reach();
+        reach.min(u32::try_from(self.places.most()).unwrap_or(u32::MAX)).max(1)
     }
 
     /// Whether its gate is not closed.

@@ -1,8 +1,8 @@
 //! Chunks of sealed rows, in order: parsed by one thread, sealed by rayon, taken by whoever writes.
 //!
-//! The parser hands each chunk of plain records to rayon and keeps the place of its result in a queue. The queue's
-//! length bounds how many chunks exist at once, and its order is the file's, so the rows are appended to the table in
-//! the order of their keys, which is what SQLite does fastest.
+//! The parser hands each chunk of plain records to rayon and keeps the place of its result in a queue. A chunk is bounded in
+//! rows and in bytes, and the queue's length bounds how many chunks exist at once: so does memory, whatever the file. Its
+//! order is the file's, so the rows are appended to the table in the order of their keys, which is what SQLite does fastest.
 
 use std::{
     io::{self, Read},
@@ -12,7 +12,7 @@ use std::{
     },
 };
 
-use super::Obstacle;
+use super::{Obstacle, earlier::Earlier};
 use crate::{
     appliance::Appliance,
     crash_point::crash_point,
@@ -26,8 +26,13 @@ use crate::{
 /// Rows in one transaction: enough to make its cost disappear, few enough that a claim behind it waits some
 /// milliseconds.
 const ROWS_PER_CHUNK: usize = 10_000;
-/// Chunks that are being sealed or wait for the writer, for each thread that seals.
+/// ... and bytes of their records, above which no other record is put to them: ten thousand rows of the usual width, some
+/// dozens of very wide ones.
+const BYTES_PER_CHUNK: usize = 1 << 20;
+/// Chunks that are being sealed or wait for the writer, for each thread that seals; and of all threads, however many there
+/// are. Each is there twice while it is sealed.
 const CHUNKS_PER_THREAD: usize = 2;
+const CHUNKS_AT_MOST: usize = 8;
 /// Skipped lines that are read ahead.
 const SKIPPED_AHEAD: u32 = 1_000;
 
@@ -52,7 +57,7 @@ impl SealedChunks {
         open: Arc<OpenBatch>,
         done: u32,
     ) -> io::Result<Self> {
-        let (queue, ready) = sync_channel(CHUNKS_PER_THREAD * rayon::current_num_threads());
+        let (queue, ready) = sync_channel(CHUNKS_AT_MOST.min(CHUNKS_PER_THREAD * rayon::current_num_threads()));
         std::thread::Builder::new().name("extract-parse".into()).spawn(move || {
             if let Err(obstacle) = parse(file, skipped, &open, done, &queue) {
                 let (place, chunk) = sync_channel(1);
@@ -88,6 +93,10 @@ impl Plain {
         Self { first_number, ..Self::default() }
     }
 
+    fn is_full(&self) -> bool {
+        self.lines.len() == ROWS_PER_CHUNK || self.bytes.len() >= BYTES_PER_CHUNK
+    }
+
     fn seal(self, open: &OpenBatch) -> Chunk {
         let mut begin = 0;
         let mut sealer = open.key.bulk();
@@ -111,6 +120,7 @@ fn parse(
 ) -> Result<(), Obstacle> {
     crash_point("extract.parsing");
     let mut records = Rows::open(file, &open.details.header)?;
+    let mut earlier = Earlier::of(skipped.appliance.clone(), open.client);
     let mut number = 0;
     let mut plain = Plain::starting_at(done + 1);
     while let Some(record) = records.read()? {
@@ -121,11 +131,14 @@ fn parse(
         if number <= done {
             continue;
         }
-        let origin = record.origin().map(|row| row.to_string()).unwrap_or_default();
-        Record::encode(&mut plain.bytes, &origin, record.cells().map(str::as_bytes));
+        let origin = match record.origin() {
+            Some(row) => earlier.stated(row)?.to_string(),
+            None => String::new(),
+        };
+        Record::encode(&mut plain.bytes, &origin, record.cells());
         plain.ends.push(plain.bytes.len());
         plain.lines.push(record.line());
-        if plain.lines.len() == ROWS_PER_CHUNK {
+        if plain.is_full() {
             let full = std::mem::replace(&mut plain, Plain::starting_at(number + 1));
             if !hand_over(full, open, queue) {
                 return Ok(());

@@ -1,12 +1,13 @@
 //! Extraction: the stored file of a batch becomes rows in the work table.
 //!
 //! One thread reads, unseals and parses; rayon seals; the writer inserts. Each hands over whole chunks of a bounded
-//! number of rows through a bounded queue, so memory stays the same whatever the file, and a transaction never waits
+//! number of rows and bytes through a bounded queue, so memory stays the same whatever the file, and a transaction never waits
 //! for the file or the network: its chunk is complete before it begins. Measured on two cores, where the writer is what
 //! takes longest, sealing by rayon was as fast as sealing in the thread that parses (0.98 of its time, four pairs); on
 //! more cores sealing is spread over all of them.
 
 mod chunks;
+mod earlier;
 pub mod runner;
 
 use std::{sync::Arc, time::Duration};
@@ -62,8 +63,9 @@ enum Obstacle {
     Store(#[from] StoreError),
     #[error("{0}")]
     Objects(#[from] ObjectError),
-    #[error("there is no room for its rows: {0}")]
-    Room(#[from] NoRoom),
+    /// It is shown to the batch's client, whose business it is not how full the disk is.
+    #[error("there is no room for its rows on the disk")]
+    Room(#[source] NoRoom),
     #[error("{0}")]
     Batch(#[from] OpenBatchError),
     #[error("the stored file is damaged; upload it again")]
@@ -199,7 +201,7 @@ fn write_all(appliance: &Arc<Appliance>, batch: &Batch) -> Result<Held, Obstacle
     for chunk in SealedChunks::start(Box::new(plain), skipped, open, batch.extracted)? {
         let Chunk { first_number, rows } = chunk?;
         // What was enough at the beginning may have gone to others since.
-        appliance.room.for_a_piece()?;
+        appliance.room.for_a_piece().map_err(Obstacle::Room)?;
         let (count, bytes) = (rows.len(), rows.iter().map(|row| row.data.len()).sum());
         written += count as u32;
         let (key, owner) = (batch.batch, appliance.owner);

@@ -1,19 +1,22 @@
 //! `GET /ops/v1/batches`: everybody's batches.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use warp::{Filter as _, filters::BoxedFilter, http::StatusCode, reply::Response};
+use serde::Deserialize;
+use warp::{Filter as _, filters::BoxedFilter, reply::Response};
 
 use super::{
     Context,
-    answer::{Answer, answer, blocking, json},
-    batch_view::BatchView,
-    batches::{LARGEST_LIMIT, Paging},
+    answer::{Answer, answer},
+    list::listed,
     problem::{Problem, ProblemCode},
     request::{Request, request},
 };
 use crate::{
     model::{BatchId, BatchStatus},
+    operations::views::{
+        batch::BatchView,
+        paging::{LARGEST_LIMIT, Paging},
+    },
     store::{
         all_batches::{self, Filter},
         clients,
@@ -21,7 +24,8 @@ use crate::{
 };
 
 /// A page of everybody's batches; it may be short while `next` is not null.
-#[derive(Serialize, JsonSchema)]
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "it is described, and made entry by entry")]
 pub(super) struct AllBatches {
     /// Newest first.
     batches: Vec<BatchView>,
@@ -53,27 +57,26 @@ pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
 }
 
 async fn list(request: Request) -> Answer {
-    let list = blocking(move || {
+    let ask = |request: &Request| {
         request.caller()?.operator()?;
-        let (appliance, query) = (request.appliance(), request.query::<Query>()?);
+        let query = request.query::<Query>()?;
         let status = query.status.as_deref().map(str::parse::<BatchStatus>).transpose();
         let status = status.map_err(|()| {
             let detail = "`status` is pending, processing, queued, completed, failed or cancelled.";
             Problem::new(ProblemCode::BadRequest, detail)
         })?;
+        let key_of = |name: &str| request.appliance().store.read(|connection| clients::key_of(connection, name));
+        let client = query.client.as_deref().map(key_of).transpose()?;
+        if client == Some(None) {
+            return Err(Problem::not_found("client"));
+        }
         let paging = Paging { limit: query.limit, after: query.after };
-        let (limit, after) = (paging.limit()?, paging.after()?);
-        let page = appliance.store.read(|connection| {
-            let client = query.client.as_deref().map(|name| clients::key_of(connection, name)).transpose()?;
-            match client {
-                Some(None) => Ok(None),
-                client => {
-                    all_batches::page(connection, Filter { client: client.flatten(), status }, after, limit).map(Some)
-                }
-            }
-        })?;
-        let page = page.ok_or_else(|| Problem::not_found("client"))?;
-        Ok(AllBatches { batches: BatchView::all(appliance, page.batches, true)?, next: page.next })
-    });
-    json(StatusCode::OK, &list.await?)
+        Ok((Filter { client: client.flatten(), status }, paging.after::<BatchId>()?, paging.most()?))
+    };
+    listed(request, "batches", ask, |request, &(filter, after, most), page| {
+        let appliance = request.appliance();
+        let found = appliance.store.read(|connection| all_batches::page(connection, filter, after, most))?;
+        page.fill(found.batches, found.next, |batch| batch.id, BatchView::each(appliance, true)?)
+    })
+    .await
 }

@@ -2,11 +2,14 @@
 
 use std::{
     future::Future,
+    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use serde::Serialize;
+use tokio::sync::Semaphore;
 use tracing::{Instrument, Span, field};
 use warp::{
     Rejection,
@@ -17,7 +20,7 @@ use warp::{
 
 use super::{
     access::Caller,
-    problem::{Problem, ProblemCode},
+    problem::{PROBLEM_TYPE, Problem, ProblemCode},
     request::Known,
 };
 use crate::{crash_point::crash_point, panics, store::as_guest, telemetry::metrics::Requests};
@@ -31,12 +34,26 @@ struct Handled {
     took: Duration,
 }
 
+/// Handlers that block at once. Uploads have threads of their own beside these, and so have probes.
+pub const HANDLERS: usize = 32;
+/// Probes that block at once.
+pub const PROBES_AT_ONCE: usize = 4;
+static TURNS: Semaphore = Semaphore::const_new(HANDLERS);
+static PROBE_TURNS: Semaphore = Semaphore::const_new(PROBES_AT_ONCE);
+
 /// Routes that machines ask every few seconds.
 const PROBES: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 /// What whoever shows the dispatch token is called.
 const DISPATCHER: &str = "dispatcher";
 /// ... the metrics token.
 const WATCHER: &str = "watcher";
+/// What keeps browsers from making more of an answer than it is (OWASP, REST Security).
+const SAFETY: [(HeaderName, &str); 4] = [
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    (header::CACHE_CONTROL, "no-store"),
+];
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What a handler gives.
@@ -66,7 +83,13 @@ pub async fn answer(route: &'static str, handler: impl Future<Output = Answer>) 
     let request_id = new_request_id();
     let begun = Instant::now();
     // Whatever is logged meanwhile, on whichever thread, is logged under the request's id.
-    let span = tracing::error_span!("request", request_id, client = field::Empty, operator = field::Empty);
+    let span = tracing::error_span!(
+        "request",
+        request_id,
+        client = field::Empty,
+        operator = field::Empty,
+        origin = field::Empty
+    );
     let headers = Headers::default();
     let handled = panics::caught(BESIDE.scope(headers.clone(), handler.instrument(span.clone()))).await;
     let answered = handled.unwrap_or_else(|_| Err(Problem::internal()));
@@ -90,28 +113,71 @@ pub async fn answer(route: &'static str, handler: impl Future<Output = Answer>) 
 pub fn sent_by(who: &Caller) {
     let span = Span::current();
     match who {
-        Caller::Client(client) => span.record("client", &client.name),
-        Caller::Operator(name) => span.record("operator", name),
+        Caller::Client(client, _) => span.record("client", &client.name),
+        Caller::Operator(name, _) => span.record("operator", name),
         Caller::Dispatcher => span.record("operator", DISPATCHER),
         Caller::Watcher => span.record("operator", WATCHER),
     };
 }
 
+/// Says where the request comes from, in whatever is logged of it from here on: for one whose sender is not known.
+pub fn sent_from(origin: Option<IpAddr>) {
+    if let Some(origin) = origin {
+        Span::current().record("origin", field::display(origin));
+    }
+}
+
+/// That it is done, and nothing is to be said of it.
+pub fn no_content() -> Answer {
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    Ok(response)
+}
+
 /// A JSON answer.
 pub fn json(status: StatusCode, value: &impl Serialize) -> Answer {
-    let body = serde_json::to_vec(value).map_err(|error| {
-        tracing::error!(event = "answer.not_written", %error, "an answer could not be written");
-        Problem::internal()
-    })?;
+    let body = serde_json::to_vec(value).map_err(|error| not_written(&error))?;
+    Ok(json_of(status, body.into()))
+}
+
+/// An answer of bytes that are JSON.
+pub(super) fn json_of(status: StatusCode, body: Bytes) -> Response {
     let mut response = Response::new(body.into());
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    response
 }
 
-/// Runs what blocks (the database, files) on a thread where that is allowed.
+pub(super) fn not_written(error: &serde_json::Error) -> Problem {
+    tracing::error!(event = "answer.not_written", %error, "an answer could not be written");
+    Problem::internal()
+}
+
+/// What is longer than any answer may be. Nothing that is stored is.
+pub(super) fn too_long() -> Problem {
+    tracing::error!(event = "answer.not_written", "an answer is longer than any may be");
+    Problem::internal()
+}
+
+/// Runs what blocks (the database, files) on a thread where that is allowed, once there is one for it.
 pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    // It is never closed.
+    let _turn = TURNS.acquire().await;
+    on_a_thread(work).await
+}
+
+/// The same for probes, which have threads of their own: they are asked for when everything else is taken.
+pub async fn probing<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    let _turn = PROBE_TURNS.acquire().await;
+    on_a_thread(work).await
+}
+
+async fn on_a_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, Problem> {
     let (span, headers) = (Span::current(), BESIDE.try_with(Clone::clone).unwrap_or_default());
@@ -152,26 +218,40 @@ pub fn rejected(rejection: &Rejection) -> Response {
     identified(response, &request_id)
 }
 
+/// A whole answer to what did not become a request: no route sees it, and the connection ends behind it.
+pub fn unheard(problem: Problem, requests: &Requests) -> Bytes {
+    let request_id = new_request_id();
+    let (code, status, body) = (problem.code(), problem.status(), problem.body(&request_id));
+    requests.answered("none", status.as_u16(), Duration::ZERO);
+    let number = status.as_u16();
+    tracing::info!(event = "request.answered", request_id, route = "none", status = number, code, "request answered");
+    let head = format!(
+        "HTTP/1.1 {number} {reason}\r\ncontent-type: {PROBLEM_TYPE}\r\ncontent-length: {length}\r\n{REQUEST_ID}: \
+         {request_id}\r\n",
+        reason = status.canonical_reason().unwrap_or_default(),
+        length = body.len(),
+    );
+    let again = problem.retry_after_seconds().map(|seconds| format!("{}: {seconds}\r\n", header::RETRY_AFTER));
+    let safety: String = SAFETY.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let again = again.unwrap_or_default();
+    [head.as_bytes(), again.as_bytes(), safety.as_bytes(), b"connection: close\r\n\r\n", &body].concat().into()
+}
+
 /// An answer that no handler gave.
 pub fn of_route(route: &'static str, mut response: Response) -> Response {
     response.extensions_mut().insert(Handled { route, took: Duration::ZERO });
     response
 }
 
-/// What every answer has, whichever route gave it: it is counted, and gets an id, and headers that keep browsers from
-/// making more of it than it is (OWASP, REST Security).
+/// What every answer has, whichever route gave it: it is counted, and gets an id, and the headers of [`SAFETY`].
 pub fn finished(mut response: Response, requests: &Requests) -> Response {
     if let Some(Handled { route, took }) = response.extensions_mut().remove() {
         requests.answered(route, response.status().as_u16(), took);
     }
     let headers = response.headers_mut();
-    let mut unless_there = |name: HeaderName, value: &'static str| {
+    for (name, value) in SAFETY {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
-    };
-    unless_there(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
-    unless_there(header::REFERRER_POLICY, "no-referrer");
-    unless_there(header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'");
-    unless_there(header::CACHE_CONTROL, "no-store");
+    }
     if headers.contains_key(REQUEST_ID) { response } else { identified(response, &new_request_id()) }
 }
 

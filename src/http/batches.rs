@@ -1,93 +1,65 @@
 //! Batches: look at them, pause, resume, cancel.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
 
 use super::{
     Context,
     answer::{Answer, answer, blocking, json},
-    batch_view::BatchView,
+    list::listed,
     problem::{Problem, ProblemCode},
-    request::{Request, request},
-    small_json::{Reason, reason},
+    request::{Request, client_request},
+    small_json::{Reason, Sent, reason},
 };
 use crate::{
-    appliance::Appliance,
-    model::{BatchId, BatchStatus},
-    store::{
-        Tx, audit,
-        batches::{self, Batch, Cancelled},
-        error,
+    model::{BatchId, Scope},
+    operations::{
+        batches::{self, BatchFault, Changed},
+        views::{
+            batch::BatchView,
+            paging::{Paging, PagingFault},
+        },
     },
-    work::workflows::VersionError,
+    store::batches::page,
 };
 
-/// Entries of a page where the caller does not say, and at most.
-pub const DEFAULT_LIMIT: u32 = 100;
-/// The largest page.
-pub const LARGEST_LIMIT: u32 = 1_000;
-
-#[derive(Serialize, JsonSchema)]
+/// A page of batches; it may be short while `next` is not null.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "it is described, and made entry by entry")]
 pub(super) struct BatchList {
     batches: Vec<BatchView>,
     next: Option<BatchId>,
 }
 
-/// `?limit=&after=` of a list.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Paging {
-    /// Entries at most; 100 by default.
-    #[schemars(range(min = 1, max = LARGEST_LIMIT))]
-    pub limit: Option<u32>,
-    /// The `next` of an earlier page.
-    pub after: Option<String>,
-}
-
-impl Paging {
-    /// Entries of the page.
-    pub fn limit(&self) -> Result<u32, Problem> {
-        match self.limit.unwrap_or(DEFAULT_LIMIT) {
-            limit @ 1..=LARGEST_LIMIT => Ok(limit),
-            _ => Err(Problem::new(ProblemCode::BadRequest, format!("`limit` is 1 to {LARGEST_LIMIT}."))),
-        }
-    }
-
-    /// The cursor, where one is given.
-    pub fn after<T: std::str::FromStr>(&self) -> Result<Option<T>, Problem> {
-        let parsed = self.after.as_deref().map(str::parse).transpose();
-        parsed.map_err(|_| Problem::new(ProblemCode::BadRequest, "`after` is the `next` of an earlier page."))
-    }
-}
-
 pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
     let list = warp::path!("v2" / "batches")
         .and(warp::get())
-        .and(request(&context))
+        .and(client_request(&context, Scope::Read))
         .and_then(|request| answer("/v2/batches", list(request)));
     let show = warp::path!("v2" / "batches" / BatchId)
         .and(warp::get())
-        .and(request(&context))
+        .and(client_request(&context, Scope::Read))
         .and_then(|id, request| answer("/v2/batches/ID", show(id, request)));
     let change = warp::path!("v2" / "batches" / BatchId / Change)
         .and(warp::post())
-        .and(request(&context))
+        .and(client_request(&context, Scope::Manage))
         .and(reason())
-        .and_then(|id, change: Change, request, reason| answer(change.route(), apply(id, change, request, reason)));
+        .and_then(|id, change: Change, request, sent| answer(change.route(), apply(id, change, request, sent)));
     list.or(show).unify().or(change).unify().boxed()
 }
 
 async fn list(request: Request) -> Answer {
-    let list = blocking(move || {
-        let (appliance, paging) = (request.appliance(), request.query::<Paging>()?);
-        let caller = request.caller()?;
-        let (whose, limit, after) = (caller.sees()?, paging.limit()?, paging.after()?);
-        let page = appliance.store.read(|connection| batches::page(connection, whose, after, limit))?;
-        let next = (page.len() == limit as usize).then(|| page.last().map(|batch| batch.id)).flatten();
-        Ok(BatchList { batches: BatchView::all(appliance, page, whose.is_none())?, next })
-    });
-    json(StatusCode::OK, &list.await?)
+    let ask = |request: &Request| {
+        let (caller, paging) = (request.caller()?, request.query::<Paging>()?);
+        Ok((caller.sees()?, paging.most()?, paging.after::<BatchId>()?))
+    };
+    listed(request, "batches", ask, |request, &(whose, most, after), shown| {
+        let appliance = request.appliance();
+        let found = appliance.store.read(|connection| page(connection, whose, after, most))?;
+        let next = found.next(|batch| batch.id);
+        shown.fill(found.entries, next, |batch| batch.id, BatchView::each(appliance, whose.is_none())?)
+    })
+    .await
 }
 
 async fn show(id: BatchId, request: Request) -> Answer {
@@ -128,80 +100,50 @@ impl Change {
             Self::Cancel => "/v2/batches/ID/cancel",
         }
     }
-
-    fn deed(self) -> &'static str {
-        match self {
-            Self::Pause => "batch.pause",
-            Self::Resume => "batch.resume",
-            Self::Cancel => "batch.cancel",
-        }
-    }
-
-    fn tell(self, batch: BatchId) {
-        match self {
-            Self::Pause => tracing::info!(event = "batch.paused", %batch, "batch paused"),
-            Self::Resume => tracing::info!(event = "batch.resumed", %batch, "batch resumed"),
-            Self::Cancel => tracing::info!(event = "batch.cancel_asked", %batch, "batch is to be cancelled"),
-        }
-    }
-
-    /// What is so already is fine, and no news; `None` where it cannot be so any more.
-    fn make(self, tx: &Tx<'_>, batch: i64, reason: Option<&str>) -> error::Result<Option<bool>> {
-        match self {
-            Self::Pause => batches::pause(tx, batch, reason).map(Some),
-            Self::Resume => batches::resume(tx, batch).map(Some),
-            Self::Cancel => Ok(match batches::cancel(tx, batch)? {
-                Cancelled::Now => Some(true),
-                Cancelled::Before => Some(false),
-                Cancelled::Ended => None,
-            }),
-        }
-    }
 }
 
-async fn apply(id: BatchId, change: Change, request: Request, reason: Result<Reason, Problem>) -> Answer {
+async fn apply(id: BatchId, change: Change, request: Request, sent: Sent<Reason>) -> Answer {
+    let reason = sent.reason(&request).await?;
     let view = blocking(move || {
         let (appliance, caller) = (request.appliance(), request.caller()?);
         let batch = caller.batch(appliance, id)?;
-        let key = batch.batch;
-        let reason = reason?.reason;
-        if matches!(change, Change::Resume) {
-            must_be_workable(appliance, &batch)?;
-        }
-        let deed = request.deed(&caller, change.deed(), id.to_string(), reason.clone());
-        let changed = move |tx: &Tx<'_>| {
-            let made = change.make(tx, key, reason.as_deref())?;
-            if let Some(deed) = deed.filter(|_| made == Some(true)) {
-                audit::note(tx, &deed)?;
-            }
-            Ok((made, batches::by_key(tx.connection, key)?))
+        let make = match change {
+            Change::Pause => batches::pause,
+            Change::Resume => batches::resume,
+            Change::Cancel => batches::cancel,
         };
-        let (made, batch) = appliance.store.write(changed)?;
-        if made.ok_or_else(|| conflict(batch.status))? {
-            change.tell(id);
-            if let Change::Resume = change {
-                appliance.recent.forget(key);
-            }
-            appliance.work_bell.ring();
-        }
+        let Changed { batch, .. } = make(request.env(), &request.actor(&caller), &batch, reason?.reason)?;
         Ok(BatchView::of(appliance, batch, caller.sees()?.is_none())?)
     });
     json(StatusCode::OK, &view.await?)
 }
 
-/// Nobody can set rows going whose workflow cannot be read, or calls somebody whom nobody knows.
-pub(super) fn must_be_workable(appliance: &Appliance, batch: &Batch) -> Result<(), Problem> {
-    let why = match appliance.workflow(batch.workflow_version) {
-        Ok(kept) => match kept.way() {
-            Ok(_) => return Ok(()),
-            Err(error) => error.to_string(),
-        },
-        Err(VersionError::Store(error)) => return Err(error.into()),
-        Err(error) => error.to_string(),
-    };
-    Err(Problem::new(ProblemCode::Conflict, format!("Nothing of it can be worked: {why}.")))
+impl From<BatchFault> for Problem {
+    fn from(fault: BatchFault) -> Self {
+        let conflict = |detail: String| Self::new(ProblemCode::Conflict, detail);
+        match fault {
+            BatchFault::Missing => Self::not_found("batch"),
+            BatchFault::Ended(status) => {
+                conflict(format!("The batch is {} already; nothing was changed.", status.as_str()))
+            }
+            BatchFault::Unfinished(status) => conflict(format!(
+                "The batch is {}; only a finished one can be deleted. Cancel it, or wait for its end; nothing was changed.",
+                status.as_str()
+            )),
+            BatchFault::Claimed => conflict(
+                "One of the batch's rows is being worked on; try again in a while. Nothing was changed.".to_owned(),
+            ),
+            BatchFault::Unworkable(why) => conflict(format!("Nothing of it can be worked: {why}.")),
+            BatchFault::NoStep(_) => {
+                Self::new(ProblemCode::BadRequest, "`step` is the name of a step of its workflow.")
+            }
+            BatchFault::Store(error) => error.into(),
+        }
+    }
 }
 
-fn conflict(status: BatchStatus) -> Problem {
-    Problem::new(ProblemCode::Conflict, format!("The batch is {} already; nothing was changed.", status.as_str()))
+impl From<PagingFault> for Problem {
+    fn from(fault: PagingFault) -> Self {
+        Self::sentence(ProblemCode::BadRequest, &fault)
+    }
 }

@@ -14,10 +14,13 @@ use tokio::{
     time::timeout,
 };
 
-/// How long a body may pause.
+use super::pace::{Pace, TooSlow};
+
+/// How long a body may pause, and over how long a time it is judged.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// How long, and how many bytes, the rest of a refused body is read for.
+/// How long, and how many bytes, the rest of a refused body is read for; and for how long nothing may come meanwhile.
 const LINGER: Duration = Duration::from_secs(20);
+const LINGER_PAUSE: Duration = Duration::from_secs(2);
 const LINGER_BYTES: u64 = 1 << 30;
 /// Chunks that may wait between the two sides; a body that comes faster than it is read has to wait too.
 const CHUNKS: usize = 16;
@@ -34,6 +37,15 @@ pub enum BrokenBody {
     /// Nothing came for [`LONGEST_PAUSE`].
     #[error("nothing came for too long")]
     Paused,
+    /// What its request came with was taken away meanwhile.
+    #[error("its key was taken away")]
+    Revoked,
+    /// Less came than [`LEAST_RATE`](super::pace::LEAST_RATE), for [`LONGEST_PAUSE`].
+    #[error(transparent)]
+    Slow(#[from] TooSlow),
+    /// It was slow, and somebody else waited.
+    #[error("it made way")]
+    MadeWay,
     /// It says that it is a form, and is none.
     #[error("the form is broken")]
     Form,
@@ -42,15 +54,20 @@ pub enum BrokenBody {
     Frame,
 }
 
-/// The body as chunks of bytes, none of which may be long in coming.
+/// The body as chunks of bytes, none of which may be long in coming, nor all of them together.
 pub fn limited<B: Buf>(stream: impl Stream<Item = Result<B, warp::Error>> + Send + 'static) -> Body {
-    let chunks = futures_util::stream::unfold(Some(Box::pin(stream)), |stream| async {
-        let mut stream = stream?;
+    let begin = Some((Box::pin(stream), Pace::new(LONGEST_PAUSE)));
+    let chunks = futures_util::stream::unfold(begin, |state| async {
+        let (mut stream, mut pace) = state?;
+        let since = Instant::now();
         match timeout(LONGEST_PAUSE, stream.next()).await {
             Err(_) => Some((Err(BrokenBody::Paused), None)),
             Ok(None) => None,
             Ok(Some(Err(_))) => Some((Err(BrokenBody::Broken), None)),
-            Ok(Some(Ok(mut data))) => Some((Ok(data.copy_to_bytes(data.remaining())), Some(stream))),
+            Ok(Some(Ok(mut data))) => match pace.came(since.elapsed(), data.remaining()) {
+                Err(slow) => Some((Err(slow.into()), None)),
+                Ok(()) => Some((Ok(data.copy_to_bytes(data.remaining())), Some((stream, pace)))),
+            },
         }
     });
     Box::pin(chunks.fuse())
@@ -58,14 +75,17 @@ pub fn limited<B: Buf>(stream: impl Stream<Item = Result<B, warp::Error>> + Send
 
 /// Reads and forgets the rest of a body, within limits.
 pub async fn linger(mut rest: Body) {
-    let until = Instant::now() + LINGER;
-    let mut bytes = 0;
-    while let Some(Ok(chunk)) = rest.next().await {
-        bytes += chunk.len() as u64;
-        if bytes > LINGER_BYTES || Instant::now() > until {
-            return;
+    let read = async {
+        let mut bytes = 0;
+        while let Ok(Some(Ok(chunk))) = timeout(LINGER_PAUSE, rest.next()).await {
+            bytes += chunk.len() as u64;
+            if bytes > LINGER_BYTES {
+                return;
+            }
         }
-    }
+    };
+    // Whether there was an end to it or not.
+    let _ = timeout(LINGER, read).await;
 }
 
 /// The end that the async side feeds. Dropped without [`BodyFeed::finish`], the body counts as broken off.

@@ -2,22 +2,26 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
+use warp::{Filter, filters::BoxedFilter, reply::Response};
 
 use super::{
     Context,
-    answer::{Answer, answer, blocking, json},
-    request::{Request, request},
+    answer::{Answer, answer, blocking},
+    list::long_json,
+    request::{Request, client_request},
 };
 use crate::{
-    model::{BatchId, FailureCode},
+    model::{BatchId, FailureCode, Scope},
     store::{failures, workflows},
 };
+
+/// Groups that are shown, the largest: an API can answer with any status.
+const GROUPS: usize = 1_000;
 
 /// The failed rows of a batch, by what went wrong.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct ErrorGroups {
-    /// The largest group first.
+    /// The largest group first, at most 1,000.
     groups: Vec<ErrorGroup>,
 }
 
@@ -40,15 +44,20 @@ pub struct ErrorGroup {
 pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
     warp::path!("v2" / "batches" / BatchId / "errors")
         .and(warp::get())
-        .and(request(&context))
+        .and(client_request(&context, Scope::Read))
         .and_then(|id, request| answer("/v2/batches/ID/errors", errors(id, request)))
         .boxed()
 }
 
 async fn errors(id: BatchId, request: Request) -> Answer {
-    let groups = blocking(move || {
-        let appliance = request.appliance();
-        let batch = request.caller()?.batch(appliance, id)?;
+    let context = request.context.clone();
+    let (whose, batch) = blocking(move || {
+        let caller = request.caller()?;
+        Ok((caller.sees()?, caller.batch(request.appliance(), id)?))
+    })
+    .await?;
+    let appliance = context.appliance.clone();
+    long_json(&context, whose, move || {
         let (outline, groups) = appliance.store.read(|connection| {
             let outline = workflows::outline(connection, batch.workflow_version)?;
             Ok((outline, failures::groups(connection, batch.batch)?))
@@ -60,7 +69,7 @@ async fn errors(id: BatchId, request: Request) -> Answer {
             count: group.failed,
             example_row: group.example_row,
         };
-        Ok(ErrorGroups { groups: groups.into_iter().map(view).collect() })
-    });
-    json(StatusCode::OK, &groups.await?)
+        Ok(ErrorGroups { groups: groups.into_iter().take(GROUPS).map(view).collect() })
+    })
+    .await
 }

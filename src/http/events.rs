@@ -1,8 +1,8 @@
 //! `GET /v2/batches/ID/events`: a batch as it changes, as server-sent events (WHATWG HTML, 9.2).
 //!
 //! The first event comes at once, and each is the whole batch, so nothing is lost to whoever comes late or again. The
-//! stream ends by itself behind the event with which the batch is finished, after [`LONGEST`], and when the server
-//! ends. A browser's `EventSource` then comes again and says which event it saw last; where that was the end of a
+//! stream ends by itself behind the event with which the batch is finished, after [`LONGEST`], with the key or session that it
+//! was opened with, and when the server ends. A browser's `EventSource` then comes again and says which event it saw last; where that was the end of a
 //! batch, it is told by a 204 that nothing will follow.
 
 use std::{
@@ -26,13 +26,13 @@ use warp::{
 use super::{
     Context,
     answer::{Answer, answer, blocking},
-    batch_view::BatchView,
     problem::{Problem, ProblemCode},
-    request::{Request, request},
+    request::{Request, client_request},
 };
 use crate::{
     appliance::Appliance,
-    model::BatchId,
+    model::{BatchId, Scope},
+    operations::views::batch::BatchView,
     store::batches::{self, Batch},
 };
 
@@ -42,7 +42,7 @@ const EVERY: Duration = Duration::from_millis(500);
 const OUTLOOK_EVERY: Duration = Duration::from_secs(5);
 /// After so long without an event a comment is sent, so that no proxy takes the connection for dead.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-/// A stream ends after so long, so that a key that was taken away opens none for ever.
+/// A stream ends after so long, whatever becomes of the batch.
 const LONGEST: Duration = Duration::from_secs(15 * 60);
 /// When an `EventSource` comes again whose stream ended.
 const COME_AGAIN: Duration = Duration::from_secs(3);
@@ -55,7 +55,7 @@ const BUSY_RETRY_SECONDS: u64 = 10;
 pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
     warp::path!("v2" / "batches" / BatchId / "events")
         .and(warp::get())
-        .and(request(&context))
+        .and(client_request(&context, Scope::Read))
         .and_then(|id, request| answer("/v2/batches/ID/events", open(id, request)))
         .boxed()
 }
@@ -64,9 +64,9 @@ async fn open(id: BatchId, request: Request) -> Answer {
     let streams = request.context.streams.clone();
     let appliance = request.context.appliance.clone();
     let seen = request.headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
-    let (whose, batch) = blocking(move || {
+    let (whose, batch, right) = blocking(move || {
         let caller = request.caller()?;
-        Ok((caller.sees()?, caller.batch(request.appliance(), id)?))
+        Ok((caller.sees()?, caller.batch(request.appliance(), id)?, request.right()?))
     })
     .await?;
     if batch.status.is_finished() && seen == Some(mark(&batch)) {
@@ -84,7 +84,7 @@ async fn open(id: BatchId, request: Request) -> Answer {
         span: Span::current(),
         _place: place,
     };
-    let mut response = warp::reply::stream(watch.events()).into_response();
+    let mut response = warp::reply::stream(right.guard(watch.events(), None)).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

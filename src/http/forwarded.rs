@@ -1,7 +1,7 @@
 //! What a proxy in front says of a request: whom it comes from, over what, and to which name. Believed from the
 //! configured proxies only: anybody can send these headers.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use warp::http::{HeaderMap, header};
 
@@ -25,6 +25,14 @@ pub fn origin(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> IpAddr 
         last = address.to_canonical();
     }
     last
+}
+
+/// The address, or all of those that its owner has: whoever has an IPv6 address has 2^64 of them.
+pub fn neighbourhood(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+        address => address,
+    }
 }
 
 /// Whether the request came over TLS, as the proxy that we believe says.

@@ -8,7 +8,7 @@ use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
 
 use super::{
     Context,
-    answer::{Answer, answer, blocking, json},
+    answer::{Answer, answer, json, probing},
     problem::{Problem, ProblemCode},
     with,
 };
@@ -47,7 +47,7 @@ fn alive(context: &Context) -> Answer {
 
 /// Fails for the database and for shutdown. Keys are checked before the server listens at all.
 async fn ready(context: Context) -> Answer {
-    blocking(move || {
+    probing(move || {
         if context.appliance.closing.is_closed() {
             return Err(Problem::new(ProblemCode::Unavailable, "shutdown: the server is ending."));
         }

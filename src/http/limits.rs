@@ -9,11 +9,11 @@ use super::{
     answer::{Answer, answer, blocking, json},
     problem::{Problem, ProblemCode},
     request::{Request, request},
-    small_json::{Told, because, required, small_json},
+    small_json::{Sent, checked, required, small_json},
 };
 use crate::{
     downstream::DependencyStatus,
-    store::{audit, dependencies},
+    operations::dependencies::{self, RateFault},
 };
 
 /// The dependencies.
@@ -41,7 +41,7 @@ pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
         .and(warp::patch())
         .and(request(&context))
         .and(small_json("{\"rate_per_second\": NUMBER, or null for the configured rate}"))
-        .and_then(|name, request, change| answer("/ops/v1/dependencies/NAME", set_rate(name, request, change)));
+        .and_then(|name, request, sent| answer("/ops/v1/dependencies/NAME", set_rate(name, request, sent)));
     list.or(rate).unify().boxed()
 }
 
@@ -53,29 +53,27 @@ async fn list_dependencies(request: Request) -> Answer {
     json(StatusCode::OK, &status.await?)
 }
 
-/// Kept first, then believed: after a restart, and in every other process, what is kept holds.
-async fn set_rate(name: String, request: Request, change: Told<RateChange>) -> Answer {
+impl From<RateFault> for Problem {
+    fn from(fault: RateFault) -> Self {
+        match fault {
+            RateFault::Unknown(_) => Self::not_found("dependency"),
+            RateFault::NoRate => Self::new(ProblemCode::BadRequest, "`rate_per_second` is a number above 0."),
+            RateFault::Store(error) => error.into(),
+            RateFault::Unused(error) => {
+                tracing::error!(event = "rate.not_used", %error, "a rate was kept, and is not used yet");
+                Self::internal()
+            }
+        }
+    }
+}
+
+async fn set_rate(name: String, request: Request, sent: Sent<RateChange>) -> Answer {
+    let change = sent.told(&request).await?;
     let status = blocking(move || {
         let (appliance, operator) = (request.appliance(), request.operator()?);
         let change = required(change)?;
-        let kept = change.rate_per_second;
-        let configured = appliance.config.dependencies.get(&name).ok_or_else(|| Problem::not_found("dependency"))?;
-        let rate = kept.unwrap_or(configured.rate_per_second);
-        if !(rate.is_finite() && rate > 0.0) {
-            return Err(Problem::new(ProblemCode::BadRequest, "`rate_per_second` is a number above 0."));
-        }
-        let of = name.clone();
-        let by = operator.name.clone();
-        appliance.store.write(move |tx| {
-            let to = kept.map_or_else(|| "as configured".to_owned(), |rate| format!("{rate} a second"));
-            audit::note(tx, &operator.deed("dependency.rate", of.clone(), Some(because(to, change.reason))))?;
-            dependencies::set_rate(tx, &of, kept)
-        })?;
-        appliance.downstream.set_rate(&name, rate).map_err(|error| {
-            tracing::error!(event = "rate.not_used", %error, "a rate was kept, and is not used yet");
-            Problem::internal()
-        })?;
-        tracing::warn!(event = "rate.changed", by, dependency = name, rate, "a rate was changed");
+        let reason = checked(change.reason)?;
+        dependencies::set_rate(appliance, &operator, &name, change.rate_per_second, reason)?;
         let changed = appliance.downstream.status().into_iter().find(|status| status.name == name);
         changed.ok_or_else(|| Problem::not_found("dependency"))
     });

@@ -5,51 +5,71 @@
 
 mod accept;
 pub mod access;
-pub mod alert_view;
 mod all_batches;
 pub mod answer;
 pub mod audit;
-pub mod batch_view;
 pub mod batches;
 mod body;
+pub mod client_keys;
 pub mod clients;
 pub mod deletion;
 pub mod dispatch;
+mod docs;
 pub mod errors;
 mod events;
 mod form;
 mod forwarded;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 pub mod health;
+mod key_uses;
 pub mod limits;
+mod list;
 pub mod listen;
 pub mod meter;
 mod metrics;
+pub mod oidc;
 mod openapi;
 pub mod overview;
+mod pace;
 mod page;
 pub mod problem;
+pub mod reads;
 pub mod request;
 pub mod results;
 pub mod retry;
 pub mod rows;
 mod session;
+pub mod sessions;
+mod side;
 pub mod sign_ins;
 mod small_json;
-mod stall;
+pub mod standing;
 pub mod stuck;
 mod upgrade;
 pub mod upload;
 pub mod webhooks;
 pub mod workflows;
+pub mod wrong_keys;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use key_uses::KeyUses;
 use meter::Meter;
+use reads::Reads;
+pub use side::Side;
 use sign_ins::SignIns;
+use standing::Standings;
 use tokio::sync::Semaphore;
 use warp::{Filter, Rejection, filters::BoxedFilter, reply::Response};
+use wrong_keys::WrongKeys;
 
-use crate::{appliance::Appliance, dispatch::run::Dispatcher};
+use crate::{
+    appliance::Appliance,
+    dispatch::run::Dispatcher,
+    heartbeat,
+    oidc::{AT_ONCE, Outstanding, Provider},
+};
 
 /// What every handler has at hand.
 #[derive(Clone)]
@@ -58,14 +78,18 @@ pub struct Context {
     pub appliance: Arc<Appliance>,
     /// Dispatch runs, one at a time.
     pub dispatcher: Arc<Dispatcher>,
-    /// Uploads that may still begin.
-    pub uploads: Arc<Semaphore>,
+    /// Uploads that are under way.
+    pub uploads: Arc<upload::Places>,
     /// Files of errors that may still be sent.
     pub error_files: Arc<Semaphore>,
+    /// Room for long answers.
+    pub reads: Reads,
     /// Streams of events that are open.
     pub streams: events::Streams,
     /// What is remembered of callers.
     pub door: Arc<Door>,
+    /// Whose word is taken for who somebody is, if anybody's.
+    pub provider: Option<Arc<Provider>>,
 }
 
 /// What is remembered of callers, in memory alone.
@@ -74,6 +98,16 @@ pub struct Door {
     pub sign_ins: SignIns,
     /// How much each has asked.
     pub meter: Meter,
+    /// Those keys, until the audit has them.
+    pub wrong_keys: WrongKeys,
+    /// When clients' keys were used, until the database has it.
+    pub key_uses: KeyUses,
+    /// What their requests under way stand on.
+    pub standings: Standings,
+    /// Those who are at the provider just now.
+    pub outstanding: Outstanding,
+    /// Turns to speak with the provider.
+    pub conversations: Semaphore,
 }
 
 /// Files of errors that are sent at once: each lies on the disk until its caller has taken it.
@@ -81,21 +115,65 @@ const ERROR_FILES_AT_ONCE: usize = 16;
 
 impl Context {
     /// The context of a server.
-    pub fn new(appliance: Arc<Appliance>, dispatcher: Arc<Dispatcher>) -> Self {
-        let uploads = Arc::new(Semaphore::new(appliance.config.uploads.at_once));
+    pub fn new(appliance: Arc<Appliance>, dispatcher: Arc<Dispatcher>, provider: Option<Arc<Provider>>) -> Self {
+        let uploads = upload::Places::new(&appliance.config.uploads);
         let error_files = Arc::new(Semaphore::new(ERROR_FILES_AT_ONCE));
         let meter = Meter::new(appliance.config.limits.requests_per_minute);
-        let door = Arc::new(Door { sign_ins: SignIns::default(), meter });
-        Self { appliance, dispatcher, uploads, error_files, streams: events::Streams::default(), door }
+        let door = Arc::new(Door {
+            sign_ins: SignIns::default(),
+            meter,
+            wrong_keys: WrongKeys::default(),
+            key_uses: KeyUses::default(),
+            standings: Standings::default(),
+            outstanding: Outstanding::default(),
+            conversations: Semaphore::new(AT_ONCE),
+        });
+        Self {
+            appliance,
+            dispatcher,
+            uploads,
+            error_files,
+            reads: Reads::default(),
+            streams: events::Streams::default(),
+            door,
+            provider,
+        }
+    }
+}
+
+/// How often it is looked at what goes on at the door.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Looks for as long as the server lives whether what requests came with is still good. It writes nothing: a locked
+/// database keeps nobody in whose key was taken away.
+pub async fn watch_rights(context: Context) {
+    let heart = context.appliance.hearts.register("rights", heartbeat::LONGEST);
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        heart.beat();
+        standing::look(&context).await;
+    }
+}
+
+/// Notes for as long as the server lives which keys were wrong, and when good ones were used. Each may have to wait for the
+/// database.
+pub async fn note_keys(context: Context) {
+    let heart = context.appliance.hearts.register("key-notes", heartbeat::LONGEST);
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        heart.beat();
+        wrong_keys::look(&context).await;
+        heart.beat();
+        key_uses::look(&context).await;
     }
 }
 
 /// The routes of one area.
 type Area = fn(Context) -> BoxedFilter<(Response,)>;
 
-/// Everything that the server answers, problems included.
-pub fn routes(context: Context) -> BoxedFilter<(Response,)> {
-    let areas: [Area; 22] = [
+/// Everything that the server answers on a listener of this side, problems included.
+pub fn routes(context: Context, side: Side) -> BoxedFilter<(Response,)> {
+    let areas: [Area; 25] = [
         health::routes,
         upload::routes,
         batches::routes,
@@ -111,7 +189,10 @@ pub fn routes(context: Context) -> BoxedFilter<(Response,)> {
         limits::routes,
         overview::routes,
         session::routes,
+        oidc::routes,
+        sessions::routes,
         clients::routes,
+        client_keys::routes,
         webhooks::routes,
         audit::routes,
         stuck::routes,
@@ -119,9 +200,11 @@ pub fn routes(context: Context) -> BoxedFilter<(Response,)> {
         metrics::routes,
         openapi::routes,
     ];
-    let page = page::routes().map(|response| answer::of_route("page", response)).boxed();
+    let page = page::routes().or(docs::routes()).unify();
+    let page = page.map(|response| answer::of_route("page", response)).boxed();
     let answered = areas.into_iter().fold(page, |others, area| area(context.clone()).or(others).unify().boxed());
-    answered
+    side::has(side)
+        .and(answered)
         .recover(|rejection: Rejection| async move { Ok::<_, Rejection>(answer::rejected(&rejection)) })
         .unify()
         .map(move |response| answer::finished(response, &context.appliance.metrics.requests))

@@ -4,26 +4,26 @@ use std::sync::atomic::Ordering;
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
+use warp::{Filter, filters::BoxedFilter, reply::Response};
 
 use super::{
     Context,
-    alert_view::AlertView,
-    answer::{Answer, answer, blocking, json},
-    batch_view::BatchView,
-    clients::ClientView,
-    deletion::DeletionView,
+    answer::{Answer, answer, blocking},
+    list::long_json,
     request::{Request, request},
-    stuck::StuckView,
 };
 use crate::{
     downstream::DependencyStatus,
     model::Timestamp,
+    operations::views::{
+        alert::AlertView, batch::BatchView, client::ClientView, deletion::DeletionView, stuck::StuckView,
+    },
     store::{
-        StoreError, alerts, all_batches,
+        alerts, all_batches,
         backups::{self, LastBackup},
         clients, deletions,
         grants::{self, DispatchPause, Run},
+        pages::Most,
         sizes::{self, Sizes},
     },
 };
@@ -90,36 +90,36 @@ pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
 }
 
 async fn overview(request: Request) -> Answer {
-    let view = blocking(move || {
-        let appliance = request.appliance();
-        request.caller()?.operator()?;
-        let (default_rows, now) = (appliance.config.dispatch.rows_per_client_per_run, appliance.clock.now());
+    let context = request.context.clone();
+    blocking(move || request.caller()?.operator()).await?;
+    let appliance = context.appliance.clone();
+    long_json(&context, None, move || {
+        let now = appliance.clock.now();
         let (alerts, dispatch, clients, batches, deletions, last_backup) = appliance.store.read(|connection| {
             let dispatch = DispatchView {
                 paused: grants::pause_of(connection)?,
-                last_run: grants::runs(connection, i64::MAX, 1)?.pop(),
+                last_run: grants::runs(connection, i64::MAX, Most::entries(1))?.entries.pop(),
                 missing_since: appliance.dispatch_watch.missing_since(),
                 taken_over: appliance.dispatch_watch.is_taken_over(),
             };
-            let of = |client: &clients::Client| {
-                let work = clients::work_of(connection, client.client)?;
-                Ok::<_, StoreError>(ClientView::of(client, work, default_rows, now))
-            };
-            let clients = clients::page(connection, "", CLIENTS)?;
-            let clients = clients.iter().map(of).collect::<Result<Vec<_>, _>>()?;
+            let of = |client: &clients::Client| ClientView::read(connection, client, &appliance.config);
+            let clients = clients::page(connection, "", Most::entries(CLIENTS))?;
+            let clients = clients.entries.iter().map(of).collect::<Result<Vec<_>, _>>()?;
             let deletions = deletions::under_way(connection, DELETIONS)?;
             let batches = all_batches::trouble_first(connection, BATCHES)?;
             let alerts = alerts::firing(connection, ALERTS)?;
             Ok((alerts, dispatch, clients, batches, deletions, backups::last(connection)?))
         })?;
-        let stuck = StuckView::read(appliance)?;
+        let stuck = StuckView::read(&appliance, appliance.clock.now())?;
+        let view = BatchView::each(&appliance, true)?;
+        let batches = batches.into_iter().map(view).collect::<Result<_, _>>()?;
         Ok(Overview {
             at: now,
             alerts: alerts.into_iter().map(AlertView::from).collect(),
             dispatch,
             dependencies: appliance.downstream.status(),
             clients,
-            batches: BatchView::all(appliance, batches, true)?,
+            batches,
             stuck: StuckCounts { rows: stuck.rows.len(), batches: stuck.batches.len() },
             deletions: deletions.into_iter().map(DeletionView::from).collect(),
             storage: sizes::of(&appliance.config.storage.data_dir),
@@ -127,6 +127,6 @@ async fn overview(request: Request) -> Answer {
             last_backup,
             late_settles: appliance.late_settles.load(Ordering::Relaxed),
         })
-    });
-    json(StatusCode::OK, &view.await?)
+    })
+    .await
 }

@@ -14,6 +14,8 @@ use warp::{
     reply::Response,
 };
 
+use super::request::{self, Headers};
+
 const HTML: &str = include_str!("../../static/index.html");
 /// What stands in `index.html` in the place of the folder's name.
 const VERSION_MARK: &str = "VERSION";
@@ -31,12 +33,14 @@ const FILES: &[(&str, &str)] = files![
     "chart.js",
     "csv.js",
     "dialog.js",
+    "docs.css",
     "dom.js",
     "file_check.js",
     "format.js",
     "icon.svg",
     "live.js",
     "main.js",
+    "may.js",
     "overview/alerts.js",
     "overview/clients.js",
     "overview/dependencies.js",
@@ -100,7 +104,7 @@ impl Start {
 pub(super) fn routes() -> BoxedFilter<(Response,)> {
     // The path comes first: what is no path of the page is not refused for its method here.
     let read = || warp::get().or(warp::head()).unify();
-    let html = warp::path::end().and(read()).and(warp::header::headers_cloned()).map(|headers| start(&headers));
+    let html = warp::path::end().and(read()).and(request::headers()).map(|headers: Headers| start(&headers));
     let found = warp::path!("static" / String / ..).and(warp::path::tail()).and_then(|version: String, tail: Tail| {
         let found = if version == START.version { file(tail.as_str()) } else { None };
         async move { found.ok_or_else(warp::reject::not_found) }
@@ -121,6 +125,15 @@ fn start(headers: &HeaderMap) -> Response {
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     headers.insert(HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin"));
+    response
+}
+
+/// A page without a script, which changes with this binary. `VERSION` in it is the folder's name.
+pub(super) fn html(text: String) -> Response {
+    let mut response = Response::new(text.replace(VERSION_MARK, &START.version).into());
+    let headers = with_safety(&mut response, "text/html; charset=utf-8", ASK_EACH_TIME);
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     response
 }
 
@@ -162,7 +175,7 @@ mod tests {
             let name = format!("{prefix}{}", entry.file_name().to_str().expect("a plain name"));
             if entry.path().is_dir() {
                 files_in(&entry.path(), &format!("{name}/"), found);
-            } else if name != "index.html" && !name.ends_with(".d.ts") {
+            } else if !name.ends_with(".html") && !name.ends_with(".d.ts") {
                 found.insert(name);
             }
         }

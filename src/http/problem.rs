@@ -14,6 +14,9 @@ use crate::store::StoreError;
 /// When a caller should come again whom the database could not serve.
 const RETRY_SECONDS: u64 = 5;
 
+/// What problem details call themselves.
+pub(super) const PROBLEM_TYPE: &str = "application/problem+json";
+
 /// The stable codes, each with the one HTTP status that it comes with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "they are the interface's own words")]
@@ -21,6 +24,7 @@ pub enum ProblemCode {
     BadRequest,
     Unauthorized,
     Forbidden,
+    QuotaExceeded,
     NotFound,
     MethodNotAllowed,
     RequestTimeout,
@@ -29,6 +33,8 @@ pub enum ProblemCode {
     IdempotencyKeyInUse,
     IdempotencyKeyReused,
     TooLarge,
+    UriTooLong,
+    HeadersTooLarge,
     UnsupportedMediaType,
     InvalidFile,
     Busy,
@@ -40,10 +46,11 @@ pub enum ProblemCode {
 
 impl ProblemCode {
     /// Every code.
-    pub(super) const ALL: [Self; 18] = [
+    pub(super) const ALL: [Self; 21] = [
         Self::BadRequest,
         Self::Unauthorized,
         Self::Forbidden,
+        Self::QuotaExceeded,
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::RequestTimeout,
@@ -52,6 +59,8 @@ impl ProblemCode {
         Self::IdempotencyKeyInUse,
         Self::IdempotencyKeyReused,
         Self::TooLarge,
+        Self::UriTooLong,
+        Self::HeadersTooLarge,
         Self::UnsupportedMediaType,
         Self::InvalidFile,
         Self::Busy,
@@ -67,6 +76,7 @@ impl ProblemCode {
             Self::BadRequest => "bad_request",
             Self::Unauthorized => "unauthorized",
             Self::Forbidden => "forbidden",
+            Self::QuotaExceeded => "quota_exceeded",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::RequestTimeout => "request_timeout",
@@ -75,6 +85,8 @@ impl ProblemCode {
             Self::IdempotencyKeyInUse => "idempotency_key_in_use",
             Self::IdempotencyKeyReused => "idempotency_key_reused",
             Self::TooLarge => "too_large",
+            Self::UriTooLong => "uri_too_long",
+            Self::HeadersTooLarge => "headers_too_large",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::InvalidFile => "invalid_file",
             Self::Busy => "busy",
@@ -91,6 +103,7 @@ impl ProblemCode {
             Self::BadRequest => "`limit` is 1 to 1000.",
             Self::Unauthorized => "Send a valid key as `Authorization: Bearer KEY`.",
             Self::Forbidden => "This call is for operators.",
+            Self::QuotaExceeded => "`batches` may be 10000: 10000 are used, and this upload would add 1.",
             Self::NotFound => "There is no such batch.",
             Self::MethodNotAllowed => "This path does not know that method.",
             Self::RequestTimeout => "The upload paused for too long.",
@@ -99,6 +112,8 @@ impl ProblemCode {
             Self::IdempotencyKeyInUse => "An upload with this Idempotency-Key is under way.",
             Self::IdempotencyKeyReused => "This Idempotency-Key came with another upload.",
             Self::TooLarge => "The file has more than 1000000000 bytes (inflated). Split it; nothing of it was kept.",
+            Self::UriTooLong => "The request's path and query are too long.",
+            Self::HeadersTooLarge => "The request has too many headers, or too large ones.",
             Self::UnsupportedMediaType => "Send the file as `text/csv`, or as the part `file` of a form.",
             Self::InvalidFile => "The file has one error; nothing of it was kept.",
             Self::Busy => "As many uploads as may run at once are under way.",
@@ -114,12 +129,14 @@ impl ProblemCode {
         match self {
             Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::Forbidden | Self::QuotaExceeded => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Conflict | Self::DuplicateFile | Self::IdempotencyKeyInUse => StatusCode::CONFLICT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UriTooLong => StatusCode::URI_TOO_LONG,
+            Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::InvalidFile | Self::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Busy | Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
@@ -167,7 +184,7 @@ pub(super) struct ProblemBody<'a> {
     detail: &'a str,
     /// The log has it too.
     request_id: &'a str,
-    /// `errors` and `error_count` of a refused file, `batch` of a duplicate.
+    /// `errors` and `error_count` of a refused file, `batch` of a duplicate; `quota`, `limit` and `used`.
     #[serde(flatten)]
     more: &'a serde_json::Map<String, serde_json::Value>,
 }
@@ -176,6 +193,16 @@ impl Problem {
     /// A problem with one sentence that says what is wrong, and what to do.
     pub fn new(code: ProblemCode, detail: impl Into<String>) -> Self {
         Self { code, detail: detail.into(), retry_after_seconds: None, more: serde_json::Map::new() }
+    }
+
+    /// What an error says, as a sentence.
+    pub fn sentence(code: ProblemCode, error: &impl std::fmt::Display) -> Self {
+        let mut told = error.to_string();
+        if let Some(first) = told.get_mut(..1) {
+            first.make_ascii_uppercase();
+        }
+        let end = if told.ends_with(['?', '.']) { "" } else { "." };
+        Self::new(code, told + end)
     }
 
     /// Nothing of that name, or nothing that the caller may see.
@@ -200,8 +227,18 @@ impl Problem {
         self.code.as_str()
     }
 
-    /// The answer.
-    pub fn into_response(self, request_id: &str) -> Response {
+    /// The status that it comes with.
+    pub fn status(&self) -> StatusCode {
+        self.code.status()
+    }
+
+    /// When it is worth asking again.
+    pub fn retry_after_seconds(&self) -> Option<u64> {
+        self.retry_after_seconds
+    }
+
+    /// The body of its answer.
+    pub fn body(&self, request_id: &str) -> Vec<u8> {
         let status = self.code.status();
         let body = ProblemBody {
             kind: "about:blank",
@@ -212,10 +249,30 @@ impl Problem {
             request_id,
             more: &self.more,
         };
-        let mut response = Response::new(serde_json::to_vec(&body).unwrap_or_default().into());
-        *response.status_mut() = status;
+        serde_json::to_vec(&body).unwrap_or_default()
+    }
+
+    /// The same as a page, for somebody whose browser asked. What is told has no markup, and gets none here.
+    pub fn into_page(self) -> Response {
+        let escaped = self.detail.replace('&', "&amp;").replace('<', "&lt;");
+        let title = self.code.status().canonical_reason().unwrap_or("Error");
+        let page = format!(
+            "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" \
+             content=\"width=device-width\"><title>{title} · dripfeed</title>\n<h1>{title}</h1>\n<p>{escaped}</p>\n\
+             <p><a href=\"/\">Back to dripfeed</a></p>\n"
+        );
+        let mut response = self.into_response("");
+        *response.body_mut() = page.into();
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+        response
+    }
+
+    /// The answer.
+    pub fn into_response(self, request_id: &str) -> Response {
+        let mut response = Response::new(self.body(request_id).into());
+        *response.status_mut() = self.code.status();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_TYPE));
         if let Some(seconds) = self.retry_after_seconds {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }

@@ -1,25 +1,43 @@
 //! A request as handlers get it: what it says of itself, who sends it, and what every handler has at hand.
 
 use std::{
+    convert::Infallible,
     net::{IpAddr, SocketAddr},
     sync::{Arc, OnceLock},
 };
 
 use serde::de::DeserializeOwned;
-use warp::{Filter, Rejection, http::HeaderMap, reject};
+use warp::{
+    Filter, Rejection,
+    http::{HeaderMap, Method},
+    reject,
+};
 
 use super::{
-    Context,
-    access::{Caller, Operator, identify},
+    Context, Side,
+    access::{Badge, Caller, Shown, identify, turn_of_bearer, unauthorized},
     answer, forwarded,
+    listen::{Line, no_room},
     meter::Reading,
     problem::{Problem, ProblemCode},
+    standing::Right,
 };
-use crate::{appliance::Appliance, store::audit::Deed};
+use crate::{
+    appliance::Appliance,
+    model::{Role, Scope},
+    operations::{Actor, Env},
+};
 
 /// The other end of a connection. The listener puts it beside every request.
 #[derive(Debug, Clone, Copy)]
-pub struct Peer(pub SocketAddr);
+pub struct Peer {
+    /// Its address.
+    pub address: SocketAddr,
+    /// Whether the connection is one of TLS.
+    pub is_tls: bool,
+    /// What the listener is for that took it.
+    pub side: Side,
+}
 
 /// Stands beside a request that only asks whether its path knows its method: no handler gets to see it.
 #[derive(Debug, Clone, Copy)]
@@ -31,36 +49,58 @@ pub struct Known;
 
 impl reject::Reject for Known {}
 
+/// A request's headers, as all who read them share them. The listener puts them beside every request.
+pub type Headers = Arc<HeaderMap>;
+
 /// A request without its path and body: a route's filter takes those apart.
 #[derive(Clone)]
 pub struct Request {
     /// What every handler has at hand.
     pub context: Context,
     /// Its headers.
-    pub headers: HeaderMap,
+    pub headers: Headers,
     /// Its method.
-    pub method: warp::http::Method,
+    pub method: Method,
     query: String,
-    peer: Option<SocketAddr>,
+    /// What a client's key has to be good for; `None`: it is not for clients.
+    scope: Option<Scope>,
+    peer: Option<Peer>,
+    /// The connection that it came on.
+    pub(super) line: Option<Line>,
     /// A request is counted once, however often somebody asks who sends it.
     counted: Arc<OnceLock<Reading>>,
+    /// What it was found to come with, and whose that is.
+    shown: Arc<OnceLock<(Badge, Caller)>>,
 }
 
 impl Request {
     /// The appliance.
-    pub fn appliance(&self) -> &Appliance {
+    pub fn appliance(&self) -> &Arc<Appliance> {
         &self.context.appliance
     }
 
-    /// Who sends it, if they have not sent too many; how many they may still send is told beside the answer. Blocks.
+    /// Who sends it, if it is for them, and they have not sent too many; how many they may still send is told beside the
+    /// answer. Blocks.
     pub fn caller(&self) -> Result<Caller, Problem> {
         let caller = self.uncounted_caller()?;
         self.count(&caller)?;
+        caller.must_have(self.scope)?;
         Ok(caller)
+    }
+
+    /// What comes of this while which the connection waits for its caller, and makes way where its place is needed more.
+    pub(super) async fn while_waiting<T>(&self, work: impl Future<Output = T>) -> Result<T, Problem> {
+        let Some(line) = &self.line else { return Ok(work.await) };
+        line.waits();
+        let done = work.await;
+        if line.goes_on() { Ok(done) } else { Err(no_room()) }
     }
 
     /// Counts this request as the caller's.
     pub(super) fn count(&self, caller: &Caller) -> Result<(), Problem> {
+        if let Caller::Client(_, pass) = caller {
+            self.context.door.key_uses.used(pass.key, self.appliance().clock.now());
+        }
         if let Some(who) = caller.metered() {
             let now = self.appliance().clock.steady();
             let reading = *self.counted.get_or_init(|| self.context.door.meter.take(who, now));
@@ -75,32 +115,53 @@ impl Request {
 
     /// Who sends it, for the few calls that no limit may hold up. Blocks.
     pub fn uncounted_caller(&self) -> Result<Caller, Problem> {
-        Ok(identify(self)?.caller)
+        let Shown { caller, badge, .. } = identify(self)?;
+        self.shown.get_or_init(|| (badge, caller.clone()));
+        if !matches!(self.method, Method::GET | Method::HEAD) {
+            caller.must_be(Role::Operator)?;
+        }
+        Ok(caller)
+    }
+
+    /// What it was found to come with.
+    pub(super) fn badge(&self) -> Option<Badge> {
+        self.shown.get().map(|(badge, _)| *badge)
+    }
+
+    /// Its right to go on, which is looked at from here on: for what takes longer than an instant.
+    pub(super) fn right(&self) -> Result<Right, Problem> {
+        let (badge, caller) = self.shown.get().cloned().ok_or_else(unauthorized)?;
+        Ok(self.context.door.standings.hold(badge, caller))
+    }
+
+    /// What operations work on here.
+    pub fn env(&self) -> Env<'_> {
+        Env::of(self.appliance())
     }
 
     /// The operator who sends it, for calls that only an operator can make. Blocks.
-    pub fn operator(&self) -> Result<Operator, Problem> {
-        let name = self.caller()?.operator()?;
-        Ok(self.operator_named(name))
+    pub fn operator(&self) -> Result<Actor, Problem> {
+        let caller = self.caller()?;
+        caller.clone().operator()?;
+        Ok(self.actor(&caller))
     }
 
-    /// What the caller is about to do, for the audit, where an operator does it: what clients do to their own is theirs.
-    pub fn deed(
-        &self,
-        caller: &Caller,
-        action: &'static str,
-        target: impl Into<String>,
-        why: Option<String>,
-    ) -> Option<Deed> {
-        match caller {
-            Caller::Operator(name) => Some(self.operator_named(name.clone()).deed(action, target, why)),
-            Caller::Client(_) | Caller::Dispatcher | Caller::Watcher => None,
-        }
+    /// The operator who sends it, for calls about who gets in. Blocks.
+    pub fn admin(&self) -> Result<Actor, Problem> {
+        let caller = self.caller()?;
+        caller.must_be(Role::Admin)?;
+        caller.clone().operator()?;
+        Ok(self.actor(&caller))
     }
 
-    fn operator_named(&self, name: String) -> Operator {
-        let origin = self.origin().map_or_else(|| "unknown".to_owned(), |address| address.to_string());
-        Operator { name, origin }
+    /// Whoever sends it, as the audit knows them.
+    pub fn actor(&self, caller: &Caller) -> Actor {
+        let is_client = matches!(caller, Caller::Client(..));
+        Actor { who: caller.audited_with_key(), origin: self.origin_told(), is_client }
+    }
+
+    pub(super) fn origin_told(&self) -> String {
+        self.origin().map_or_else(|| "unknown".to_owned(), |address| address.to_string())
     }
 
     /// Its query, understood as `T`; what `T` does not know is refused.
@@ -112,24 +173,49 @@ impl Request {
     /// The address that it comes from; where it comes through a proxy that is believed, the one that the proxy names.
     pub fn origin(&self) -> Option<IpAddr> {
         let trusted = &self.appliance().config.server.trusted_proxies;
-        self.peer.map(|peer| forwarded::origin(peer.ip(), &self.headers, trusted))
+        self.peer.map(|peer| forwarded::origin(peer.address.ip(), &self.headers, trusted))
     }
 
-    /// Whether it came over TLS.
+    /// Whether it came over TLS: ours, or that of a proxy that is believed.
     pub fn is_secure(&self) -> bool {
         let trusted = &self.appliance().config.server.trusted_proxies;
-        self.peer.is_some_and(|peer| forwarded::is_secure(peer.ip(), &self.headers, trusted))
+        self.peer.is_some_and(|peer| peer.is_tls || forwarded::is_secure(peer.address.ip(), &self.headers, trusted))
+    }
+
+    /// What the listener is for that it came to.
+    pub fn side(&self) -> Side {
+        self.peer.map_or(Side::Everybody, |peer| peer.side)
     }
 
     /// The host, with its port where it has one, that it was sent to.
     pub fn host(&self) -> Option<&str> {
         let trusted = &self.appliance().config.server.trusted_proxies;
-        forwarded::host(self.peer?.ip(), &self.headers, trusted)
+        forwarded::host(self.peer?.address.ip(), &self.headers, trusted)
     }
 }
 
-/// Takes a request apart for a handler, all but its path and body.
+/// Takes a request apart for a handler, all but its path and body. No client's [`Request::caller`] gets through.
 pub fn request(context: &Context) -> impl Filter<Extract = (Request,), Error = Rejection> + Clone + use<> {
+    parts(context, None)
+}
+
+/// The same for a call that is for clients too, where their key is good for this.
+pub fn client_request(
+    context: &Context,
+    scope: Scope,
+) -> impl Filter<Extract = (Request,), Error = Rejection> + Clone + use<> {
+    parts(context, Some(scope))
+}
+
+/// A request's headers.
+pub(super) fn headers() -> impl Filter<Extract = (Headers,), Error = Infallible> + Clone {
+    warp::ext::optional::<Headers>().map(Option::unwrap_or_default)
+}
+
+fn parts(
+    context: &Context,
+    scope: Option<Scope>,
+) -> impl Filter<Extract = (Request,), Error = Rejection> + Clone + use<> {
     let context = context.clone();
     let query = warp::query::raw().or(warp::any().map(String::new)).unify();
     let meant = warp::ext::optional::<Probe>().and_then(|probe: Option<Probe>| async move {
@@ -138,13 +224,21 @@ pub fn request(context: &Context) -> impl Filter<Extract = (Request,), Error = R
             Some(Probe) => Err(reject::custom(Known)),
         }
     });
-    let parts = warp::method().and(warp::header::headers_cloned()).and(query).and(warp::ext::optional::<Peer>());
-    meant.untuple_one().and(parts).map(move |method, headers, query, peer: Option<Peer>| Request {
+    let beside = warp::ext::optional::<Peer>().and(warp::ext::optional::<Line>());
+    let parts = warp::method().and(headers()).and(query).and(beside);
+    let request = meant.untuple_one().and(parts).map(move |method, headers, query, peer, line| Request {
         context: context.clone(),
         headers,
         method,
         query,
-        peer: peer.map(|Peer(address)| address),
+        scope,
+        peer,
+        line,
         counted: Arc::default(),
+        shown: Arc::default(),
+    });
+    request.and_then(|request: Request| async move {
+        turn_of_bearer(&request).await;
+        Ok::<_, Rejection>(request)
     })
 }

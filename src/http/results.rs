@@ -16,14 +16,15 @@ use warp::{
 
 use super::{
     Context,
-    answer::{Answer, answer, blocking},
+    answer::{Answer, answer, blocking, too_long},
     problem::{Problem, ProblemCode},
-    request::{Request, request},
-    rows::{self, Sight, opened},
+    reads::{LARGEST_PIECE, Place, Reads},
+    request::{Request, client_request},
+    rows::{self, Opened, opened},
 };
 use crate::{
-    model::{BatchId, FailureCode, RowStatus},
-    results::{self, Results, ResultsError, Selection},
+    model::{BatchId, FailureCode, RowStatus, Scope},
+    results::{self, PIECE_BYTES, Piece, Results, ResultsError, Selection},
 };
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -47,29 +48,30 @@ pub(super) struct Query {
 pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
     warp::path!("v2" / "batches" / BatchId / "results.csv")
         .and(warp::get())
-        .and(request(&context))
+        .and(client_request(&context, Scope::Read))
         .and_then(|id, request| answer("/v2/batches/ID/results.csv", download(id, request)))
         .boxed()
 }
 
 async fn download(id: BatchId, request: Request) -> Answer {
-    let (first, results, file_name) = blocking(move || {
-        let query = request.query::<Query>()?;
+    let reads = request.context.reads.clone();
+    let (results, whose, file_name, right) = blocking(move || {
+        let (caller, query) = (request.caller()?, request.query::<Query>()?);
         let (status, code) = rows::kind_of(query.status.as_deref(), query.code.as_deref())?;
-        let sight = Sight { reveal: query.reveal, action: "batch.reveal", target: id.to_string() };
-        let (_, open, masked) = opened(&request, id, sight)?;
+        let Opened { open, masked, whose, .. } = opened(&request, &caller, id, None, query.reveal)?;
         let selection = Selection { status, code, raw: query.raw, masked };
-        let mut results = Results::new(request.context.appliance.clone(), open, selection);
-        // What goes wrong at the first rows can still be told as a problem.
-        let mut first = results.header().map_err(|error| problem(&error))?;
-        first.extend(results.next_piece().map_err(|error| problem(&error))?.unwrap_or_default());
-        Ok((first, results, results::file_name(id, selection)))
+        let results = Results::new(request.context.appliance.clone(), open, selection);
+        Ok((results, whose, results::file_name(id, selection), request.right()?))
     })
     .await?;
-    let rest = stream::try_unfold(results, next);
-    let pieces = stream::once(async move { Ok::<_, Problem>(Bytes::from(first)) });
+    // What goes wrong at the first rows can still be told as a problem.
+    let begun = next(Download { results, reads, whose, is_begun: false }).await?;
+    let (first, rest) = begun.ok_or_else(Problem::internal)?;
+    let rest = stream::try_unfold(rest, next);
+    let pieces = stream::once(async move { Ok::<_, Problem>(first) });
     let pieces = futures_util::StreamExt::chain(pieces, rest);
     let pieces = futures_util::TryStreamExt::map_err(pieces, |_| BrokenOff);
+    let pieces = right.guard(pieces, Some(Err(BrokenOff)));
     let mut response = warp::reply::stream(pieces).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/csv; charset=utf-8; header=present"));
@@ -80,18 +82,41 @@ async fn download(id: BatchId, request: Request) -> Answer {
     Ok(response)
 }
 
+/// What is left of a download.
+struct Download {
+    results: Results,
+    reads: Reads,
+    /// Whose it is: a client's key in the database, or `None` for an operator.
+    whose: Option<i64>,
+    is_begun: bool,
+}
+
+impl Download {
+    async fn place(&self, room: usize) -> Result<Place, Problem> {
+        match self.is_begun {
+            true => self.reads.next_piece(self.whose, room).await,
+            false => self.reads.first_piece(self.whose, room).await,
+        }
+    }
+}
+
 /// The next piece that has anything in it. Between two looks a caller who has gone away ends this.
-async fn next(mut results: Results) -> Result<Option<(Bytes, Results)>, Problem> {
+async fn next(mut download: Download) -> Result<Option<(Bytes, Download)>, Problem> {
+    let mut room = PIECE_BYTES;
     loop {
+        let place = download.place(room).await?;
         let (piece, still) = blocking(move || {
-            let piece = results.next_piece().map_err(|error| problem(&error))?;
-            Ok((piece, results))
+            let piece = download.results.next_piece(room).map_err(|error| problem(&error))?;
+            Ok((piece, download))
         })
         .await?;
+        download = Download { is_begun: true, ..still };
         match piece {
-            None => return Ok(None),
-            Some(piece) if piece.is_empty() => results = still,
-            Some(piece) => return Ok(Some((piece.into(), still))),
+            Piece::End => return Ok(None),
+            Piece::Rows(piece) if piece.is_empty() => {}
+            Piece::Rows(piece) => return Ok(Some((place.hold(piece), download))),
+            Piece::TooLong if room < LARGEST_PIECE => room = LARGEST_PIECE,
+            Piece::TooLong => return Err(too_long()),
         }
     }
 }

@@ -7,20 +7,13 @@ use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
 use super::{
     Context,
     answer::{Answer, answer, blocking, json},
-    batch_view::BatchView,
-    batches as http_batches,
     problem::{Problem, ProblemCode},
-    request::{Request, request},
+    request::{Request, client_request},
 };
 use crate::{
-    appliance::Appliance,
-    model::{BatchId, FailureCode},
-    store::{
-        audit, batches,
-        batches::Batch,
-        retries::{self, Asked, LeftAlone, Retried, StepSet, Which},
-        workflows,
-    },
+    model::{BatchId, FailureCode, Scope},
+    operations::{retries, views::batch::BatchView},
+    store::retries::{LeftAlone, Retried},
 };
 
 /// Which failed rows are meant; where nothing is said, all but those that were perhaps (`outcome_unknown`) or probably
@@ -33,24 +26,6 @@ pub(super) struct Query {
     code: Option<String>,
     /// Only rows that failed at this step.
     step: Option<String>,
-}
-
-impl Query {
-    fn which(&self, appliance: &Appliance, batch: &Batch) -> Result<Which, Problem> {
-        let code = self.code.as_deref().map(str::parse).transpose();
-        let code = code.map_err(|()| bad("`code` is the code of a failed row."))?;
-        let outline = appliance.store.read(|connection| workflows::outline(connection, batch.workflow_version))?;
-        let position = |name: &str| outline.position(name).and_then(|place| u32::try_from(place).ok());
-        let step = match self.step.as_deref() {
-            None => None,
-            Some(name) => Some(position(name).ok_or_else(|| bad("`step` is the name of a step of its workflow."))?),
-        };
-        Ok(Which { step, code, safe_steps: StepSet::safe(&outline) })
-    }
-}
-
-fn bad(detail: &str) -> Problem {
-    Problem::new(ProblemCode::BadRequest, detail)
 }
 
 /// A batch whose failed rows are tried again.
@@ -87,7 +62,7 @@ impl From<Retried> for RetriedView {
 pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
     warp::path!("v2" / "batches" / BatchId / "retry")
         .and(warp::post())
-        .and(request(&context))
+        .and(client_request(&context, Scope::Manage))
         .and_then(|id, request| answer("/v2/batches/ID/retry", retry(id, request)))
         .boxed()
 }
@@ -96,33 +71,11 @@ async fn retry(id: BatchId, request: Request) -> Answer {
     let view = blocking(move || {
         let (appliance, caller) = (request.appliance(), request.caller()?);
         let batch = caller.batch(appliance, id)?;
-        let which = request.query::<Query>()?.which(appliance, &batch)?;
-        http_batches::must_be_workable(appliance, &batch)?;
-        let deed = request.deed(&caller, "batch.retry", id.to_string(), None);
-        let (asked, batch) = appliance.store.write(move |tx| {
-            let asked = retries::begin(tx, id, which)?;
-            if let Some(deed) = deed.as_ref().filter(|_| asked.changes_something()) {
-                audit::note(tx, deed)?;
-            }
-            Ok((asked, batches::find(tx.connection, id)?))
-        })?;
-        let changes_something = asked.changes_something();
-        let retried = match asked {
-            Asked::Retried(retried) => retried,
-            Asked::Missing => return Err(Problem::not_found("batch")),
-            Asked::Ended(status) => {
-                let detail = format!("The batch is {}; nothing of it can be tried again.", status.as_str());
-                return Err(Problem::new(ProblemCode::Conflict, detail));
-            }
-        };
-        let batch = batch.ok_or_else(|| Problem::not_found("batch"))?;
-        if changes_something {
-            let (rows, under_way) = (retried.rows, retried.under_way);
-            tracing::info!(event = "batch.retried", batch = %id, rows, under_way, "failed rows are tried again");
-            appliance.recent.forget(batch.batch);
-            appliance.work_bell.ring();
-            appliance.chores_bell.ring();
-        }
+        let Query { code, step } = request.query::<Query>()?;
+        let code = code.as_deref().map(str::parse).transpose();
+        let code = code.map_err(|()| Problem::new(ProblemCode::BadRequest, "`code` is the code of a failed row."))?;
+        let actor = request.actor(&caller);
+        let (retried, batch) = retries::retry(request.env(), &actor, &batch, code, step.as_deref())?;
         let batch = BatchView::of(appliance, batch, caller.sees()?.is_none())?;
         Ok(RetriedBatch { batch, retried: retried.into() })
     });

@@ -1,139 +1,44 @@
 //! Rows of a batch: a page of them, or one with its steps.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
-use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
+use serde::Deserialize;
+use warp::{Filter, filters::BoxedFilter, reply::Response};
 
 use super::{
     Context,
-    answer::{Answer, answer, blocking, json},
-    batches::{LARGEST_LIMIT, Paging},
+    access::Caller,
+    answer::{Answer, answer, blocking},
+    list::{listed, long_json},
     problem::{Problem, ProblemCode},
-    request::{Request, request},
+    request::{Request, client_request},
 };
 use crate::{
-    appliance::Appliance,
     dispatch::waiting,
-    model::{BatchId, FailureCode, RowId, RowStatus, Timestamp},
-    results::MASK,
+    model::{BatchId, FailureCode, Role, RowId, RowStatus, Scope},
+    operations::{
+        rows::reveal,
+        views::{
+            paging::{LARGEST_LIMIT, Paging},
+            row::RowView,
+        },
+    },
     store::{
-        audit,
         batches::Batch,
+        pages::Most,
         rows::{self, Filter as RowFilter, StoredRow},
         skipped::{self, Skipped},
     },
-    work::{open_batch::OpenBatch, open_row::OpenRow},
+    work::open_batch::OpenBatch,
 };
 
-/// A row, as the API shows it.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct RowView {
-    row: u32,
-    line: u64,
-    #[schemars(with = "RowStatus")]
-    status: &'static str,
-    attempts: u32,
-    next_attempt_at: Option<Timestamp>,
-    waiting_for: Option<String>,
-    check_id: Option<Value>,
-    error: Option<RowErrorView>,
-    data: Map<String, Value>,
-    steps: Vec<StepView>,
-}
+/// The most bytes that the rows of a page are stored in: a thousand of the usual width are half of that.
+const PAGE_BYTES: usize = 1 << 20;
 
-#[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct RowErrorView {
-    step: Option<String>,
-    #[schemars(with = "FailureCode")]
-    code: &'static str,
-    http_status: Option<u16>,
-    message: String,
-    body: Option<String>,
-}
-
-#[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct StepView {
-    name: String,
-    #[schemars(with = "RowStatus")]
-    status: &'static str,
-    requests: u32,
-    http_status: Option<u16>,
-    at: Option<Timestamp>,
-    duration_ms: Option<u64>,
-    saved: BTreeMap<String, Value>,
-}
-
-impl RowView {
-    /// Opens a row for somebody who may see it; `masked` hides every value of the row and of the answers. `batch_waits_for`
-    /// is what its batch waits for. Blocks.
-    pub fn of(
-        appliance: &Appliance,
-        open: &OpenBatch,
-        row: &StoredRow,
-        masked: bool,
-        batch_waits_for: Option<&str>,
-    ) -> Self {
-        let show = |value: Value| if masked { Value::from(MASK) } else { value };
-        let OpenRow { record, progress, error } = OpenRow::of(open, row);
-        let steps = &open.kept.workflow.steps;
-        let step_views = steps.iter().zip(0..).filter_map(|(step, place)| {
-            let history = progress.of(&step.name);
-            let is_behind = place < steps_done(row);
-            // A step that its batch's workflow got only when the row had come further was never called.
-            if is_behind && history.is_none() && !progress.steps.is_empty() {
-                return None;
-            }
-            let history = history.cloned().unwrap_or_default();
-            Some(StepView {
-                name: step.name.clone(),
-                status: step_status(row, place),
-                requests: history.requests,
-                http_status: history.http_status,
-                at: history.at.map(Timestamp),
-                duration_ms: history.duration_ms,
-                saved: history.saved.unwrap_or_default().into_iter().map(|(name, value)| (name, show(value))).collect(),
-            })
-        });
-        let error = row.error.as_ref().zip(error).map(|(last, payload)| RowErrorView {
-            step: steps.get(row.step as usize).map(|step| step.name.clone()),
-            code: last.code.as_str(),
-            http_status: last.http_status,
-            message: payload.message,
-            body: payload.body.map(|body| if masked { MASK.to_owned() } else { body }),
-        });
-        Self {
-            row: row.row.number(),
-            line: row.line,
-            status: row.status.as_str(),
-            attempts: row.attempts,
-            next_attempt_at: row.next_attempt_at,
-            waiting_for: waiting::of_row(row, batch_waits_for, appliance.clock.now()),
-            check_id: progress.result.clone(),
-            error,
-            data: open.named_cells(&record.cells).map(|(name, cell)| (name.to_owned(), show(cell.into()))).collect(),
-            steps: step_views.collect(),
-        }
-    }
-}
-
-/// A completed row has done all that there was for it, whatever came to its batch's workflow since.
-fn steps_done(row: &StoredRow) -> u32 {
-    if row.status == RowStatus::Completed { u32::MAX } else { row.step }
-}
-
-/// A step is what its row's position says: before it `completed`, at it what the row is, behind it `pending`.
-fn step_status(row: &StoredRow, step: u32) -> &'static str {
-    match step.cmp(&steps_done(row)) {
-        std::cmp::Ordering::Less => RowStatus::Completed.as_str(),
-        std::cmp::Ordering::Equal => row.status.as_str(),
-        std::cmp::Ordering::Greater => RowStatus::Pending.as_str(),
-    }
-}
-
-#[derive(Serialize, JsonSchema)]
+/// A page of rows; it may be short while `next` is not null.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "it is described, and made entry by entry")]
 pub(super) struct RowList {
     rows: Vec<RowView>,
     next: Option<String>,
@@ -197,62 +102,71 @@ pub(super) fn kind_of(
 pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
     let list = warp::path!("v2" / "batches" / BatchId / "rows")
         .and(warp::get())
-        .and(request(&context))
+        .and(client_request(&context, Scope::Read))
         .and_then(|id, request| answer("/v2/batches/ID/rows", list(id, request)));
     let show = warp::path!("v2" / "batches" / BatchId / "rows" / u32)
         .and(warp::get())
-        .and(request(&context))
+        .and(client_request(&context, Scope::Read))
         .and_then(|id, number, request| answer("/v2/batches/ID/rows/NUMBER", show(id, number, request)));
     let skipped = warp::path!("v2" / "batches" / BatchId / "skipped")
         .and(warp::get())
-        .and(request(&context))
+        .and(client_request(&context, Scope::Read))
         .and_then(|id, request| answer("/v2/batches/ID/skipped", skipped_lines(id, request)));
     list.or(show).unify().or(skipped).unify().boxed()
 }
 
-/// How somebody wants to look at values, and how that is noted where it has to be.
-pub(super) struct Sight {
-    /// Whether an operator wants to see them. A client sees its own anyway.
-    pub(super) reveal: bool,
-    /// What it is called in the audit.
-    pub(super) action: &'static str,
-    /// What is looked at.
-    pub(super) target: String,
+/// A batch that the caller may see, opened.
+pub(super) struct Opened {
+    pub(super) batch: Batch,
+    pub(super) open: Arc<OpenBatch>,
+    /// Whether its values are masked.
+    pub(super) masked: bool,
+    /// Who looks at it: the client's key in the database, or `None` for an operator.
+    pub(super) whose: Option<i64>,
 }
 
-/// A batch that the caller may see, opened, and whether its values are masked. A reveal is on disk before anything is
-/// shown.
-pub(super) fn opened(request: &Request, id: BatchId, sight: Sight) -> Result<(Batch, Arc<OpenBatch>, bool), Problem> {
-    let caller = request.caller()?;
+/// Opens a batch that this caller may see, to look at all of it or at one row. `is_revealed`: an operator wants to see the values
+/// themselves, which is on disk before anything is shown; a client sees its own anyway.
+pub(super) fn opened(
+    request: &Request,
+    caller: &Caller,
+    id: BatchId,
+    row: Option<u32>,
+    is_revealed: bool,
+) -> Result<Opened, Problem> {
     let batch = caller.batch(request.appliance(), id)?;
     let open = request.appliance().open_batch(batch.batch, batch.workflow_version).map_err(|error| {
         tracing::error!(event = "batch.undecryptable", batch = %id, %error, "a batch cannot be opened");
         Problem::internal()
     })?;
-    let is_operator = caller.sees()?.is_none();
-    if is_operator && sight.reveal {
-        let deed = request.operator()?.deed(sight.action, sight.target, None);
-        request.appliance().store.write(move |tx| audit::note(tx, &deed))?;
+    let whose = caller.sees()?;
+    if whose.is_none() && is_revealed {
+        caller.must_be(Role::Operator)?;
+        reveal(&request.appliance().store, &request.actor(caller), id, row)?;
     }
-    Ok((batch, open, is_operator && !sight.reveal))
+    Ok(Opened { batch, open, masked: whose.is_none() && !is_revealed, whose })
 }
 
 async fn list(id: BatchId, request: Request) -> Answer {
-    let list = blocking(move || {
-        let (appliance, query) = (request.appliance(), request.query::<Query>()?);
+    let ask = move |request: &Request| {
+        let (caller, query) = (request.caller()?, request.query::<Query>()?);
         let (filter, paging) = (query.filter()?, query.paging());
-        let (limit, after) = (paging.limit()?, paging.after()?.unwrap_or(0).min(RowId::MAX_NUMBER));
-        let sight = Sight { reveal: query.reveal, action: "batch.reveal", target: id.to_string() };
-        let (batch, open, masked) = opened(&request, id, sight)?;
-        let page = appliance.store.read(|connection| rows::page(connection, &batch, filter, after, limit))?;
-        let waits_for = waiting::of_batch(appliance, &batch)?;
-        let view = |row| RowView::of(appliance, &open, row, masked, waits_for.as_deref());
-        Ok(RowList { rows: page.rows.iter().map(view).collect(), next: page.next.map(|number| number.to_string()) })
-    });
-    json(StatusCode::OK, &list.await?)
+        let (entries, after) = (paging.limit()?, paging.after()?.unwrap_or(0).min(RowId::MAX_NUMBER));
+        Ok((opened(request, &caller, id, None, query.reveal)?, filter, after, Most { entries, bytes: PAGE_BYTES }))
+    };
+    listed(request, "rows", ask, |request, (Opened { batch, open, masked, .. }, filter, after, most), page| {
+        let appliance = request.appliance();
+        let found = appliance.store.read(|connection| rows::page(connection, batch, *filter, *after, *most))?;
+        let waits_for = waiting::of_batch(appliance, batch)?;
+        let view = |row: StoredRow| Ok(RowView::of(appliance, open, &row, *masked, waits_for.as_deref()));
+        page.fill(found.rows, found.next, |row| row.row.number(), view)
+    })
+    .await
 }
 
-#[derive(Serialize, JsonSchema)]
+/// A page of what was left out.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "it is described, and made entry by entry")]
 pub(super) struct SkippedList {
     skipped: Vec<Skipped>,
     next: Option<String>,
@@ -260,31 +174,43 @@ pub(super) struct SkippedList {
 
 /// The cursor is the line and the place among its batch's faults, `LINE.SEQ`.
 async fn skipped_lines(id: BatchId, request: Request) -> Answer {
-    let list = blocking(move || {
-        let (appliance, paging) = (request.appliance(), request.query::<Paging>()?);
-        let batch = request.caller()?.batch(appliance, id)?;
-        let limit = paging.limit()?;
+    let ask = move |request: &Request| {
+        let batch = request.caller()?.batch(request.appliance(), id)?.batch;
+        let paging = request.query::<Paging>()?;
+        let most = paging.most()?;
         let after = paging.after::<String>()?.unwrap_or_else(|| "0.0".to_owned());
         let cursor = after.split_once('.').and_then(|(line, seq)| Some((line.parse().ok()?, seq.parse().ok()?)));
         let cursor = cursor.ok_or_else(|| Problem::new(ProblemCode::BadRequest, "`after` is not a cursor."))?;
-        let page = appliance.store.read(|connection| skipped::page(connection, batch.batch, cursor, limit))?;
-        let full = page.len() == limit as usize;
-        let next = page.last().filter(|_| full).map(|(seq, fault)| format!("{}.{seq}", fault.line));
-        Ok(SkippedList { skipped: page.into_iter().map(|(_, fault)| fault).collect(), next })
-    });
-    json(StatusCode::OK, &list.await?)
+        Ok((batch, cursor, most))
+    };
+    listed(request, "skipped", ask, |request, &(batch, after, most), page| {
+        let found = request.appliance().store.read(|connection| skipped::page(connection, batch, after, most))?;
+        let cursor = |(seq, fault): &(u64, Skipped)| format!("{}.{seq}", fault.line);
+        let next = found.next(cursor);
+        page.fill(found.entries, next, cursor, |(_, fault)| Ok(fault))
+    })
+    .await
 }
 
 async fn show(id: BatchId, number: u32, request: Request) -> Answer {
-    let view = blocking(move || {
-        let (appliance, query) = (request.appliance(), request.query::<Reveal>()?);
-        let sight = Sight { reveal: query.reveal, action: "row.reveal", target: format!("{id}/{number}") };
-        let (batch, open, masked) = opened(&request, id, sight)?;
-        let known = (1..=RowId::MAX_NUMBER).contains(&number);
-        let row = if known { appliance.store.read(|connection| rows::find(connection, &batch, number))? } else { None };
-        let row = row.ok_or_else(|| Problem::not_found("row"))?;
-        let waits_for = waiting::of_batch(appliance, &batch)?;
-        Ok(RowView::of(appliance, &open, &row, masked, waits_for.as_deref()))
-    });
-    json(StatusCode::OK, &view.await?)
+    let context = request.context.clone();
+    let (looked_at, row) = blocking(move || {
+        let (appliance, caller) = (request.appliance(), request.caller()?);
+        let query = request.query::<Reveal>()?;
+        let looked_at = opened(&request, &caller, id, Some(number), query.reveal)?;
+        let can_be = (1..=RowId::MAX_NUMBER).contains(&number);
+        let line = |connection: &_| rows::line(connection, RowId::new(looked_at.batch.batch, number));
+        let is_there = can_be && appliance.store.read(line)?.is_some();
+        if is_there { Ok((looked_at, number)) } else { Err(Problem::not_found("row")) }
+    })
+    .await?;
+    let (appliance, whose) = (context.appliance.clone(), looked_at.whose);
+    long_json(&context, whose, move || {
+        let Opened { batch, open, masked, .. } = &looked_at;
+        let found = appliance.store.read(|connection| rows::find(connection, batch, row))?;
+        let found = found.ok_or_else(|| Problem::not_found("row"))?;
+        let waits_for = waiting::of_batch(&appliance, batch)?;
+        Ok(RowView::of(&appliance, open, &found, *masked, waits_for.as_deref()))
+    })
+    .await
 }

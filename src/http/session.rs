@@ -14,20 +14,21 @@ use warp::{
 };
 
 use super::{
-    Context,
-    access::{Caller, forbidden, identify, sign_in},
-    answer::{Answer, answer, blocking, json},
+    Context, Side,
+    access::{Caller, forbidden, identify, sign_in, turn},
+    answer::{Answer, answer, blocking, json, no_content},
     problem::Problem,
     request::{Request, request},
-    small_json::{Told, required, small_json},
+    small_json::{Sent, required, small_json},
 };
 use crate::{
-    access::{key_hash, new_session},
-    model::Timestamp,
-    store::sessions::{self, Session},
+    access::{KeyHash, key_hash, new_session},
+    model::{Role, Scopes, Timestamp},
+    operations::sessions,
+    store::sessions::{Session, find},
 };
 
-/// The cookie's name.
+/// The cookie's name over plain HTTP. Over TLS it is [`cookie_name`]'s.
 pub(super) const COOKIE: &str = "dripfeed_session";
 /// The header, and its value, that says that our own page means it.
 const PAGE_HEADER: &str = "x-dripfeed";
@@ -40,6 +41,12 @@ pub struct SessionView {
     kind: &'static str,
     /// The client's or the operator's name.
     name: String,
+    /// What an operator may do; left out for others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<Role>,
+    /// What a client's key is good for; left out for others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scopes: Option<Scopes>,
     /// When the session ends; `null` where a key is sent with each request.
     expires_at: Option<Timestamp>,
 }
@@ -57,7 +64,7 @@ pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
         .and(warp::post())
         .and(request(&context))
         .and(small_json("{\"key\": TEXT}"))
-        .and_then(|request, told| answer("/session", open(request, told)));
+        .and_then(|request, sent| answer("/session", open(request, sent)));
     let show = warp::path!("session")
         .and(warp::get())
         .and(request(&context))
@@ -69,7 +76,11 @@ pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
     open.or(show).unify().or(end).unify().boxed()
 }
 
-async fn open(request: Request, told: Told<SignIn>) -> Answer {
+async fn open(request: Request, sent: Sent<SignIn>) -> Answer {
+    let told = sent.told_by_anybody(&request).await;
+    if let Ok(Some(told)) = &told {
+        turn(&request, &told.key).await;
+    }
     blocking(move || {
         // Nobody else's page may sign somebody in here, as somebody whom it chose.
         if request.headers.contains_key(header::ORIGIN) && !is_own_origin(&request) {
@@ -85,8 +96,9 @@ async fn open(request: Request, told: Told<SignIn>) -> Answer {
             (request.appliance(), new_session(), request.appliance().config.access.session_ttl);
         let session = Session { key_hash: key_hash(&key), expires_at: appliance.clock.now().after(ttl) };
         let hash = key_hash(&value);
-        appliance.store.write(move |tx| sessions::open(tx, hash, &session))?;
-        let view = SessionView::of(caller, Some(session.expires_at))?;
+        let expires_at = session.expires_at;
+        sessions::open(request.env(), &request.actor(&caller), caller.audited_as(), hash, session)?;
+        let view = SessionView::of(caller, Some(expires_at))?;
         with_cookie(json(StatusCode::OK, &view)?, &request, &value, ttl.as_secs())
     })
     .await
@@ -107,32 +119,33 @@ async fn end(request: Request) -> Answer {
         if let Some(value) = cookie(&request) {
             must_be_meant(&request)?;
             let hash = key_hash(value);
-            request.appliance().store.write(move |tx| sessions::end(tx, hash))?;
+            let who = of(&request)?.map(|(_, session)| Caller::by_hash(request.appliance(), session.key_hash));
+            let who = who.transpose()?.flatten();
+            sessions::close(request.env(), who.map(|who| request.actor(&who)), hash)?;
         }
-        let mut response = Response::default();
-        *response.status_mut() = StatusCode::NO_CONTENT;
-        with_cookie(response, &request, "", 0)
+        with_cookie(no_content()?, &request, "", 0)
     })
     .await
 }
 
 impl SessionView {
     fn of(caller: Caller, expires_at: Option<Timestamp>) -> Result<Self, Problem> {
-        let (kind, name) = match caller {
-            Caller::Client(client) => ("client", client.name),
-            Caller::Operator(name) => ("operator", name),
-            Caller::Dispatcher => ("dispatcher", "dispatcher".to_owned()),
+        let (kind, name, role, scopes) = match caller {
+            Caller::Client(client, pass) => ("client", client.name, None, Some(pass.scopes)),
+            Caller::Operator(name, role) => ("operator", name, Some(role), None),
+            Caller::Dispatcher => ("dispatcher", "dispatcher".to_owned(), None, None),
             Caller::Watcher => return Err(caller.limited()),
         };
-        Ok(Self { kind, name, expires_at })
+        Ok(Self { kind, name, role, scopes, expires_at })
     }
 }
 
-/// The session that this request comes with, unless it has ended. Blocks.
-pub(super) fn of(request: &Request) -> Result<Option<Session>, Problem> {
+/// The session that this request comes with, and its hash, unless it has ended. Blocks.
+pub(super) fn of(request: &Request) -> Result<Option<(KeyHash, Session)>, Problem> {
     let Some(hash) = cookie(request).map(key_hash) else { return Ok(None) };
     let now = request.appliance().clock.now();
-    Ok(request.appliance().store.read(|connection| sessions::find(connection, hash, now))?)
+    let found = request.appliance().store.read(|connection| find(connection, hash, now))?;
+    Ok(found.map(|session| (hash, session)))
 }
 
 /// A change that comes with the cookie must be our own page's.
@@ -159,15 +172,34 @@ fn without_usual_port(authority: &str) -> &str {
     authority.strip_suffix(":443").or_else(|| authority.strip_suffix(":80")).unwrap_or(authority)
 }
 
-fn cookie(request: &Request) -> Option<&str> {
-    let values = request.headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let mut pairs = values.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(name, _)| *name == COOKIE).map(|(_, value)| value)
+/// Behind TLS, ours or a proxy's, browsers take `__Host-` for a promise: this very host has set it, over TLS, and nobody on
+/// another host of the domain (RFC 6265bis, 4.1.3.2). They tell no ports apart, so that the operators' listener has a name
+/// of its own.
+fn cookie_name(request: &Request) -> &'static str {
+    match (request.is_secure(), request.side()) {
+        (false, Side::Everybody | Side::Clients) => COOKIE,
+        (false, Side::Operators) => "dripfeed_ops_session",
+        (true, Side::Everybody | Side::Clients) => "__Host-dripfeed_session",
+        (true, Side::Operators) => "__Host-dripfeed_ops_session",
+    }
 }
 
-fn with_cookie(mut response: Response, request: &Request, value: &str, seconds: u64) -> Answer {
+fn cookie(request: &Request) -> Option<&str> {
+    cookie_named(request, cookie_name(request))
+}
+
+/// The value of the cookie of this name.
+pub(super) fn cookie_named<'a>(request: &'a Request, expected: &str) -> Option<&'a str> {
+    let values = request.headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut pairs = values.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.find(|(name, _)| *name == expected).map(|(_, value)| value)
+}
+
+/// Sets the session's cookie.
+pub(super) fn with_cookie(mut response: Response, request: &Request, value: &str, seconds: u64) -> Answer {
     let secure = if request.is_secure() { "; Secure" } else { "" };
-    let cookie = format!("{COOKIE}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}");
+    let name = cookie_name(request);
+    let cookie = format!("{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}");
     let mut cookie = HeaderValue::from_str(&cookie).map_err(|_| Problem::internal())?;
     cookie.set_sensitive(true);
     response.headers_mut().insert(header::SET_COOKIE, cookie);

@@ -1,31 +1,32 @@
-//! Sign-ins that failed: whoever shows one wrong key after the other has to wait, each time longer.
+//! Sign-ins that failed: whoever shows one wrong key after the other is answered more slowly, and told to stop.
 //!
-//! Counted for each address, and for all together, because a guesser may have many addresses. While an address has to
-//! wait, what it shows is not even looked at, so waiting cannot be told from a wrong guess. Two things are looked at
-//! always, so that nobody is locked out by somebody else's guesses behind the same proxy: keys of our own making, which
-//! nobody guesses, and tokens that were good before.
+//! Every key is looked at: nobody is locked out by somebody else's guesses, be it from the same address. Where many were
+//! wrong, a key from that address is looked at [`LOOKED_AT_AFTER`] it came, before which nothing can be told from it, so
+//! that a guesser has as many guesses a second as connections, twice. Two kinds are looked at without: keys of our own
+//! making, which nobody guesses, and tokens that were good before. A token that so many guesses would find is no token
+//! ([`crate::config`] refuses those).
 
 use std::{
     collections::{HashMap, HashSet},
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use super::forwarded::neighbourhood;
 use crate::access::KeyHash;
 
 /// Failures of one address that cost nothing: people mistype.
 pub const FREE_FAILURES: u32 = 10;
-/// The wait after the first failure that costs something; doubled with each further one.
+/// What is asked for after the first failure that is too many; doubled with each further one.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-/// No wait of an address is longer.
+/// No more is asked for.
 const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
 /// An address without a failure for so long begins anew.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(15 * 60);
-/// Failures of all addresses together within [`OVERALL_PERIOD`]; behind that everybody has to wait for its end.
-const OVERALL_FAILURES: u32 = 1_000;
-const OVERALL_PERIOD: Duration = Duration::from_secs(60);
-/// Addresses that are kept; more share one place.
+/// Where many keys were wrong, one is looked at so long after it came.
+pub const LOOKED_AT_AFTER: Duration = Duration::from_millis(500);
+/// Addresses that are kept.
 const ADDRESSES: usize = 10_000;
 /// Tokens that are remembered as good: there are a handful.
 const KNOWN_TOKENS: usize = 256;
@@ -37,8 +38,6 @@ pub struct SignIns(Mutex<State>);
 #[derive(Default)]
 struct State {
     addresses: HashMap<Option<IpAddr>, Failures>,
-    overall: Failures,
-    overall_since: i64,
     good: HashSet<KeyHash>,
 }
 
@@ -46,40 +45,42 @@ struct State {
 struct Failures {
     count: u32,
     last: i64,
-    wait_until: i64,
+}
+
+impl Failures {
+    fn is_forgiven(&self, now: i64) -> bool {
+        now - self.last >= nanos(FORGIVEN_AFTER)
+    }
+}
+
+impl State {
+    /// Forgets addresses whose time is over; where there are none, that which failed longest ago.
+    fn make_room(&mut self, now: i64) {
+        self.addresses.retain(|_, failures| !failures.is_forgiven(now));
+        if self.addresses.len() >= ADDRESSES {
+            let oldest = self.addresses.iter().min_by_key(|(_, failures)| failures.last).map(|(address, _)| *address);
+            oldest.map(|address| self.addresses.remove(&address));
+        }
+    }
 }
 
 impl SignIns {
-    /// How many seconds this address has to wait before a key is looked at; `None`: none.
-    pub fn must_wait(&self, origin: Option<IpAddr>, shown: &KeyHash, now: i64) -> Option<u64> {
+    /// How long a key from this address waits until it is looked at.
+    pub fn waits(&self, origin: Option<IpAddr>, shown: &KeyHash, now: i64) -> Duration {
         let state = self.state();
-        if state.good.contains(shown) {
-            return None;
-        }
-        let of_address = state.addresses.get(&place(origin)).or_else(|| state.addresses.get(&None));
-        let until = of_address.map_or(0, |failures| failures.wait_until).max(state.overall.wait_until);
-        (until > now).then(|| seconds_until(until, now))
+        let failures = state.addresses.get(&place(origin)).filter(|failures| !failures.is_forgiven(now));
+        let guesses = failures.is_some_and(|failures| failures.count > FREE_FAILURES);
+        if guesses && !state.good.contains(shown) { LOOKED_AT_AFTER } else { Duration::ZERO }
     }
 
-    /// Notes a wrong key, and says how many seconds the address now has to wait, if it has to.
+    /// Notes a wrong key, and says for how many seconds this address should show no other, if it were too many.
     pub fn failed(&self, origin: Option<IpAddr>, now: i64) -> Option<u64> {
-        let mut state = self.state();
-        if state.overall.count == 0 || now - state.overall_since > nanos(OVERALL_PERIOD) {
-            (state.overall_since, state.overall) = (now, Failures::default());
-        }
-        state.overall.count += 1;
-        if state.overall.count > OVERALL_FAILURES {
-            state.overall.wait_until = state.overall_since + nanos(OVERALL_PERIOD);
-        }
-        if state.addresses.len() >= ADDRESSES {
-            state.addresses.retain(|_, failures| now - failures.last < nanos(FORGIVEN_AFTER));
-        }
-        let mut key = place(origin);
+        let (mut state, key) = (self.state(), place(origin));
         if state.addresses.len() >= ADDRESSES && !state.addresses.contains_key(&key) {
-            key = None;
+            state.make_room(now);
         }
         let failures = state.addresses.entry(key).or_default();
-        if now - failures.last >= nanos(FORGIVEN_AFTER) {
+        if failures.is_forgiven(now) {
             *failures = Failures::default();
         }
         failures.count = failures.count.saturating_add(1);
@@ -88,8 +89,7 @@ impl SignIns {
             return None;
         }
         let doublings = (failures.count - FREE_FAILURES - 1).min(16);
-        failures.wait_until = now + nanos(FIRST_WAIT.saturating_mul(1 << doublings).min(LONGEST_WAIT));
-        Some(seconds_until(failures.wait_until, now))
+        Some(FIRST_WAIT.saturating_mul(1 << doublings).min(LONGEST_WAIT).as_secs())
     }
 
     /// Remembers that this was a good token.
@@ -108,20 +108,13 @@ impl SignIns {
     }
 }
 
-/// Whoever has an IPv6 address has 2^64 of them.
+/// Whoever has one address of these has all of them.
 fn place(origin: Option<IpAddr>) -> Option<IpAddr> {
-    origin.map(|address| match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
-        address => address,
-    })
+    origin.map(neighbourhood)
 }
 
 fn nanos(duration: Duration) -> i64 {
     i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
-}
-
-fn seconds_until(until: i64, now: i64) -> u64 {
-    (until - now).max(0).unsigned_abs().div_ceil(1_000_000_000)
 }
 
 #[cfg(test)]
@@ -135,48 +128,46 @@ mod tests {
         Some(IpAddr::from([203, 0, 113, last]))
     }
 
+    fn fail(sign_ins: &SignIns, origin: Option<IpAddr>, times: u32) -> Option<u64> {
+        (0..times).map(|_| sign_ins.failed(origin, SECOND)).last().flatten()
+    }
+
     #[test]
-    fn an_address_waits_longer_and_longer_and_others_do_not() {
+    fn an_address_is_told_to_wait_longer_and_longer_and_no_key_waits_for_more_than_a_second() {
         let sign_ins = SignIns::default();
-        for _ in 0..FREE_FAILURES {
-            assert_eq!(sign_ins.failed(address(1), SECOND), None);
-        }
-        assert_eq!(sign_ins.must_wait(address(1), &WRONG, SECOND), None);
+        assert_eq!(fail(&sign_ins, address(1), FREE_FAILURES), None);
+        assert_eq!(sign_ins.waits(address(1), &WRONG, SECOND), Duration::ZERO);
         let mut now = SECOND;
         for wait in [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
             assert_eq!(sign_ins.failed(address(1), now), Some(wait));
-            assert_eq!(sign_ins.must_wait(address(1), &WRONG, now), Some(wait));
-            assert_eq!(sign_ins.must_wait(address(2), &WRONG, now), None);
-            now += wait as i64 * SECOND;
-            assert_eq!(sign_ins.must_wait(address(1), &WRONG, now), None);
+            let waits = sign_ins.waits(address(1), &WRONG, now);
+            assert!(waits > Duration::ZERO && waits <= Duration::from_secs(1));
+            assert_eq!(sign_ins.waits(address(2), &WRONG, now), Duration::ZERO, "another address");
+            now += SECOND;
         }
         now += nanos(FORGIVEN_AFTER);
+        assert_eq!(sign_ins.waits(address(1), &WRONG, now), Duration::ZERO);
         assert_eq!(sign_ins.failed(address(1), now), None, "it begins anew");
     }
 
     #[test]
-    fn a_token_that_was_good_is_looked_at_whoever_guesses_beside_it() {
+    fn a_token_that_was_good_is_looked_at_at_once_whoever_guesses_beside_it() {
         let sign_ins = SignIns::default();
         sign_ins.succeeded(&[7; 32]);
-        for _ in 0..=FREE_FAILURES {
-            sign_ins.failed(address(1), SECOND);
-        }
-        assert_eq!(sign_ins.must_wait(address(1), &[7; 32], SECOND), None);
-        assert!(sign_ins.must_wait(address(1), &WRONG, SECOND).is_some());
+        fail(&sign_ins, address(1), FREE_FAILURES + 1);
+        assert_eq!(sign_ins.waits(address(1), &[7; 32], SECOND), Duration::ZERO);
+        assert_eq!(sign_ins.waits(address(1), &WRONG, SECOND), LOOKED_AT_AFTER);
     }
 
     #[test]
-    fn many_addresses_together_are_slowed_and_the_memory_is_bounded() {
+    fn many_addresses_slow_no_other_one_and_the_memory_is_bounded() {
         let sign_ins = SignIns::default();
-        for number in 0..=OVERALL_FAILURES {
-            sign_ins.failed(Some(IpAddr::from(number.to_be_bytes())), SECOND);
+        fail(&sign_ins, address(1), FREE_FAILURES + 1);
+        for number in 0..ADDRESSES as u32 + 100 {
+            sign_ins.failed(Some(IpAddr::from(number.to_be_bytes())), 2 * SECOND);
         }
-        assert_eq!(sign_ins.must_wait(address(9), &WRONG, SECOND), Some(60));
-        assert_eq!(sign_ins.must_wait(address(9), &WRONG, 61 * SECOND), None);
-        for number in 0..3 * ADDRESSES as u32 {
-            sign_ins.failed(Some(IpAddr::from(number.to_be_bytes())), 62 * SECOND);
-        }
-        assert!(sign_ins.state().addresses.len() <= ADDRESSES + 1);
+        assert_eq!(sign_ins.waits(address(9), &WRONG, 2 * SECOND), Duration::ZERO);
+        assert!(sign_ins.state().addresses.len() <= ADDRESSES);
     }
 
     #[test]
@@ -186,6 +177,6 @@ mod tests {
             sign_ins.failed(Some(format!("2001:db8::{last:x}").parse().expect("an address")), SECOND);
         }
         let neighbour = "2001:db8::ffff".parse().ok();
-        assert!(sign_ins.must_wait(neighbour, &WRONG, SECOND).is_some());
+        assert_eq!(sign_ins.waits(neighbour, &WRONG, SECOND), LOOKED_AT_AFTER);
     }
 }

@@ -1,24 +1,28 @@
-//! Small JSON bodies, as pages and operators send them.
+//! Small JSON bodies, as pages and operators send them. A handler reads them, once it is known who sends them.
 
-use std::time::Duration;
+use std::{marker::PhantomData, pin::Pin, time::Duration};
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 use futures_util::{Stream, StreamExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, de::DeserializeOwned};
 use warp::{
     Filter, Rejection,
-    http::{HeaderMap, header},
+    http::{HeaderMap, HeaderValue, header},
 };
 
-use super::problem::{Problem, ProblemCode};
+use super::{
+    answer::{beside, blocking},
+    listen::no_room,
+    problem::{Problem, ProblemCode},
+    request::Request,
+};
+use crate::store::audit::{LONGEST_REASON, is_reason};
 
 /// The most bytes of such a body.
 const LARGEST: usize = 16 * 1024;
 /// How long such a body may take to arrive.
 const LONGEST: Duration = Duration::from_secs(10);
-/// The longest reason that is kept, in characters.
-const LONGEST_REASON: usize = 500;
 
 /// A body that was understood; `None` where there was none.
 pub type Told<T> = Result<Option<T>, Problem>;
@@ -32,46 +36,78 @@ pub struct Reason {
     pub reason: Option<String>,
 }
 
-/// Reads a JSON body. `shape` says to a person what it should have been.
+/// A JSON body that nobody has read yet.
+pub struct Sent<T> {
+    /// Says to a person what it should have been.
+    shape: &'static str,
+    body: Pieces,
+    of: PhantomData<fn() -> T>,
+}
+
+type Pieces = Pin<Box<dyn Stream<Item = Result<Bytes, warp::Error>> + Send>>;
+
+/// Takes a JSON body, and leaves it to the handler to read it. `shape` says to a person what it should have been.
 pub fn small_json<T: DeserializeOwned + Send>(
     shape: &'static str,
-) -> impl Filter<Extract = (Told<T>,), Error = Rejection> + Clone {
-    warp::header::headers_cloned().and(warp::body::stream()).then(move |headers: HeaderMap, body| async move {
-        let text = tokio::time::timeout(LONGEST, read(body))
-            .await
-            .map_err(|_| Problem::new(ProblemCode::RequestTimeout, "The body took too long to arrive."))??;
-        if text.is_empty() {
-            return Ok(None);
-        }
-        if !is_json(&headers) {
-            let detail = "Send the body as `Content-Type: application/json`.";
-            return Err(Problem::new(ProblemCode::UnsupportedMediaType, detail));
-        }
-        // Where fields are awaited, serde takes a list of their values too; here a body is an object.
-        let is_object = text.trim_ascii_start().starts_with(b"{");
-        let parsed = serde_json::from_slice(&text).ok().filter(|_| is_object);
-        parsed.map(Some).ok_or_else(|| Problem::new(ProblemCode::BadRequest, format!("The body is {shape}.")))
-    })
+) -> impl Filter<Extract = (Sent<T>,), Error = Rejection> + Clone {
+    warp::body::stream().map(move |body| Sent { shape, body: pieces(body), of: PhantomData })
 }
 
 /// A body with a reason, or none at all.
-pub fn reason() -> impl Filter<Extract = (Result<Reason, Problem>,), Error = Rejection> + Clone {
-    small_json::<Reason>("{\"reason\": TEXT}, or left out").map(|told: Told<Reason>| {
-        let told = told?.unwrap_or_default();
-        if told.reason.as_ref().is_some_and(|reason| reason.chars().count() > LONGEST_REASON) {
-            let detail = format!("`reason` has at most {LONGEST_REASON} characters.");
-            return Err(Problem::new(ProblemCode::BadRequest, detail));
-        }
-        Ok(told)
-    })
+pub fn reason() -> impl Filter<Extract = (Sent<Reason>,), Error = Rejection> + Clone {
+    small_json("{\"reason\": TEXT}, or left out")
 }
 
-/// What something was changed to, and why where somebody said so: one text for the audit.
-pub fn because(to: String, reason: Option<String>) -> String {
-    match reason {
-        Some(reason) => format!("{to}: {reason}"),
-        None => to,
+impl<T: DeserializeOwned> Sent<T> {
+    /// What the body says. Only somebody whom we know is listened to: nobody else's body is read.
+    pub async fn told(self, request: &Request) -> Result<Told<T>, Problem> {
+        let known = request.clone();
+        blocking(move || known.uncounted_caller().map(drop)).await?;
+        Ok(self.told_by_anybody(request).await)
     }
+
+    /// What the body says, whoever sends it.
+    pub async fn told_by_anybody(self, request: &Request) -> Told<T> {
+        let read = tokio::time::timeout(LONGEST, read(self.body, request));
+        let text = request
+            .while_waiting(read)
+            .await?
+            .map_err(|_| Problem::new(ProblemCode::RequestTimeout, "The body took too long to arrive."))??;
+        parsed(&text, self.shape, &request.headers)
+    }
+}
+
+impl Sent<Reason> {
+    /// The reason that it says, if it says one.
+    pub async fn reason(self, request: &Request) -> Result<Result<Reason, Problem>, Problem> {
+        Ok(self.told(request).await?.and_then(|told| Ok(Reason { reason: checked(told.unwrap_or_default().reason)? })))
+    }
+}
+
+fn pieces<B: Buf>(body: impl Stream<Item = Result<B, warp::Error>> + Send + 'static) -> Pieces {
+    Box::pin(body.map(|piece| piece.map(|mut piece| piece.copy_to_bytes(piece.remaining()))))
+}
+
+fn parsed<T: DeserializeOwned>(text: &[u8], shape: &str, headers: &HeaderMap) -> Told<T> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    if !is_json(headers) {
+        let detail = "Send the body as `Content-Type: application/json`.";
+        return Err(Problem::new(ProblemCode::UnsupportedMediaType, detail));
+    }
+    // Where fields are awaited, serde takes a list of their values too; here a body is an object.
+    let is_object = text.trim_ascii_start().starts_with(b"{");
+    let parsed = serde_json::from_slice(text).ok().filter(|_| is_object);
+    parsed.map(Some).ok_or_else(|| Problem::new(ProblemCode::BadRequest, format!("The body is {shape}.")))
+}
+
+/// A reason that is not longer than one is kept.
+pub fn checked(reason: Option<String>) -> Result<Option<String>, Problem> {
+    if reason.as_deref().is_none_or(is_reason) {
+        return Ok(reason);
+    }
+    Err(Problem::new(ProblemCode::BadRequest, format!("`reason` has at most {LONGEST_REASON} characters.")))
 }
 
 /// The body, for calls that need one.
@@ -87,15 +123,19 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 /// Counts bytes itself: a request without a body need not say how long it is.
-async fn read<B: Buf>(body: impl Stream<Item = Result<B, warp::Error>>) -> Result<Vec<u8>, Problem> {
-    let mut body = std::pin::pin!(body);
+async fn read(mut body: Pieces, request: &Request) -> Result<Vec<u8>, Problem> {
     let mut text = Vec::new();
-    while let Some(chunk) = body.next().await {
-        let mut chunk = chunk.map_err(|_| Problem::new(ProblemCode::BadRequest, "The body broke off."))?;
-        if text.len() + chunk.remaining() > LARGEST {
+    while let Some(piece) = body.next().await {
+        let piece = piece.map_err(|_| Problem::new(ProblemCode::BadRequest, "The body broke off."))?;
+        let length = text.len() + piece.len();
+        if length > LARGEST {
             return Err(Problem::new(ProblemCode::TooLarge, format!("The body has more than {LARGEST} bytes.")));
         }
-        text.extend_from_slice(&chunk.copy_to_bytes(chunk.remaining()));
+        if request.line.as_ref().is_some_and(|line| !line.has_room(length)) {
+            beside(|headers| drop(headers.insert(header::CONNECTION, HeaderValue::from_static("close"))));
+            return Err(no_room());
+        }
+        text.extend_from_slice(&piece);
     }
     Ok(text)
 }

@@ -1,89 +1,17 @@
 //! `/ops/v1/stuck`: claims that expired, and their way out.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
 
 use super::{
     Context,
     answer::{Answer, answer, blocking, json},
+    list::long_json,
     request::{Request, request},
-    small_json::{Told, small_json},
+    small_json::{Sent, checked, small_json},
 };
-use crate::{
-    appliance::Appliance,
-    dispatch::rescue::{self, Freed},
-    model::{BatchId, RowRef, Timestamp},
-    store::{StoreError, audit::Deed, stuck},
-};
-
-/// Entries of each kind that are listed; there are as many stuck rows as there were workers.
-const LISTED: u32 = 1_000;
-
-/// Rows and batches in `processing` whose claim has expired, and what becomes of them.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct StuckView {
-    /// Rows.
-    pub rows: Vec<StuckRowView>,
-    /// Batches.
-    pub batches: Vec<StuckBatchView>,
-    /// What was freed; `null` where nothing was changed.
-    pub applied: Option<Freed>,
-}
-
-/// A row whose claim has expired.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct StuckRowView {
-    /// `BATCH/NUMBER`.
-    pub row: String,
-    /// When its claim expired.
-    pub expired_at: Timestamp,
-    /// Its status once it is freed.
-    pub becomes: &'static str,
-}
-
-/// A batch whose extraction has stopped.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct StuckBatchView {
-    /// The batch.
-    pub batch: BatchId,
-    /// Rows that are in the work table; extraction goes on behind them.
-    pub extracted: u32,
-    /// When its claim expired.
-    pub expired_at: Timestamp,
-    /// Its status once it is freed.
-    pub becomes: &'static str,
-}
-
-impl StuckView {
-    /// What is stuck now. Blocks.
-    pub fn read(appliance: &Appliance) -> Result<Self, StoreError> {
-        let now = appliance.clock.now();
-        let (rows, batches) = appliance.store.read(|connection| stuck::list(connection, now, LISTED))?;
-        let row = |row: stuck::StuckRow| StuckRowView {
-            row: RowRef { batch: row.batch, number: row.row.number() }.to_string(),
-            expired_at: row.expired_at,
-            becomes: row.becomes.as_str(),
-        };
-        let batch = |batch: stuck::StuckBatch| StuckBatchView {
-            batch: batch.batch,
-            extracted: batch.extracted,
-            expired_at: batch.expired_at,
-            becomes: batch.becomes.as_str(),
-        };
-        Ok(Self {
-            rows: rows.into_iter().map(row).collect(),
-            batches: batches.into_iter().map(batch).collect(),
-            applied: None,
-        })
-    }
-
-    /// What is stuck now, and frees it. Blocks.
-    pub fn reconcile(appliance: &Appliance, deed: Deed) -> Result<Self, StoreError> {
-        let view = Self::read(appliance)?;
-        Ok(Self { applied: Some(rescue::reconcile(appliance, deed)?), ..view })
-    }
-}
+use crate::operations::views::stuck::StuckView;
 
 /// Whether to free what is stuck, or only to say what would happen.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -104,26 +32,31 @@ pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
         .and(warp::post())
         .and(request(&context))
         .and(small_json("{\"apply\": true}; without it nothing is changed"))
-        .and_then(|request, told| answer("/ops/v1/stuck/reconcile", reconcile(request, told)));
+        .and_then(|request, sent| answer("/ops/v1/stuck/reconcile", reconcile(request, sent)));
     list.or(reconcile).unify().boxed()
 }
 
 async fn list(request: Request) -> Answer {
-    let view = blocking(move || {
+    let context = request.context.clone();
+    let appliance = blocking(move || {
         request.caller()?.operator()?;
-        Ok(StuckView::read(request.appliance())?)
-    });
-    json(StatusCode::OK, &view.await?)
+        Ok(request.appliance().clone())
+    })
+    .await?;
+    long_json(&context, None, move || Ok(StuckView::read(&appliance, appliance.clock.now())?)).await
 }
 
-async fn reconcile(request: Request, told: Told<Reconcile>) -> Answer {
+async fn reconcile(request: Request, sent: Sent<Reconcile>) -> Answer {
+    let told = sent.told(&request).await?;
     let view = blocking(move || {
         let operator = request.operator()?;
         let Reconcile { apply, reason } = told?.unwrap_or_default();
+        let reason = checked(reason)?;
         let appliance = request.appliance();
+        let now = appliance.clock.now();
         Ok(match apply {
-            true => StuckView::reconcile(appliance, operator.deed("stuck.reconcile", "expired claims", reason))?,
-            false => StuckView::read(appliance)?,
+            true => StuckView::reconcile(appliance, &operator, now, reason)?,
+            false => StuckView::read(appliance, now)?,
         })
     });
     json(StatusCode::OK, &view.await?)

@@ -5,12 +5,12 @@ use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
 use super::{
     Context,
     answer::{Answer, answer, blocking, json},
-    batch_view::BatchView,
     problem::{Problem, ProblemCode},
     request::{Request, request},
 };
 use crate::{
     model::BatchId,
+    operations::views::batch::BatchView,
     store::batches,
     work::upgrade::{self, Refused},
 };

@@ -12,14 +12,15 @@ use warp::{
 
 use super::{
     Context,
+    access::not_for_client,
     answer::{Answer, answer, blocking, json},
     problem::Problem,
-    request::{Request, request},
+    request::{Request, client_request},
 };
 use crate::{
     intake::example,
     model::{
-        Column, ColumnKind, Workflow,
+        Column, ColumnKind, Scope, Workflow,
         workflow::{ExtraColumns, OnInvalidRow},
     },
 };
@@ -156,7 +157,7 @@ impl From<&Workflow> for WorkflowView {
 pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
     let list = warp::path!("v2" / "workflows")
         .and(warp::get())
-        .and(request(&context))
+        .and(client_request(&context, Scope::Upload))
         .and_then(|request| answer("/v2/workflows", list(request)));
     let known = context.clone();
     let of_template = warp::path::full().and_then(move |path: FullPath| {
@@ -168,15 +169,17 @@ pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
     });
     let template = of_template
         .and(warp::get())
-        .and(request(&context))
+        .and(client_request(&context, Scope::Upload))
         .and_then(|workflow, request| answer("upload/template.csv", template(workflow, request)));
     list.or(template).unify().boxed()
 }
 
 async fn list(request: Request) -> Answer {
     let list = blocking(move || {
-        request.caller()?.sees()?;
-        let workflows = request.appliance().config.workflows.values().map(WorkflowView::from).collect();
+        let caller = request.caller()?;
+        caller.sees()?;
+        let all = request.appliance().config.workflows.values();
+        let workflows = all.filter(|workflow| caller.may_use(&workflow.name)).map(WorkflowView::from).collect();
         Ok(WorkflowList { workflows })
     });
     json(StatusCode::OK, &list.await?)
@@ -184,7 +187,11 @@ async fn list(request: Request) -> Answer {
 
 async fn template(workflow: String, request: Request) -> Answer {
     let csv = blocking(move || {
-        request.caller()?.sees()?;
+        let caller = request.caller()?;
+        caller.sees()?;
+        if !caller.may_use(&workflow) {
+            return Err(not_for_client(&workflow));
+        }
         let workflow = request.appliance().config.workflows.get(&workflow);
         let workflow = workflow.ok_or_else(|| Problem::not_found("workflow"))?;
         filled_in(workflow).map_err(|error| {

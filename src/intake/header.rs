@@ -15,7 +15,7 @@ use super::{
     records::{MAX_FIELDS, Record, Records},
     rules::{Rules, fold},
 };
-use crate::model::workflow::ExtraColumns;
+use crate::model::{safe_cell, workflow::ExtraColumns};
 
 /// So much of a name is told in messages.
 const NAME_CHARACTERS: usize = 100;
@@ -120,13 +120,29 @@ impl Header {
         self.columns.iter().filter(|column| column.role.is_kept())
     }
 
+    /// Whether a file that begins like this is one of our results whose cells are protected, by what its first row says:
+    /// then so are its names.
+    pub(super) fn is_protected(start: &[u8], delimiter: Delimiter) -> bool {
+        let mut records = Records::new(start, delimiter.as_byte());
+        let Ok(Some(header)) = records.read() else { return false };
+        let Some(place) = header.fields().position(|name| fold(name) == "_cells") else { return false };
+        matches!(records.read(), Ok(Some(row)) if row.field(place) == "safe")
+    }
+
     /// Understands a file's first record, or says everything that is wrong with it.
-    pub(super) fn understand(record: &Record, delimiter: Delimiter, rules: &Rules) -> Result<Self, Vec<Finding>> {
+    pub(super) fn understand(
+        record: &Record,
+        delimiter: Delimiter,
+        is_protected: bool,
+        rules: &Rules,
+    ) -> Result<Self, Vec<Finding>> {
         if record.width() > MAX_FIELDS {
             let message = format!("the header has more than {MAX_FIELDS} columns");
             return Err(vec![Fault::new(FindingCode::WrongFieldCount, message).at_line(record.line)]);
         }
-        let columns = record.fields().map(|name| HeaderColumn { name: name.to_owned(), role: role(name, rules) });
+        let name = |field| if is_protected { safe_cell::restored(field) } else { field.into() };
+        let columns =
+            record.fields().map(name).map(|name| HeaderColumn { role: role(&name, rules), name: name.into() });
         let header = Self { delimiter, columns: columns.collect() };
         let faults = header.faults(record.line, rules);
         if faults.is_empty() { Ok(header) } else { Err(faults) }

@@ -1,8 +1,10 @@
 //! Where in a record the things stand that we need: the kept cells, and what our own result files add.
 //!
-//! A result file protects spreadsheet users: a cell that a spreadsheet could take for a formula has a `'` in front, and
-//! `_cells` says `safe`. Here that is undone, before anything else looks at the cell. `_batch` and `_row` say which row
+//! A result file protects spreadsheet users: what a spreadsheet could take for a formula has a `'` in front, and `_cells`
+//! says `safe`. Here that is undone, before anything else looks at the cell. `_batch` and `_row` say which row
 //! it was, so that the same request of the same row carries the same key however often its file goes around.
+
+use std::borrow::Cow;
 
 use super::{
     check,
@@ -10,7 +12,7 @@ use super::{
     header::{Header, Role},
     records::Record,
 };
-use crate::model::{BatchId, RowRef};
+use crate::model::{BatchId, RowRef, safe_cell};
 
 /// The places of a header's columns.
 #[derive(Debug, Clone)]
@@ -83,16 +85,17 @@ impl Layout {
     }
 
     /// The cells that are kept, in order, as they were before they were protected.
-    pub(super) fn kept_cells<'r>(&self, record: Record<'r>, provenance: Provenance) -> impl Iterator<Item = &'r str> {
+    pub(super) fn kept_cells<'r>(
+        &self,
+        record: Record<'r>,
+        provenance: Provenance,
+    ) -> impl Iterator<Item = Cow<'r, str>> {
         self.kept.iter().map(move |&place| cell(record, place, provenance))
     }
 }
 
 /// One cell, as it was before it was protected.
-pub(super) fn cell(record: Record<'_>, place: usize, provenance: Provenance) -> &str {
+pub(super) fn cell(record: Record<'_>, place: usize, provenance: Provenance) -> Cow<'_, str> {
     let field = record.field(place);
-    match field.strip_prefix('\'') {
-        Some(bare) if provenance.is_protected && bare.starts_with(['=', '+', '-', '@', '\t', '\r', '\'']) => bare,
-        _ => field,
-    }
+    if provenance.is_protected { safe_cell::restored(field) } else { field.into() }
 }

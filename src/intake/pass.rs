@@ -178,9 +178,10 @@ fn open<R: Read>(records: &mut Records<R>, rules: &Rules) -> Result<Header, Stop
     let start = records.peek().map_err(|error| Stop::broken(error, 1))?;
     encoding::recognise(start).map_err(|fault| Stop::Invalid(vec![fault.at_line(1)]))?;
     let delimiter = Delimiter::find_out(start, rules);
+    let is_protected = Header::is_protected(start, delimiter);
     records.set_delimiter(delimiter.as_byte());
     match records.read() {
-        Ok(Some(record)) => Header::understand(&record, delimiter, rules).map_err(Stop::Invalid),
+        Ok(Some(record)) => Header::understand(&record, delimiter, is_protected, rules).map_err(Stop::Invalid),
         Ok(None) => Err(Stop::fault(FindingCode::EmptyFile, "the file is empty; a header and rows were expected", 1)),
         Err(error) => Err(Stop::record(error, 1, &[])),
     }
@@ -301,15 +302,15 @@ impl<'a, 'l> Pass<'a, 'l> {
         let cell = layout::cell(*record, place, provenance);
         let fault = match check {
             _ if record.has_nul() && cell.contains('\0') => Some(check::nul()),
-            Some(check) => check.cell(cell).err(),
+            Some(check) => check.cell(&cell).err(),
             None => None,
         };
         if let Some(fault) = fault {
             self.tell(record.line, place, fault)?;
             return Ok(false);
         }
-        if let Some(check) = check.filter(|check| check.unique && !check::is_missing(cell)) {
-            self.sightings.push(self.unique.sight(record.line, place, cell, check.ignores_case()));
+        if let Some(check) = check.filter(|check| check.unique && !check::is_missing(&cell)) {
+            self.sightings.push(self.unique.sight(record.line, place, &cell, check.ignores_case()));
         }
         Ok(true)
     }

@@ -3,7 +3,7 @@
 //! The file passed once, so nothing is looked for; what did not pass in it (`on_invalid_row = "skip"`) is left out by
 //! the caller, who knows the lines.
 
-use std::io::Read;
+use std::{borrow::Cow, io::Read};
 
 use super::{
     header::Header,
@@ -58,7 +58,7 @@ impl StoredRow<'_> {
     }
 
     /// The kept cells, in the order of [`Header::kept`].
-    pub fn cells(&self) -> impl Iterator<Item = &str> {
+    pub fn cells(&self) -> impl Iterator<Item = Cow<'_, str>> {
         self.layout.kept_cells(self.record, self.provenance)
     }
 }

@@ -5,12 +5,15 @@ pub mod rotation;
 
 use std::{sync::Arc, time::Duration};
 
+use zeroize::Zeroizing;
+
 use crate::{
     appliance::Appliance,
-    config::Config,
-    crypto::{KeyRing, MacKey, OpenError, RingError, WrappedKey},
+    config::{Config, NoKeys},
+    crypto::{KeyRing, Locked, MacKey, OpenError, RingError, WrappedKey},
     store::{
         Store, StoreError,
+        audit::{self, Deed},
         keys::{self as table, KeyProof, SealedSecret},
         stuck,
     },
@@ -32,6 +35,9 @@ pub enum KeysError {
          has been used before, put back the key file it was used with"
     )]
     Missing(String),
+    /// Others may have them too.
+    #[error("{0}")]
+    OpenToOthers(String),
     /// They cannot be read.
     #[error("the encryption keys cannot be used: {0}")]
     Ring(#[from] RingError),
@@ -57,13 +63,20 @@ pub enum KeysError {
 
 /// Reads the key ring from the environment or the key file.
 pub fn read_ring(config: &Config) -> Result<KeyRing, KeysError> {
-    let text = config.encryption.read_keys().map_err(|error| KeysError::Missing(error.to_string()))?;
+    parsed(config.encryption.read_keys())
+}
+
+fn parsed(text: Result<Zeroizing<String>, NoKeys>) -> Result<KeyRing, KeysError> {
+    let text = text.map_err(|error| match error {
+        NoKeys::Unreadable(..) => KeysError::Missing(error.to_string()),
+        NoKeys::OpenToOthers { .. } => KeysError::OpenToOthers(error.to_string()),
+    })?;
     Ok(KeyRing::parse(&text)?)
 }
 
 /// Holds the ring against the proofs in the database, adds one for the key that seals from now on, and opens the
 /// appliance's secret (or makes it, in a new database).
-pub fn unlock(store: &Store, ring: &KeyRing) -> Result<MacKey, KeysError> {
+pub fn unlock(store: &Store, ring: &KeyRing) -> Result<Locked<MacKey>, KeysError> {
     fit(store.read(table::proofs)?, ring)?;
     let proof = ring.first_proof();
     let fresh = ring.wrap_secret(IDENTITY, MacKey::generate().as_bytes());
@@ -72,7 +85,7 @@ pub fn unlock(store: &Store, ring: &KeyRing) -> Result<MacKey, KeysError> {
         table::keep_secret(tx, IDENTITY, SealedSecret { key_id: fresh.key_id, sealed: fresh.sealed })
     })?;
     let opened = ring.unwrap_secret(&WrappedKey { key_id: kept.key_id, sealed: kept.sealed }, IDENTITY)?;
-    MacKey::from_bytes(&opened).ok_or(KeysError::Secret(OpenError::DoesNotOpen))
+    MacKey::from_bytes(&opened).map(Locked::new).ok_or(KeysError::Secret(OpenError::DoesNotOpen))
 }
 
 /// Whether every key that sealed something is in the ring, and is the same.
@@ -93,7 +106,24 @@ pub fn fit(proofs: Vec<KeyProof>, ring: &KeyRing) -> Result<(), KeysError> {
 /// What the server seals under is noted in the database for [`rotation`], and only when nobody holds the old ring any
 /// more: an upload holds its ring until its batch is committed.
 pub fn reload(appliance: &Appliance) -> Result<(), KeysError> {
-    let ring = read_ring(&appliance.config)?;
+    let reloaded = reload_ring(appliance);
+    let why = match &reloaded {
+        Ok(()) => format!("sealed under {} from here on", appliance.ring().first_id()),
+        Err(error) => format!("refused, the one before stays in use: {error}"),
+    };
+    let deed = Deed {
+        who: "SIGHUP".to_owned(),
+        origin: "server".to_owned(),
+        action: "keys.reload",
+        target: Some("key ring".to_owned()),
+        why: Some(why),
+    };
+    appliance.store.write(move |tx| audit::note(tx, &deed))?;
+    reloaded
+}
+
+fn reload_ring(appliance: &Appliance) -> Result<(), KeysError> {
+    let ring = parsed(appliance.config.encryption.read_keys_again())?;
     unlock(&appliance.store, &ring)?;
     let first = ring.first_id().to_owned();
     let old = appliance.change_ring(ring);

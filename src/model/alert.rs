@@ -16,6 +16,7 @@ use std::str::FromStr;
 /// | `disk_low` | all | little is left of the disk | a tenth more than that is free again |
 /// | `wal_large` | all | the WAL is large, and stays so | it is cut |
 /// | `backup_overdue` | all | a scheduled backup is late | one is whole |
+/// | `certificate_ends` | all | our own certificate is valid for two more weeks, or no more | another one is taken |
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AlertKind {
     /// A batch could not be extracted.
@@ -38,11 +39,13 @@ pub enum AlertKind {
     WalLarge,
     /// A backup is late.
     BackupOverdue,
+    /// Our own certificate ends soon.
+    CertificateEnds,
 }
 
 impl AlertKind {
     /// Every kind.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::ExtractionFailed,
         Self::BatchPaused,
         Self::DependencyMissing,
@@ -53,6 +56,7 @@ impl AlertKind {
         Self::DiskLow,
         Self::WalLarge,
         Self::BackupOverdue,
+        Self::CertificateEnds,
     ];
 
     /// As the schema, the API and the messages spell it.
@@ -68,6 +72,7 @@ impl AlertKind {
             Self::DiskLow => "disk_low",
             Self::WalLarge => "wal_large",
             Self::BackupOverdue => "backup_overdue",
+            Self::CertificateEnds => "certificate_ends",
         }
     }
 
@@ -106,6 +111,7 @@ impl AlertKind {
             (Self::DiskLow, _) => "there is room on the disk again".into(),
             (Self::WalLarge, _) => "the WAL has shrunk".into(),
             (Self::BackupOverdue, _) => "there is a new backup".into(),
+            (Self::CertificateEnds, _) => "another certificate is in use".into(),
         }
     }
 
@@ -143,6 +149,9 @@ impl AlertKind {
             Self::BackupOverdue => {
                 "What the last backup does not hold would be lost with the disk. The log says what failed."
             }
+            Self::CertificateEnds => {
+                "Callers refuse one that has expired. Put a new one in its place, and send the server SIGHUP."
+            }
         }
     }
 
@@ -164,6 +173,7 @@ impl AlertKind {
             (Self::RunsMissing, _) => &["dripfeed dispatch", "dripfeed doctor"],
             (Self::DiskLow, _) => &["dripfeed doctor", "dripfeed purge --older-than 30d"],
             (Self::BackupOverdue, _) => &["dripfeed doctor", "dripfeed backup TO"],
+            (Self::CertificateEnds, _) => &["dripfeed doctor"],
         };
         commands.iter().map(|command| command.replace("{}", subject)).collect()
     }

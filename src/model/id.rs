@@ -57,6 +57,12 @@ impl serde::Serialize for BatchId {
     }
 }
 
+impl<'de> serde::Deserialize<'de> for BatchId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// A row, to the outside: `BATCH/NUMBER`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RowRef {

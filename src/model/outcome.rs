@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, str::FromStr, time::Duration};
 
-use serde_json::Value;
+use super::Saved;
 
 /// Why a row failed, in a word that programs can rely on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -117,7 +117,7 @@ pub enum Outcome {
         /// The answer's status.
         http_status: u16,
         /// Name -> value.
-        saved: BTreeMap<String, Value>,
+        saved: BTreeMap<String, Saved>,
     },
     /// Worth another try later.
     Transient {

@@ -16,11 +16,11 @@ const SEPARATOR: u8 = 0;
 
 impl Record {
     /// Writes origin and cells behind `out`, as [`Record::decode`] reads them.
-    pub fn encode<'a>(out: &mut Vec<u8>, origin: &str, cells: impl Iterator<Item = &'a [u8]>) {
+    pub fn encode(out: &mut Vec<u8>, origin: &str, cells: impl Iterator<Item = impl AsRef<str>>) {
         out.extend_from_slice(origin.as_bytes());
         for cell in cells {
             out.push(SEPARATOR);
-            out.extend_from_slice(cell);
+            out.extend_from_slice(cell.as_ref().as_bytes());
         }
     }
 
@@ -39,7 +39,7 @@ mod tests {
     fn reads_back_what_it_wrote() {
         for (origin, cells) in [("", vec!["a", "", "c\nd"]), ("bat_x/3", vec![""]), ("", vec![])] {
             let mut bytes = Vec::new();
-            Record::encode(&mut bytes, origin, cells.iter().map(|cell| cell.as_bytes()));
+            Record::encode(&mut bytes, origin, cells.iter());
             let record = Record::decode(&bytes).expect("our own bytes");
             assert_eq!(record.origin, origin);
             assert_eq!(record.cells, cells);

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use jiff::tz::Offset;
+use jiff::{fmt::temporal::Pieces, tz::Offset};
 
 /// Milliseconds since 1970-01-01T00:00:00Z. Shown as RFC 3339 in UTC, with milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,8 +58,19 @@ impl FromStr for Timestamp {
 
     /// Reads RFC 3339, with any offset.
     fn from_str(text: &str) -> Result<Self, ()> {
-        text.parse::<jiff::Timestamp>().map(|at| Self(at.as_millisecond())).map_err(drop)
+        let read = text.parse().map(|at: jiff::Timestamp| Self(at.as_millisecond()));
+        read.or_else(|_| {
+            if is_at_the_end_of_time(text) { Ok(Self(jiff::Timestamp::MAX.as_second() * 1_000)) } else { Err(()) }
+        })
     }
+}
+
+/// Whether it is a time of the last day of the year 9999, where RFC 3339 goes on, and jiff's timestamps do not.
+fn is_at_the_end_of_time(text: &str) -> bool {
+    Pieces::parse(text).is_ok_and(|read| {
+        let has_all = read.time().is_some() && read.to_numeric_offset().is_some();
+        has_all && read.date() >= jiff::civil::date(9999, 12, 30)
+    })
 }
 
 impl<'de> serde::Deserialize<'de> for Timestamp {
@@ -84,7 +95,11 @@ mod tests {
         for text in ["2026-08-06T07:06:40.123Z", "2026-08-06T09:06:40.123+02:00"] {
             assert_eq!(text.parse(), Ok(Timestamp(1_786_000_000_123)), "{text}");
         }
-        for wrong in ["", "yesterday", "2026-08-06", "07:06:40"] {
+        assert_eq!(
+            "9999-12-31T23:59:59Z".parse::<Timestamp>().expect("a time").to_string(),
+            "9999-12-30T22:00:00.000Z"
+        );
+        for wrong in ["9999-12-31", "", "yesterday", "2026-08-06", "07:06:40"] {
             assert_eq!(wrong.parse::<Timestamp>(), Err(()), "{wrong}");
         }
     }

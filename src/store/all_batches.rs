@@ -1,11 +1,12 @@
 //! The table `batches` across clients, as operators look at it. What a page costs does not depend on how many batches
 //! there are: so many are looked at and no more, and a page may be short.
 
-use rusqlite::{Connection, OptionalExtension, named_params};
+use rusqlite::{Connection, named_params};
 
 use super::{
-    batches::{self, Batch},
+    batches::{self, Batch, COLUMNS},
     error::Result,
+    pages::{Most, stored_bytes},
 };
 use crate::model::{BatchId, BatchStatus};
 
@@ -23,7 +24,7 @@ pub struct Filter {
     pub status: Option<BatchStatus>,
 }
 
-/// A page of batches.
+/// A page of batches; it may be short while there is a next one.
 pub struct Page {
     /// Newest first.
     pub batches: Vec<Batch>,
@@ -32,30 +33,25 @@ pub struct Page {
 }
 
 /// Batches behind the batch `before`, newest first.
-pub fn page(connection: &Connection, filter: Filter, before: Option<BatchId>, limit: u32) -> Result<Page> {
-    let before = match before {
-        Some(id) => connection
-            .prepare_cached("SELECT batch FROM batches WHERE id = ?")?
-            .query_row([id], |row| row.get(0))
-            .optional()?
-            .unwrap_or(i64::MAX),
-        None => i64::MAX,
-    };
+pub fn page(connection: &Connection, filter: Filter, before: Option<BatchId>, most: Most) -> Result<Page> {
+    let before = before.map_or(Ok(i64::MAX), |id| batches::key_before(connection, id))?;
     let whose = if filter.client.is_some() { "client = :client AND" } else { ":client IS NULL AND" };
     let mut statement = connection.prepare_cached(&format!(
-        "SELECT batch, id, status FROM batches WHERE {whose} batch < :before ORDER BY batch DESC LIMIT :looked_at"
+        "SELECT {COLUMNS} WHERE {whose} batch < :before ORDER BY batch DESC LIMIT :looked_at"
     ))?;
     let parameters = named_params! { ":client": filter.client, ":before": before, ":looked_at": LOOKED_AT };
     let mut rows = statement.query(parameters)?;
-    let (mut found, mut looked_at, mut last) = (Vec::new(), 0, None);
+    let (mut found, mut bytes, mut looked_at, mut last) = (Vec::new(), 0, 0, None);
     while let Some(row) = rows.next()? {
-        looked_at += 1;
-        last = Some(row.get(1)?);
-        if filter.status.is_none_or(|status| row.get(2).is_ok_and(|found: BatchStatus| found == status)) {
-            found.push(batches::by_key(connection, row.get(0)?)?);
-        }
-        if found.len() == limit as usize {
+        if most.is_reached(found.len(), bytes) {
             return Ok(Page { batches: found, next: last });
+        }
+        looked_at += 1;
+        last = Some(row.get("id")?);
+        let status: BatchStatus = row.get("status")?;
+        if filter.status.is_none_or(|wanted| wanted == status) {
+            bytes += stored_bytes(row)?;
+            found.push(Batch::from_row(row)?);
         }
     }
     Ok(Page { batches: found, next: last.filter(|_| looked_at == LOOKED_AT) })

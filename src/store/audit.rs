@@ -1,16 +1,28 @@
 //! The table `audit`: who did what, when, from where and why. An entry is written in the transaction of what it tells of.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::Duration};
 
-use rusqlite::{Connection, Row, named_params, params};
+use rusqlite::{Connection, Row, named_params};
 
-use super::{Tx, error::Result};
+use super::{
+    Tx, audit_chain,
+    error::Result,
+    pages::{Most, Page},
+};
 use crate::model::Timestamp;
+
+/// The longest reason that somebody can give, in characters.
+pub const LONGEST_REASON: usize = 500;
+
+/// Whether it is short enough to be kept as a reason.
+pub fn is_reason(text: &str) -> bool {
+    text.chars().count() <= LONGEST_REASON
+}
 
 /// Something that somebody is about to do. Holds nothing of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deed {
-    /// Who: an operator's or a client's name, or the system user of a command.
+    /// Who: an operator's name, a client's behind `client:`, or the system user of a command.
     pub who: String,
     /// From where: a network address, or `command`.
     pub origin: String,
@@ -44,7 +56,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+    pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             entry: row.get("entry")?,
             at: row.get("at")?,
@@ -59,13 +71,30 @@ impl Entry {
 
 /// Notes what is done in this transaction.
 pub fn note(tx: &Tx<'_>, deed: &Deed) -> Result<()> {
-    tx.connection
-        .prepare_cached("INSERT INTO audit (at, who, action, target, origin, why) VALUES (?, ?, ?, ?, ?, ?)")?
-        .execute(params![tx.now, deed.who, deed.action, deed.target, deed.origin, deed.why])?;
-    // Without the reason: it is in somebody's own words.
+    let (entry, hash) = audit_chain::append(tx, deed)?;
+    // Without the reason: it is in somebody's own words. With the hash, so that a log that is kept elsewhere holds the chain
+    // too.
     let (by, action, target) = (deed.who.clone(), deed.action, deed.target.clone());
-    tx.after_commit(move || tracing::info!(event = "audit.noted", by, action, target, "noted in the audit"));
+    tx.after_commit(move || {
+        let hash = audit_chain::hex(&hash);
+        tracing::info!(event = "audit.noted", by, action, target, entry, hash, "noted in the audit");
+    });
     Ok(())
+}
+
+/// The same, unless they did the same from there within this time: for what costs whoever does it nothing.
+pub fn note_once_in(tx: &Tx<'_>, deed: &Deed, period: Duration) -> Result<()> {
+    let mut statement = tx.connection.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM audit INDEXED BY audit_by_time
+                        WHERE at > :since AND who = :who AND action = :action AND origin = :origin)",
+    )?;
+    let parameters = named_params! {
+        ":since": tx.now.before(period), ":who": deed.who, ":action": deed.action, ":origin": deed.origin
+    };
+    if statement.query_row(parameters, |row| row.get(0))? {
+        return Ok(());
+    }
+    note(tx, deed)
 }
 
 /// Where a page of the audit begins: behind the entry of this time and number.
@@ -98,13 +127,12 @@ impl FromStr for Cursor {
 }
 
 /// Entries behind the cursor that are not older than `since`, newest first.
-pub fn page(connection: &Connection, after: Cursor, since: Timestamp, limit: u32) -> Result<Vec<Entry>> {
+pub fn page(connection: &Connection, after: Cursor, since: Timestamp, most: Most) -> Result<Page<Entry>> {
     let mut statement = connection.prepare_cached(
         "SELECT * FROM audit INDEXED BY audit_by_time
-         WHERE at >= :since AND at <= :at AND (at < :at OR entry < :entry) ORDER BY at DESC, entry DESC LIMIT :limit",
+         WHERE at >= :since AND at <= :at AND (at < :at OR entry < :entry) ORDER BY at DESC, entry DESC",
     )?;
     let Cursor(at, entry) = after;
-    let parameters = named_params! { ":since": since, ":at": at, ":entry": entry, ":limit": limit };
-    let entries = statement.query_map(parameters, Entry::from_row)?;
-    Ok(entries.collect::<rusqlite::Result<_>>()?)
+    let entries = statement.query(named_params! { ":since": since, ":at": at, ":entry": entry })?;
+    Page::read(entries, most, |row| Ok(Entry::from_row(row)?))
 }

@@ -3,7 +3,13 @@
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
 use super::{
-    Tx, counts, data_keys, error::Result, keys::SealedSecret, retries, settle::end_batch_if_done, uploads::Upload,
+    Tx, counts, data_keys,
+    error::Result,
+    keys::SealedSecret,
+    pages::{Most, Page},
+    retries,
+    settle::end_batch_if_done,
+    uploads::Upload,
     values::digest,
 };
 use crate::model::{BatchEvent, BatchId, BatchStatus, Counts, Timestamp};
@@ -37,8 +43,8 @@ pub struct Batch {
     pub object: String,
     /// The inflated file's size.
     pub file_bytes: u64,
-    /// The inflated file's SHA-256.
-    pub file_sha256: [u8; 32],
+    /// What the file is known again by: of its SHA-256, keyed.
+    pub file_digest: [u8; 32],
     /// Records that were left out.
     pub skipped: u32,
     /// Rows by status.
@@ -60,15 +66,16 @@ pub struct Batch {
 }
 
 /// All but what is sealed, which is long and stands in a table of its own.
-const COLUMNS: &str =
+pub(super) const COLUMNS: &str =
     "batch, id, client, workflow, workflow_version, status, batches.paused_at, paused_reason, cancelled_at, object,
-                       file_bytes, file_sha256, skipped, total, pending, processing, completed, failed, cancelled,
+                       file_bytes, file_digest, skipped, total, pending, processing, completed, failed, cancelled,
                        extracted, next_row, next_attempt_at, error_code, error_message, batches.created_at,
                        extracted_at, finished_at, name AS client_name, clients.paused_at AS client_paused_at
                        FROM batches JOIN clients USING (client)";
 
 impl Batch {
-    fn from_row(row: &Row<'_>) -> Result<Self> {
+    /// Of [`COLUMNS`].
+    pub(super) fn from_row(row: &Row<'_>) -> Result<Self> {
         let error: Option<String> = row.get("error_code")?;
         let message: Option<String> = row.get("error_message")?;
         Ok(Self {
@@ -85,7 +92,7 @@ impl Batch {
             cancelled_at: row.get("cancelled_at")?,
             object: row.get("object")?,
             file_bytes: row.get::<_, i64>("file_bytes")? as u64,
-            file_sha256: digest(row, "file_sha256")?,
+            file_digest: digest(row, "file_digest")?,
             skipped: row.get("skipped")?,
             counts: Counts {
                 total: row.get("total")?,
@@ -129,22 +136,31 @@ pub struct NewBatch {
     pub object: String,
     /// The inflated file's size.
     pub file_bytes: u64,
-    /// The inflated file's SHA-256.
-    pub file_sha256: [u8; 32],
+    /// What the file is known again by: of its SHA-256, keyed.
+    pub file_digest: [u8; 32],
     /// Valid records.
     pub rows: u32,
     /// Records that were left out.
     pub skipped: u32,
+    /// Bytes of what is listed of them.
+    pub skipped_bytes: u64,
+}
+
+impl NewBatch {
+    /// Bytes that are stored of it besides the file and its rows.
+    pub fn kept_bytes(&self) -> u64 {
+        self.details.len() as u64 + self.skipped_bytes
+    }
 }
 
 /// Makes an upload a batch, in one move: the batch is there and the upload is not.
 pub fn create(tx: &Tx<'_>, upload: Upload, new: &NewBatch) -> Result<Batch> {
     tx.connection
         .prepare_cached(
-            "INSERT INTO batches (batch, id, client, workflow, workflow_version, status, object, file_bytes, file_sha256,
-                                  skipped, total, pending, created_at)
-             VALUES (:batch, :id, :client, :workflow, :workflow_version, 'pending', :object, :file_bytes, :file_sha256,
-                     :skipped, :rows, :rows, :now)",
+            "INSERT INTO batches (batch, id, client, workflow, workflow_version, status, object, file_bytes, file_digest,
+                                  skipped, total, pending, kept_bytes, created_at)
+             VALUES (:batch, :id, :client, :workflow, :workflow_version, 'pending', :object, :file_bytes, :file_digest,
+                     :skipped, :rows, :rows, :kept_bytes, :now)",
         )?
         .execute(named_params! {
             ":batch": upload.batch,
@@ -154,9 +170,10 @@ pub fn create(tx: &Tx<'_>, upload: Upload, new: &NewBatch) -> Result<Batch> {
             ":workflow_version": new.workflow_version,
             ":object": new.object,
             ":file_bytes": new.file_bytes as i64,
-            ":file_sha256": new.file_sha256,
+            ":file_digest": new.file_digest,
             ":skipped": new.skipped,
             ":rows": new.rows,
+            ":kept_bytes": new.kept_bytes() as i64,
             ":now": tx.now,
         })?;
     data_keys::keep(tx, upload.batch, &new.data_key)?;
@@ -173,15 +190,15 @@ pub fn same_file(
     connection: &Connection,
     client: i64,
     workflow: &str,
-    sha256: &[u8; 32],
+    digest: &[u8; 32],
     since: Timestamp,
 ) -> Result<Option<BatchId>> {
     let mut statement = connection.prepare_cached(
-        "SELECT id FROM batches WHERE client = ? AND file_sha256 = ? AND workflow = ? AND created_at >= ?
+        "SELECT id FROM batches WHERE client = ? AND file_digest = ? AND workflow = ? AND created_at >= ?
            AND cancelled_at IS NULL AND status <> 'failed'
          ORDER BY batch DESC LIMIT 1",
     )?;
-    let found = statement.query_row(params![client, sha256, workflow, since], |row| row.get(0));
+    let found = statement.query_row(params![client, digest, workflow, since], |row| row.get(0));
     Ok(found.optional()?)
 }
 
@@ -205,28 +222,24 @@ pub fn details(connection: &Connection, batch: i64) -> Result<Vec<u8>> {
 }
 
 /// A page of batches, newest first, behind the batch `before`: a client's, or everybody's.
-pub fn page(connection: &Connection, client: Option<i64>, before: Option<BatchId>, limit: u32) -> Result<Vec<Batch>> {
+pub fn page(connection: &Connection, client: Option<i64>, before: Option<BatchId>, most: Most) -> Result<Page<Batch>> {
     let before = match before {
         Some(id) => key_before(connection, id)?,
         None => i64::MAX,
     };
     let whose = if client.is_some() { "client = :client AND" } else { "" };
-    let mut statement = connection
-        .prepare_cached(&format!("SELECT {COLUMNS} WHERE {whose} batch < :before ORDER BY batch DESC LIMIT :limit"))?;
-    let mut rows = match client {
-        Some(client) => statement.query(named_params! { ":client": client, ":before": before, ":limit": limit })?,
-        None => statement.query(named_params! { ":before": before, ":limit": limit })?,
+    let mut statement =
+        connection.prepare_cached(&format!("SELECT {COLUMNS} WHERE {whose} batch < :before ORDER BY batch DESC"))?;
+    let rows = match client {
+        Some(client) => statement.query(named_params! { ":client": client, ":before": before })?,
+        None => statement.query(named_params! { ":before": before })?,
     };
-    let mut batches = Vec::new();
-    while let Some(row) = rows.next()? {
-        batches.push(Batch::from_row(row)?);
-    }
-    Ok(batches)
+    Page::read(rows, most, Batch::from_row)
 }
 
 /// The key of the batch with this id, as a cursor. Ids sort by time, so a batch that was deleted since has its place
 /// behind the last one with a smaller id.
-fn key_before(connection: &Connection, id: BatchId) -> Result<i64> {
+pub(super) fn key_before(connection: &Connection, id: BatchId) -> Result<i64> {
     let mut statement =
         connection.prepare_cached("SELECT batch + (id < ?1) FROM batches WHERE id <= ?1 ORDER BY id DESC LIMIT 1")?;
     Ok(statement.query_row([id], |row| row.get(0)).optional()?.unwrap_or(0))

@@ -11,7 +11,13 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
-use super::{Tx, counts, error::Result, ready, settle::Sent};
+use super::{
+    Tx,
+    counts::{self, FIT},
+    error::Result,
+    ready,
+    settle::Sent,
+};
 use crate::model::{ClaimNumber, ClaimOwner, FailureCode, RowEvent, RowId, RowStatus, Timestamp};
 
 /// Rows left of a pile that are due, as far as they are counted.
@@ -43,6 +49,8 @@ pub struct ClaimedRow {
     pub attempts: u32,
     /// How often a person retried a rejected request of it.
     pub retries: u32,
+    /// The line on which its record starts.
+    pub line: u64,
     /// The sealed record.
     pub data: Vec<u8>,
     /// Sealed: what its steps saved, and their history.
@@ -68,6 +76,8 @@ pub struct LastError {
     pub sealed: Vec<u8>,
 }
 
+/// To be used as `UPDATE OR FAIL`: whatever fails is taken back as a whole by the writer, and SQLite need not keep copies of
+/// pages for taking back this one statement (<https://www.sqlite.org/lang_conflict.html>).
 const CLAIMING: &str =
     "status = :claimed, owner = :owner, claim = :claim, claimed_run = :run, claim_expires_at = :expires_at,
                         sent_at = coalesce(sent_at, :may_send_from)";
@@ -75,9 +85,15 @@ const CLAIMING: &str =
 /// it.
 const RETURNING: &str =
     "row, claim, claim_expires_at, step, attempts, retries, data, progress, first_request_at, sent_at,
-                         error_code, error_status, error, sent_key";
+                         error_code, error_status, error, sent_key, line";
 
 impl ClaimedRow {
+    /// The bytes that it is stored in, as [`super::widths`] tells them.
+    pub fn width(&self) -> usize {
+        let sealed = [self.progress.as_ref(), self.last_error.as_ref().map(|last| &last.sealed)];
+        self.data.len() + sealed.into_iter().flatten().map(Vec::len).sum::<usize>()
+    }
+
     fn from_row(row: &Row<'_>, version: i64, claimed_at: Timestamp) -> rusqlite::Result<Self> {
         let sent_at: Option<Timestamp> = row.get(9)?;
         let code: Option<FailureCode> = row.get(10)?;
@@ -92,6 +108,7 @@ impl ClaimedRow {
             step: row.get(3)?,
             attempts: row.get(4)?,
             retries: row.get(5)?,
+            line: row.get::<_, i64>(14)? as u64,
             data: row.get(6)?,
             progress: row.get(7)?,
             first_request_at: row.get(8)?,
@@ -167,6 +184,7 @@ struct Source {
     total: u32,
     run: Option<i64>,
     remaining: u32,
+    counts: counts::Before,
 }
 
 /// Claims what is wanted, as far as it is there and allowed: a result for each wish, in their order.
@@ -181,12 +199,12 @@ pub fn claim(tx: &Tx<'_>, claimant: Claimant, wanted: &[Wanted]) -> Result<Vec<T
 
 /// The batch, where rows of it may be claimed.
 fn source(connection: &Connection, wanted: &Wanted) -> Result<Option<Source>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT client, next_row, total, run, coalesce(remaining, 0)
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT client, next_row, total, run, coalesce(remaining, 0), {FIT}, pending
          FROM batches JOIN clients USING (client) LEFT JOIN grants USING (client)
          WHERE batch = ? AND workflow_version = ? AND status = 'queued' AND batches.paused_at IS NULL
-           AND cancelled_at IS NULL AND clients.paused_at IS NULL",
-    )?;
+           AND cancelled_at IS NULL AND clients.paused_at IS NULL"
+    ))?;
     let found = statement.query_row([wanted.batch, wanted.version], |row| {
         Ok(Source {
             client: row.get(0)?,
@@ -194,6 +212,7 @@ fn source(connection: &Connection, wanted: &Wanted) -> Result<Option<Source>> {
             total: row.get(2)?,
             run: row.get(3)?,
             remaining: row.get(4)?,
+            counts: counts::Before { fit: row.get(5)?, pending: row.get(6)? },
         })
     });
     Ok(found.optional()?)
@@ -213,7 +232,7 @@ fn claim_of_batch(tx: &Tx<'_>, claimant: Claimant, wanted: &Wanted, source: &Sou
         Kind::Prepaid | Kind::Waiting => (claim_waiting(tx, &claim, wanted, most)?, source.next_row),
     };
     let taken = u32::try_from(rows.len()).unwrap_or(u32::MAX);
-    counts::claimed(tx, wanted.batch, taken, next_row)?;
+    counts::claimed(tx, wanted.batch, taken, next_row, Some(source.counts))?;
     let spent = if is_prepaid { 0 } else { taken };
     spend(tx, source.client, spent)?;
     let waiting = match wanted.kind {
@@ -238,11 +257,11 @@ fn claim_waiting(tx: &Tx<'_>, claim: &Claim, wanted: &Wanted, limit: u32) -> Res
         return Ok(Vec::new());
     }
     let mut update = tx.connection.prepare_cached(&format!(
-        "UPDATE rows SET {CLAIMING}, next_attempt_at = NULL
+        "UPDATE OR FAIL rows SET {CLAIMING}, next_attempt_at = NULL
          WHERE row IN (SELECT row FROM rows INDEXED BY rows_waiting
                        WHERE row >> 24 = :batch AND step = :step AND prepaid = :prepaid AND status = 'pending'
                          AND next_attempt_at IS NOT NULL AND next_attempt_at <= :now
-                       ORDER BY next_attempt_at LIMIT :limit)
+                       ORDER BY next_attempt_at, row LIMIT :limit)
          RETURNING {RETURNING}"
     ))?;
     let rows = update.query_map(
@@ -302,7 +321,7 @@ fn claim_new(
         return Ok((Vec::new(), end));
     }
     let mut update = tx.connection.prepare_cached(&format!(
-        "UPDATE rows SET {CLAIMING}
+        "UPDATE OR FAIL rows SET {CLAIMING}
          WHERE row >= :from AND row < :end AND status = 'pending' AND next_attempt_at IS NULL
          RETURNING {RETURNING}"
     ))?;
@@ -362,7 +381,7 @@ pub fn claim_one(
     // It notes nothing: whoever works the row writes its own note before its first request.
     let claim = Claim { claimant, number: ClaimNumber::random(), run: None, may_send_from: None };
     let mut update = tx.connection.prepare_cached(&format!(
-        "UPDATE rows SET {CLAIMING}, next_attempt_at = NULL WHERE row = :row AND status = 'pending' RETURNING {RETURNING}"
+        "UPDATE OR FAIL rows SET {CLAIMING}, next_attempt_at = NULL WHERE row = :row AND status = 'pending' RETURNING {RETURNING}"
     ))?;
     let claimed = update.query_row(
         named_params! {
@@ -373,7 +392,7 @@ pub fn claim_one(
         },
         |row| ClaimedRow::from_row(row, version, tx.now),
     )?;
-    counts::claimed(tx, row.batch(), 1, 1)?;
+    counts::claimed(tx, row.batch(), 1, 1, None)?;
     ready::touch_batch(tx, row.batch())?;
     Ok(Ok(claimed))
 }

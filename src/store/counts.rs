@@ -1,4 +1,5 @@
-//! The five counts of a batch: moved with the rows, and counted anew where they do not fit.
+//! The five counts of a batch: moved with the rows, and counted anew where they do not fit, and with them the bytes that its rows
+//! keep of answers.
 //!
 //! They are for showing, and for whom a run grants something; that a batch is completed is decided from its rows. So a count that
 //! drifted, by a fault of ours or by somebody's hand in the database, must not stop anything: whoever moves one looks
@@ -17,35 +18,47 @@ use super::{
     failures,
     settle::end_batch_if_done,
 };
-use crate::model::{Counts, RowStatus};
+use crate::model::{Counts, RowStatus, quota::KEPT_OF_A_ROW};
 
 /// Whether the counts of a batch can be right, as far as they tell themselves.
-const FIT: &str = "(min(pending, processing, completed, failed, cancelled) >= 0
+pub(super) const FIT: &str = "(min(pending, processing, completed, failed, cancelled, saved_bytes) >= 0
                     AND pending + processing + completed + failed + cancelled = total
                     AND (finished_at IS NULL OR pending + processing = 0))";
+
+/// How the counts of a batch were.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Before {
+    /// Whether they could be right: [`FIT`].
+    pub fit: bool,
+    /// The rows that were counted as pending.
+    pub pending: i64,
+}
 
 /// Counts rows of the batch that went from one status to another. Whoever moved rows is to [`look`] when all that it moved is
 /// counted: in between they cannot fit.
 pub(super) fn moved(tx: &Tx<'_>, batch: i64, from: RowStatus, to: RowStatus, rows: u32) -> Result<()> {
     let (from, to) = (from.as_str(), to.as_str());
     tx.connection
-        .prepare_cached(&format!("UPDATE batches SET {from} = {from} - ?1, {to} = {to} + ?1 WHERE batch = ?2"))?
+        .prepare_cached(&format!("UPDATE OR FAIL batches SET {from} = {from} - ?1, {to} = {to} + ?1 WHERE batch = ?2"))?
         .execute(params![rows, batch])?;
     Ok(())
 }
 
-/// Counts rows of the batch that were claimed, and moves its cursor to `next_row`, where it is not there yet. In one statement
-/// with the look whether the counts can be right: no other one is run as often.
-pub(super) fn claimed(tx: &Tx<'_>, batch: i64, rows: u32, next_row: u32) -> Result<()> {
-    let fit: Option<bool> = tx
-        .connection
-        .prepare_cached(&format!(
-            "UPDATE batches SET pending = pending - ?1, processing = processing + ?1, next_row = max(next_row, ?2)
-             WHERE batch = ?3 RETURNING {FIT}"
-        ))?
-        .query_row(params![rows, next_row, batch], |row| row.get(0))
-        .optional()?;
-    if fit == Some(false) { recount(tx, batch) } else { Ok(()) }
+/// Counts rows of the batch that were claimed, and moves its cursor to `next_row`, where it is not there yet. Whoever knows
+/// whether the counts can be right before says so, and spares the look.
+pub(super) fn claimed(tx: &Tx<'_>, batch: i64, rows: u32, next_row: u32, before: Option<Before>) -> Result<()> {
+    tx.connection
+        .prepare_cached(
+            "UPDATE OR FAIL batches SET pending = pending - ?1, processing = processing + ?1,
+                                        next_row = max(next_row, ?2)
+             WHERE batch = ?3",
+        )?
+        .execute(params![rows, next_row, batch])?;
+    match before {
+        Some(Before { fit: true, pending }) if pending >= i64::from(rows) => Ok(()),
+        Some(_) => recount(tx, batch),
+        None => look(tx, batch),
+    }
 }
 
 /// Counts the batch's rows anew where the counts cannot be right. To be called after whatever else changed them.
@@ -104,7 +117,10 @@ fn recount(tx: &Tx<'_>, batch: i64) -> Result<()> {
     tx.connection
         .prepare_cached(
             "UPDATE batches SET pending = :pending, processing = :processing, completed = :completed, failed = :failed,
-                                cancelled = :cancelled
+                                cancelled = :cancelled,
+                                saved_bytes = (SELECT coalesce(sum(max(coalesce(length(progress), 0)
+                                                                       + coalesce(length(error), 0) - :kept, 0)), 0)
+                                               FROM rows WHERE row > :batch << 24 AND row <= (:batch << 24) + total)
              WHERE batch = :batch",
         )?
         .execute(named_params! {
@@ -114,6 +130,7 @@ fn recount(tx: &Tx<'_>, batch: i64) -> Result<()> {
             ":completed": counted.completed,
             ":failed": counted.failed,
             ":cancelled": counted.cancelled,
+            ":kept": KEPT_OF_A_ROW as i64,
         })?;
     failures::recount(tx, batch)?;
     tx.after_commit(move || {

@@ -141,9 +141,10 @@ mod tests {
                 details: vec![2; self.random.random_range(1..60)],
                 object: id.to_string(),
                 file_bytes: 1,
-                file_sha256: [7; 32],
+                file_digest: [7; 32],
                 rows: 3,
                 skipped: 0,
+                skipped_bytes: 0,
             };
             let created = self.store.write(move |tx| {
                 let upload = uploads::begin(tx, id, owner)?;

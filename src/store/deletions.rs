@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{Tx, error::Result};
 use crate::model::{BatchId, BatchStatus, RowId, Timestamp};
@@ -53,6 +53,8 @@ pub struct Deletion {
     pub rows: u32,
     /// Rows that are still there.
     pub rows_left: u32,
+    /// Whether it is noted beside the backups.
+    pub is_listed: bool,
 }
 
 impl Deletion {
@@ -64,6 +66,7 @@ impl Deletion {
             object: row.get("object")?,
             rows,
             rows_left: (rows + 1).saturating_sub(next_row),
+            is_listed: row.get("listed")?,
         })
     }
 }
@@ -153,6 +156,35 @@ pub fn with_file(connection: &Connection, after: i64, limit: u32) -> Result<Vec<
     Ok(deletions.collect::<rusqlite::Result<_>>()?)
 }
 
+/// A deletion that is to be noted beside the backups.
+#[derive(Debug, Clone, Copy)]
+pub struct Unlisted {
+    /// The key that the batch had in the database.
+    pub batch: i64,
+    /// The name that it had.
+    pub id: BatchId,
+    /// Since when it is gone.
+    pub deleted_at: Timestamp,
+}
+
+/// Deletions that are not noted there yet, oldest first.
+pub fn unlisted(connection: &Connection, limit: u32) -> Result<Vec<Unlisted>> {
+    let mut statement = connection
+        .prepare_cached("SELECT batch, id, deleted_at FROM deletions WHERE listed = 0 ORDER BY batch LIMIT ?")?;
+    let unlisted = statement
+        .query_map([limit], |row| Ok(Unlisted { batch: row.get(0)?, id: row.get(1)?, deleted_at: row.get(2)? }))?;
+    Ok(unlisted.collect::<rusqlite::Result<_>>()?)
+}
+
+/// They are noted there.
+pub fn note_listed(tx: &Tx<'_>, listed: &[Unlisted]) -> Result<()> {
+    let mut statement = tx.connection.prepare_cached("UPDATE deletions SET listed = 1 WHERE batch = ?")?;
+    for deletion in listed {
+        statement.execute([deletion.batch])?;
+    }
+    Ok(())
+}
+
 /// How many deletions are under way.
 pub fn count(connection: &Connection) -> Result<u64> {
     Ok(connection.query_row("SELECT count(*) FROM deletions", [], |row| row.get::<_, i64>(0))? as u64)
@@ -170,22 +202,8 @@ pub fn remove_piece(tx: &Tx<'_>, deletion: &Deletion) -> Result<bool> {
         .prepare_cached("DELETE FROM rows WHERE row >= ? AND row < ?")?
         .execute([RowId::new(batch, next_row), RowId::new(batch, end)])?;
     tx.connection.prepare_cached("UPDATE deletions SET next_row = ? WHERE batch = ?")?.execute(params![end, batch])?;
-    let skipped = remove_skipped(tx, batch)?;
+    let skipped = super::skipped::remove_piece(tx, batch, REMOVED_AT_ONCE)?;
     Ok(end == deletion.rows + 1 && skipped < REMOVED_AT_ONCE as usize)
-}
-
-/// Whole lines, the first ones of the batch: those with [`REMOVED_AT_ONCE`] faults together.
-fn remove_skipped(tx: &Tx<'_>, batch: i64) -> Result<usize> {
-    let removed = tx
-        .connection
-        .prepare_cached(
-            "DELETE FROM skipped
-             WHERE batch = :batch
-               AND line <= coalesce((SELECT line FROM skipped WHERE batch = :batch ORDER BY line, seq
-                                     LIMIT 1 OFFSET :more), 9223372036854775807)",
-        )?
-        .execute(named_params! { ":batch": batch, ":more": REMOVED_AT_ONCE - 1 })?;
-    Ok(removed)
 }
 
 /// Notes that the stored file is gone.

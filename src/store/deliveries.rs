@@ -4,7 +4,11 @@
 use rusqlite::{Connection, Row, named_params, params};
 use serde::Serialize;
 
-use super::{Tx, batches, error::Result};
+use super::{
+    Tx, batches,
+    error::Result,
+    pages::{Most, Page},
+};
 use crate::model::{BatchId, Counts, Timestamp};
 
 /// Announcements that one sweep looks at, the oldest.
@@ -186,12 +190,12 @@ pub fn attempted(tx: &Tx<'_>, delivery: i64, attempted: &Attempted) -> Result<()
 }
 
 /// A client's announcements before the announcement `before`, newest first.
-pub fn page(connection: &Connection, client: i64, before: i64, limit: u32) -> Result<Vec<Delivery>> {
+pub fn page(connection: &Connection, client: i64, before: i64, most: Most) -> Result<Page<Delivery>> {
     let mut statement = connection.prepare_cached(
         "SELECT * FROM deliveries INDEXED BY deliveries_by_client
-         WHERE client = ? AND delivery < ? ORDER BY delivery DESC LIMIT ?",
+         WHERE client = ? AND delivery < ? ORDER BY delivery DESC",
     )?;
-    Ok(statement.query_map(params![client, before, limit], Delivery::from_row)?.collect::<rusqlite::Result<_>>()?)
+    Page::read(statement.query(params![client, before])?, most, |row| Ok(Delivery::from_row(row)?))
 }
 
 /// Forgets announcements that were delivered or given up before `until`, among the oldest.

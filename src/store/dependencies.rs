@@ -68,12 +68,15 @@ fn lease(tx: &Tx<'_>, ask: &LeaseAsk) -> Result<Lease> {
 
 fn load(connection: &Connection, dependency: &str) -> Result<Option<DependencyState>> {
     let mut statement = connection.prepare_cached(
-        "SELECT rate_per_second, gate_until, gate_reason, gate_closings FROM dependencies WHERE name = ?",
+        "SELECT rate_per_second, gate_until, gate_reason, gate_closings, gate_risked FROM dependencies WHERE name = ?",
     )?;
     let found = statement.query_row([dependency], |row| {
         let (until, reason): (Option<Timestamp>, Option<GateReason>) = (row.get(1)?, row.get(2)?);
         let closed = until.zip(reason).map(|(until, reason)| Closed { until, reason });
-        Ok(DependencyState { rate_per_second: row.get(0)?, gate: GateState { closed, closings: row.get(3)? } })
+        Ok(DependencyState {
+            rate_per_second: row.get(0)?,
+            gate: GateState { closed, closings: row.get(3)?, risked: row.get(4)? },
+        })
     });
     Ok(found.optional()?)
 }
@@ -81,16 +84,18 @@ fn load(connection: &Connection, dependency: &str) -> Result<Option<DependencySt
 fn save_gate(tx: &Tx<'_>, dependency: &str, gate: &GateState) -> Result<()> {
     tx.connection
         .prepare_cached(
-            "INSERT INTO dependencies (name, gate_until, gate_reason, gate_closings)
-             VALUES (:name, :until, :reason, :closings)
+            "INSERT INTO dependencies (name, gate_until, gate_reason, gate_closings, gate_risked)
+             VALUES (:name, :until, :reason, :closings, :risked)
              ON CONFLICT (name) DO UPDATE
-             SET gate_until = :until, gate_reason = :reason, gate_closings = :closings",
+             SET gate_until = :until, gate_reason = :reason, gate_closings = :closings,
+                 gate_risked = :risked",
         )?
         .execute(named_params! {
             ":name": dependency,
             ":until": gate.closed.map(|closed| closed.until),
             ":reason": gate.closed.map(|closed| closed.reason.as_str()),
             ":closings": gate.closings,
+            ":risked": gate.risked,
         })?;
     Ok(())
 }

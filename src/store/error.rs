@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use rusqlite::ErrorCode;
 
+use crate::panics;
+
 /// A fault of the database.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -116,11 +118,13 @@ impl StoreError {
     }
 }
 
+/// Memory that SQLite could not have ends the process here, as memory that we cannot have does everywhere else.
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
             Some(ErrorCode::DiskFull) => Self::DiskFull,
+            Some(ErrorCode::OutOfMemory) => panics::end_for_want_of_memory(),
             Some(ErrorCode::OperationInterrupted) => Self::ReadTooLong,
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Corrupt(error),
             _ => Self::Sqlite(error),

@@ -69,7 +69,6 @@ impl Unfinished {
 
 /// Looks.
 pub fn look(connection: &Connection, now: Timestamp) -> Result<Glance> {
-    let (unfinished, stuck_batches) = unfinished(connection, now)?;
     let count = |sql: &str, limit: u32| -> Result<u64> {
         Ok(connection.prepare_cached(sql)?.query_row([limit], |row| row.get::<_, i64>(0))? as u64)
     };
@@ -77,7 +76,7 @@ pub fn look(connection: &Connection, now: Timestamp) -> Result<Glance> {
         .prepare_cached("SELECT coalesce(sum(remaining), 0), count(*) FROM (SELECT remaining FROM grants LIMIT ?)")?
         .query_row([SEEN], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(Glance {
-        unfinished,
+        unfinished: unfinished(connection)?,
         is_paused: super::grants::pause_of(connection)?.is_some(),
         last_run: connection
             .prepare_cached("SELECT at, rows FROM runs ORDER BY run DESC LIMIT 1")?
@@ -91,7 +90,12 @@ pub fn look(connection: &Connection, now: Timestamp) -> Result<Glance> {
                                        WHERE status = 'processing' AND claim_expires_at <= ? LIMIT ?)",
             )?
             .query_row(params![now, CLAIMS_SEEN], |row| row.get::<_, i64>(0))? as u64,
-        stuck_batches,
+        stuck_batches: connection
+            .prepare_cached(
+                "SELECT count(*) FROM (SELECT 1 FROM batches INDEXED BY batches_claimed
+                                       WHERE status = 'processing' AND claim_expires_at <= ? LIMIT ?)",
+            )?
+            .query_row(params![now, CLAIMS_SEEN], |row| row.get::<_, i64>(0))? as u64,
         firing: connection
             .prepare_cached(
                 "SELECT kind, count(*) FROM (SELECT kind FROM alerts INDEXED BY alerts_standing
@@ -108,25 +112,21 @@ pub fn look(connection: &Connection, now: Timestamp) -> Result<Glance> {
     })
 }
 
-/// The unfinished batches by workflow, and how many of all of them are stuck.
-fn unfinished(connection: &Connection, now: Timestamp) -> Result<(Vec<Unfinished>, u64)> {
+/// The unfinished batches by workflow.
+fn unfinished(connection: &Connection) -> Result<Vec<Unfinished>> {
     let mut statement = connection.prepare_cached(
         "SELECT workflow, sum(status = 'pending'), sum(status = 'processing'), sum(status = 'queued'), sum(is_paused),
                 sum(pending), sum(processing), sum(completed), sum(failed), sum(cancelled), sum(total - extracted),
                 min(CASE WHEN status = 'pending' THEN created_at END),
-                min(CASE WHEN status = 'queued' AND pending > 0 AND NOT is_paused THEN created_at END),
-                sum(status = 'processing' AND claim_expires_at <= :now)
+                min(CASE WHEN status = 'queued' AND pending > 0 AND NOT is_paused THEN created_at END)
          FROM (SELECT workflow, status, batches.paused_at IS NOT NULL OR clients.paused_at IS NOT NULL AS is_paused,
-                      pending, processing, completed, failed, cancelled, total, extracted, batches.created_at AS created_at,
-                      claim_expires_at
+                      pending, processing, completed, failed, cancelled, total, extracted, batches.created_at AS created_at
                FROM batches INDEXED BY batches_unfinished JOIN clients USING (client)
                WHERE status IN ('pending', 'processing', 'queued') LIMIT :limit)
          GROUP BY workflow",
     )?;
-    let mut stuck = 0;
-    let found = statement.query_map(named_params! { ":now": now, ":limit": SEEN }, |row| {
+    let found = statement.query_map(named_params! { ":limit": SEEN }, |row| {
         let count = |column| row.get::<_, i64>(column).map(|count| count.max(0) as u64);
-        stuck += count(13)?;
         Ok(Unfinished {
             workflow: row.get(0)?,
             batches: [count(1)?, count(2)?, count(3)?],
@@ -137,6 +137,5 @@ fn unfinished(connection: &Connection, now: Timestamp) -> Result<(Vec<Unfinished
             oldest_waiting: row.get(12)?,
         })
     })?;
-    let found = found.collect::<rusqlite::Result<_>>()?;
-    Ok((found, stuck))
+    Ok(found.collect::<rusqlite::Result<_>>()?)
 }

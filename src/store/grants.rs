@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, named_params, params};
 
-use super::{Tx, error::Result};
+use super::{
+    Tx,
+    error::Result,
+    pages::{Most, Page},
+};
 use crate::model::{AskedBy, Timestamp};
 
 /// Runs that are kept to be looked at; the oldest go.
@@ -178,11 +182,10 @@ pub fn last_called(connection: &Connection) -> Result<Option<Timestamp>> {
 }
 
 /// Runs before the run `before`, newest first.
-pub fn runs(connection: &Connection, before: i64, limit: u32) -> Result<Vec<Run>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT run, at, asked_by, rows, clients, granted FROM runs WHERE run < ? ORDER BY run DESC LIMIT ?",
-    )?;
-    let rows = statement.query_map(params![before, limit], |row| {
+pub fn runs(connection: &Connection, before: i64, most: Most) -> Result<Page<Run>> {
+    let mut statement = connection
+        .prepare_cached("SELECT run, at, asked_by, rows, clients, granted FROM runs WHERE run < ? ORDER BY run DESC")?;
+    Page::read(statement.query([before])?, most, |row| {
         let granted: String = row.get(5)?;
         Ok(Run {
             run: row.get(0)?,
@@ -192,8 +195,7 @@ pub fn runs(connection: &Connection, before: i64, limit: u32) -> Result<Vec<Run>
             clients: row.get::<_, i64>(4)? as u64,
             granted: serde_json::from_str(&granted).unwrap_or_default(),
         })
-    })?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    })
 }
 
 /// Whether dispatch is paused, and by whom.

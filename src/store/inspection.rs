@@ -7,6 +7,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::{
     FILE_NAME,
     alerts::{self, Alert},
+    audit_chain::{self, Verified},
     backups::{self, LastBackup},
     error::Result,
     grants::{self, DispatchPause},
@@ -63,6 +64,11 @@ impl Inspection {
         integrity::faults(&self.0, depth)
     }
 
+    /// Whether the audit is whole, and whether it holds the entry with this hash.
+    pub fn audit(&self, contains: Option<&str>) -> Result<Verified> {
+        audit_chain::verify(&self.0, contains)
+    }
+
     /// The keys that sealed something.
     pub fn proofs(&self) -> Result<Vec<KeyProof>> {
         keys::proofs(&self.0)
@@ -105,9 +111,8 @@ impl Inspection {
         let count: i64 = self.0.query_row(
             "SELECT (SELECT count(*) FROM rows INDEXED BY rows_claimed
                      WHERE status = 'processing' AND claim_expires_at <= ?1)
-                  + (SELECT count(*) FROM batches INDEXED BY batches_unfinished
-                     WHERE status IN ('pending', 'processing', 'queued') AND status = 'processing'
-                       AND claim_expires_at <= ?1)",
+                  + (SELECT count(*) FROM batches INDEXED BY batches_claimed
+                     WHERE status = 'processing' AND claim_expires_at <= ?1)",
             [now],
             |row| row.get(0),
         )?;

@@ -69,7 +69,7 @@ pub fn change_secret(tx: &Tx<'_>, name: &str, old: &SealedSecret, new: &SealedSe
     Ok(changed == 1)
 }
 
-/// Signing secrets of webhooks behind the client `after` that are not sealed under this key, with their clients.
+/// What is sealed of webhooks behind the client `after` that is not under this key, with their clients.
 pub fn webhooks_under_others(
     connection: &Connection,
     key_id: &str,
@@ -77,7 +77,7 @@ pub fn webhooks_under_others(
     limit: u32,
 ) -> Result<Vec<(i64, SealedSecret)>> {
     let mut statement = connection.prepare_cached(
-        "SELECT client, key_id, secret FROM webhooks WHERE client > ? AND key_id <> ? ORDER BY client LIMIT ?",
+        "SELECT client, key_id, sealed FROM webhooks WHERE client > ? AND key_id <> ? ORDER BY client LIMIT ?",
     )?;
     let rows = statement.query_map(params![after, key_id, limit], |row| {
         Ok((row.get(0)?, SealedSecret { key_id: row.get(1)?, sealed: row.get(2)? }))
@@ -85,11 +85,11 @@ pub fn webhooks_under_others(
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Puts another sealing of the same signing secret in the place of `old`; whether that was still there.
+/// Puts another sealing of the same webhook in the place of `old`; whether that was still there.
 pub fn change_webhook(tx: &Tx<'_>, client: i64, old: &SealedSecret, new: &SealedSecret) -> Result<bool> {
     let changed = tx
         .connection
-        .prepare_cached("UPDATE webhooks SET key_id = ?, secret = ? WHERE client = ? AND key_id = ? AND secret = ?")?
+        .prepare_cached("UPDATE webhooks SET key_id = ?, sealed = ? WHERE client = ? AND key_id = ? AND sealed = ?")?
         .execute(params![new.key_id, new.sealed, client, old.key_id, old.sealed])?;
     Ok(changed == 1)
 }

@@ -7,10 +7,12 @@
 pub mod alerts;
 pub mod all_batches;
 pub mod audit;
+pub mod audit_chain;
 pub mod backups;
 pub mod batches;
 mod checkpoint;
 pub mod claims;
+pub mod client_keys;
 pub mod clients;
 pub mod connection;
 pub mod counts;
@@ -18,6 +20,7 @@ pub mod data_keys;
 pub mod deletions;
 pub mod deliveries;
 pub mod dependencies;
+pub mod ended;
 pub mod error;
 pub mod extraction;
 pub mod failures;
@@ -32,7 +35,9 @@ pub mod keys;
 mod meter;
 mod migrate;
 pub mod operators;
+pub mod pages;
 pub mod queue;
+pub mod quotas;
 pub mod ready;
 pub mod restored;
 pub mod retention;
@@ -42,6 +47,7 @@ pub mod sessions;
 pub mod settle;
 pub mod sizes;
 pub mod skipped;
+pub mod stall;
 pub mod standstill;
 pub mod stuck;
 pub mod troubles;
@@ -52,6 +58,7 @@ pub mod uploads;
 mod values;
 pub mod waits;
 pub mod webhooks;
+pub mod widths;
 pub mod workflows;
 mod writer;
 
@@ -66,12 +73,13 @@ pub use connection::{DatabaseSettings, Durability};
 pub use error::{Result, StoreError};
 pub use guests::as_guest;
 pub use meter::{Meter, Transaction};
-use rusqlite::Connection;
+pub use rusqlite::Connection;
 pub use writer::Tx;
 
 use crate::{
     clock::Clock,
     heartbeat::{self, Heartbeats},
+    private,
 };
 
 /// The database's file in the data folder.
@@ -94,12 +102,20 @@ pub enum Held {
     No,
 }
 
+/// A database that was copied or unpacked here may have been left open to others, and with it what SQLite makes beside it.
+fn shut_out_others(data_dir: &Path, database: &Path) -> std::io::Result<()> {
+    private::folder(data_dir)?;
+    private::file(database)?;
+    ["-wal", "-shm"].iter().try_for_each(|beside| private::shut(&data_dir.join(format!("{FILE_NAME}{beside}"))))
+}
+
 /// An open database. Clones share it.
 #[derive(Clone)]
 pub struct Store {
     writer: Arc<writer::Writer>,
     readers: r2d2::Pool<connection::Readers>,
     wal: Arc<checkpoint::Wal>,
+    stall: Arc<stall::Watch>,
     busy_timeout: Duration,
     longest_read: Duration,
 }
@@ -119,8 +135,8 @@ impl Store {
         hearts: &Heartbeats,
     ) -> Result<Self> {
         let file_error = |source| StoreError::File { path: data_dir.display().to_string(), source };
-        std::fs::create_dir_all(data_dir).map_err(file_error)?;
         let path = data_dir.join(FILE_NAME);
+        shut_out_others(data_dir, &path).map_err(file_error)?;
         let mut connection = connection::open_writer(&path, settings)?;
         migrate::migrate(&mut connection)?;
         let wal = Arc::new(checkpoint::Wal::default());
@@ -131,10 +147,12 @@ impl Store {
             .min_idle(Some(1))
             .connection_timeout(READER_WAIT)
             .build(connection::Readers { path, busy_timeout: settings.busy_timeout })?;
+        let stall = Arc::<stall::Watch>::default();
         Ok(Self {
             writer: Arc::new(writer::Writer::start(
                 connection,
                 clock,
+                stall.clone(),
                 checkpointer,
                 settings.busy_timeout,
                 meter,
@@ -142,6 +160,7 @@ impl Store {
             )?),
             readers,
             wal,
+            stall,
             busy_timeout: settings.busy_timeout,
             longest_read: LONGEST_READ,
         })
@@ -176,6 +195,11 @@ impl Store {
     pub fn truncate_wal(&self) -> Result<bool> {
         let (wal, busy_timeout) = (self.wal.clone(), self.busy_timeout);
         self.writer.between_transactions(move |connection| wal.cut(connection, busy_timeout))
+    }
+
+    /// Why nothing can be written just now, where that is so. Asks no disk.
+    pub fn stall(&self) -> Option<stall::Stall> {
+        self.stall.stall()
     }
 
     /// How the write-ahead log is, as far as this process knows: what it wrote, and what its checkpoints came to.
@@ -260,7 +284,8 @@ mod tests {
         assert_eq!(store.read(clients::list).expect("a short read").len(), 0);
     }
 
-    /// A database whose WAL may be small, with reads that overlap without end, and so many bytes written.
+    /// A database whose WAL may be small, with reads that overlap without end, and so many writes of 50 KB. A read that the
+    /// machine lets wait holds the WAL until it is tried again: it is over before this ends.
     fn largest_wal(writes: usize) -> (u64, Store, tempfile::TempDir) {
         const READING: usize = 3;
         let folder = tempfile::tempdir().expect("a folder");
@@ -287,7 +312,12 @@ mod tests {
                 let mut hash = [0; 32];
                 hash[..8].copy_from_slice(&write.to_be_bytes());
                 assert!(store.write(move |tx| clients::add(tx, &name, hash, None)).expect("written"));
-                largest = largest.max(sizes::of(folder.path()).wal_bytes.expect("a WAL"));
+                let bytes = sizes::of(folder.path()).wal_bytes.expect("a WAL");
+                largest = if store.wal().held_since.is_none() { largest.max(bytes) } else { largest };
+            }
+            let deadline = Instant::now() + Duration::from_secs(30);
+            while store.wal().held_since.is_some() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(20));
             }
             is_over.store(true, std::sync::atomic::Ordering::Relaxed);
         });

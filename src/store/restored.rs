@@ -46,7 +46,7 @@ pub fn settle_in(tx: &Tx<'_>, by: &str, reason: &str, dependencies: &[String]) -
     let mut statement = tx.connection.prepare("SELECT batch, id FROM uploads")?;
     let begun = statement.query_map([], |row| Ok(Upload { batch: row.get(0)?, id: row.get(1)? }))?;
     for upload in begun.collect::<rusqlite::Result<Vec<_>>>()? {
-        uploads::forget(tx, upload)?;
+        while !uploads::forget_piece(tx, upload)? {}
     }
     tx.connection.execute("UPDATE dependencies SET boot = ?, next_slot_ns = 0", [NO_BOOT])?;
     for name in dependencies {

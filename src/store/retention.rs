@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, params};
 
-use super::{Tx, error::Result};
+use super::error::Result;
 use crate::model::{BatchId, BatchStatus, Timestamp};
 
 /// A batch that was finished long ago.
@@ -56,16 +56,4 @@ pub fn count_old_batches(connection: &Connection, before: Timestamp) -> Result<u
         "SELECT count(*) FROM batches INDEXED BY batches_finished WHERE finished_at IS NOT NULL AND finished_at < ?",
     )?;
     Ok(statement.query_row([before], |row| row.get::<_, i64>(0))? as u64)
-}
-
-/// Removes entries of the audit that are older than this, at most `limit` of the oldest. Returns how many.
-pub fn prune_audit(tx: &Tx<'_>, before: Timestamp, limit: u32) -> Result<usize> {
-    let pruned = tx
-        .connection
-        .prepare_cached(
-            "DELETE FROM audit WHERE entry IN
-                 (SELECT entry FROM (SELECT entry, at FROM audit ORDER BY entry LIMIT ?) WHERE at < ?)",
-        )?
-        .execute(params![limit, before])?;
-    Ok(pruned)
 }

@@ -171,6 +171,13 @@ fn is_nothing(connection: &Connection, batch: i64, which: Which) -> Result<bool>
     Ok(look.was_last || !failures::groups(connection, batch)?.iter().any(|group| which.means(group.kind)))
 }
 
+/// What the audit says of rows that are meant; `None`: all that can be.
+pub fn told(code: Option<&str>, step: Option<&str>) -> Option<String> {
+    let told = [code.map(|code| format!("code {code}")), step.map(|step| format!("step {step}"))];
+    let told: Vec<_> = told.into_iter().flatten().collect();
+    (!told.is_empty()).then(|| format!("rows of {}", told.join(", ")))
+}
+
 /// The same retry again, while the first one is under way, begins it anew: what failed since is meant too.
 fn note(tx: &Tx<'_>, batch: i64, which: Which) -> Result<Retry> {
     let again = tx

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
-use super::{batches::Batch, claims::LastError, error::Result, failures::Kind, retries::Which};
+use super::{batches::Batch, claims::LastError, error::Result, failures::Kind, pages::Most, retries::Which};
 use crate::model::{FailureCode, RowId, RowStatus, Timestamp};
 
 /// Rows that one page looks through to find those with a given status; a page may come back short, with a cursor.
@@ -31,6 +31,14 @@ pub struct StoredRow {
     pub error: Option<LastError>,
 }
 
+impl StoredRow {
+    /// How much it takes, all but what each row takes.
+    fn bytes(&self) -> usize {
+        let sealed = [self.progress.as_ref(), self.error.as_ref().map(|error| &error.sealed)];
+        self.data.len() + sealed.into_iter().flatten().map(Vec::len).sum::<usize>()
+    }
+}
+
 /// Which rows of a batch to show.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Filter {
@@ -49,6 +57,12 @@ pub struct Page {
     pub rows: Vec<StoredRow>,
     /// The number behind which the next page begins; `None` at the end.
     pub next: Option<u32>,
+}
+
+/// The line on which a row's record starts; `None` where there is no such row.
+pub fn line(connection: &Connection, row: RowId) -> Result<Option<u64>> {
+    let mut statement = connection.prepare_cached("SELECT line FROM rows WHERE row = ?")?;
+    Ok(statement.query_row([row], |row| row.get::<_, i64>(0)).optional()?.map(|line| line as u64))
 }
 
 fn from_row(row: &Row<'_>, batch: &Batch) -> rusqlite::Result<StoredRow> {
@@ -85,57 +99,99 @@ pub fn find(connection: &Connection, batch: &Batch, number: u32) -> Result<Optio
     Ok(statement.query_row([row], |row| from_row(row, batch)).optional()?)
 }
 
-/// Up to `limit` rows behind the number `after`. What it costs depends on the page and not on the batch: it looks
-/// through at most [`ROWS_PER_LOOK`] rows, and for those that failed or are being worked on through an index of them.
-pub fn page(connection: &Connection, batch: &Batch, filter: Filter, after: u32, limit: u32) -> Result<Page> {
+/// Up to `most` rows behind the number `after`; one at least, where there is any: they can be a megabyte wide. What it costs depends on the page and not
+/// on the batch: it looks through at most [`ROWS_PER_LOOK`] rows, and for those that failed or are being worked on through
+/// an index of them.
+pub fn page(connection: &Connection, batch: &Batch, filter: Filter, after: u32, most: Most) -> Result<Page> {
+    let filling = Filling { rows: Vec::new(), bytes: 0, most };
     match filter {
         Filter { status: Some(RowStatus::Failed), .. } | Filter { status: None, code: Some(_), .. } => {
-            page_of_failed(connection, batch, filter, after, limit)
+            page_of_failed(connection, batch, filter, after, filling)
         }
         Filter { status: Some(RowStatus::Processing), .. } => {
-            page_of_processing(connection, batch, filter, after, limit)
+            page_of_processing(connection, batch, filter, after, filling)
         }
-        _ => page_of_all(connection, batch, filter, after, limit),
+        _ => page_of_all(connection, batch, filter, after, filling),
     }
 }
 
-fn page_of_all(connection: &Connection, batch: &Batch, filter: Filter, after: u32, limit: u32) -> Result<Page> {
+/// A page that is being read.
+struct Filling {
+    rows: Vec<StoredRow>,
+    bytes: usize,
+    most: Most,
+}
+
+impl Filling {
+    fn add(&mut self, row: StoredRow) {
+        self.bytes += row.bytes();
+        self.rows.push(row);
+    }
+
+    fn is_full(&self) -> bool {
+        self.most.is_reached(self.rows.len(), self.bytes)
+    }
+
+    /// Takes rows until it is full, or there are no more.
+    fn fill(&mut self, mut found: rusqlite::Rows<'_>, batch: &Batch) -> Result<()> {
+        while !self.is_full()
+            && let Some(row) = found.next()?
+        {
+            self.add(from_row(row, batch)?);
+        }
+        Ok(())
+    }
+
+    /// The number of its last row, where it is full.
+    fn full_at(&self) -> Option<u32> {
+        self.rows.last().filter(|_| self.is_full()).map(|row| row.row.number())
+    }
+}
+
+fn page_of_all(
+    connection: &Connection,
+    batch: &Batch,
+    filter: Filter,
+    after: u32,
+    mut filling: Filling,
+) -> Result<Page> {
     let last = after.saturating_add(ROWS_PER_LOOK).min(RowId::MAX_NUMBER);
     let mut statement = connection.prepare_cached(
         "SELECT * FROM rows
          WHERE row > :after AND row <= :last
            AND (:status IS NULL OR CASE WHEN :ended AND status = 'pending' THEN 'cancelled' ELSE status END = :status)
            AND (:code IS NULL OR error_code = :code)
-         ORDER BY row LIMIT :limit",
+         ORDER BY row",
     )?;
-    let rows = statement.query_map(
-        named_params! {
-            ":after": RowId::new(batch.batch, after),
-            ":last": RowId::new(batch.batch, last),
-            ":status": filter.status,
-            ":code": filter.code,
-            ":ended": is_ended(batch),
-            ":limit": limit,
-        },
-        |row| from_row(row, batch),
-    )?;
-    let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
-    let full = rows.len() == limit as usize;
-    let seen = if full { rows.last().map_or(last, |row| row.row.number()) } else { last };
-    Ok(Page { next: (seen < batch.extracted).then_some(seen), rows })
+    let found = statement.query(named_params! {
+        ":after": RowId::new(batch.batch, after),
+        ":last": RowId::new(batch.batch, last),
+        ":status": filter.status,
+        ":code": filter.code,
+        ":ended": is_ended(batch),
+    })?;
+    filling.fill(found, batch)?;
+    let seen = filling.full_at().unwrap_or(last);
+    Ok(Page { next: (seen < batch.extracted).then_some(seen), rows: filling.rows })
 }
 
 /// Through the index of failed rows: what it costs does not depend on how many others there are between.
-fn page_of_failed(connection: &Connection, batch: &Batch, filter: Filter, after: u32, limit: u32) -> Result<Page> {
+fn page_of_failed(
+    connection: &Connection,
+    batch: &Batch,
+    filter: Filter,
+    after: u32,
+    mut filling: Filling,
+) -> Result<Page> {
     let mut statement = connection.prepare_cached(
         "SELECT row, step, error_code, error_status FROM rows INDEXED BY rows_failed
          WHERE status = 'failed' AND row > ? AND row < ? ORDER BY row",
     )?;
     let mut failed = statement.query([RowId::new(batch.batch, after), RowId::new(batch.batch + 1, 0)])?;
-    let (mut numbers, mut seen, mut looked) = (Vec::new(), after, 0);
+    let (mut seen, mut looked) = (after, 0);
     let next = loop {
         let Some(found) = failed.next()? else { break None };
-        if numbers.len() == limit as usize || looked == ROWS_PER_LOOK {
+        if filling.is_full() || looked == ROWS_PER_LOOK {
             break Some(seen);
         }
         let row: RowId = found.get(0)?;
@@ -143,30 +199,30 @@ fn page_of_failed(connection: &Connection, batch: &Batch, filter: Filter, after:
         (seen, looked) = (row.number(), looked + 1);
         let is_of_code = filter.code.is_none_or(|wanted| wanted == kind.code);
         if is_of_code && filter.retried_by.is_none_or(|retry| retry.means(kind)) {
-            numbers.push(row.number());
+            find(connection, batch, row.number())?.into_iter().for_each(|row| filling.add(row));
         }
     };
-    let rows = numbers.into_iter().filter_map(|number| find(connection, batch, number).transpose());
-    Ok(Page { rows: rows.collect::<Result<_>>()?, next })
+    Ok(Page { rows: filling.rows, next })
 }
 
 /// Through the index of claimed rows: there are never more of them than workers.
-fn page_of_processing(connection: &Connection, batch: &Batch, filter: Filter, after: u32, limit: u32) -> Result<Page> {
+fn page_of_processing(
+    connection: &Connection,
+    batch: &Batch,
+    filter: Filter,
+    after: u32,
+    mut filling: Filling,
+) -> Result<Page> {
     let mut statement = connection.prepare_cached(
         "SELECT * FROM rows INDEXED BY rows_claimed
          WHERE status = 'processing' AND row > :after AND row < :end AND (:code IS NULL OR error_code = :code)
-         ORDER BY row LIMIT :limit",
+         ORDER BY row",
     )?;
-    let rows = statement.query_map(
-        named_params! {
-            ":after": RowId::new(batch.batch, after),
-            ":end": RowId::new(batch.batch + 1, 0),
-            ":code": filter.code,
-            ":limit": limit,
-        },
-        |row| from_row(row, batch),
-    )?;
-    let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
-    let next = rows.last().filter(|_| rows.len() == limit as usize).map(|row| row.row.number());
-    Ok(Page { rows, next })
+    let found = statement.query(named_params! {
+        ":after": RowId::new(batch.batch, after),
+        ":end": RowId::new(batch.batch + 1, 0),
+        ":code": filter.code,
+    })?;
+    filling.fill(found, batch)?;
+    Ok(Page { next: filling.full_at(), rows: filling.rows })
 }

@@ -80,8 +80,8 @@ pub fn expired(connection: &Connection, by: Timestamp) -> Result<Expired> {
          WHERE status = 'processing' AND claim_expires_at <= ?",
     )?;
     let mut of_batches = connection.prepare_cached(
-        "SELECT count(*), min(claim_expires_at) FROM batches INDEXED BY batches_unfinished
-         WHERE status IN ('pending', 'processing', 'queued') AND status = 'processing' AND claim_expires_at <= ?",
+        "SELECT count(*), min(claim_expires_at) FROM batches INDEXED BY batches_claimed
+         WHERE status = 'processing' AND claim_expires_at <= ?",
     )?;
     let count = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)? as u64, row.get::<_, Option<Timestamp>>(1)?));
     let (rows, row_at) = of_rows.query_row([by], count)?;

@@ -138,18 +138,50 @@ const UNKEYED: [&str; 2] = [
        AND error_code <> 'outcome_unknown' AND sent_at IS NOT NULL AND sent_key IS NULL",
 ];
 
-/// How many rows [`forget_keys`] changes, counted up to one more than [`MOST_MOVED`].
+/// How many rows [`note_keys`] changes, counted up to one more than [`MOST_MOVED`].
 pub fn count_unkeyed(connection: &Connection, batch: i64, place: u32) -> Result<usize> {
     count(connection, UNKEYED, batch, place)
 }
 
-/// What rows have sent under a key that nobody could write down any more, because their claimant died, was sent by the version
-/// that they had. No key of another one equals this, so that it is not taken for the same request.
-pub fn forget_keys(tx: &Tx<'_>, batch: i64, place: u32) -> Result<()> {
+/// A row of which only its claim is noted.
+#[derive(Debug)]
+pub struct Unkeyed {
+    /// Batch and number.
+    pub row: RowId,
+    /// The line on which its record starts.
+    pub line: u64,
+    /// The sealed record.
+    pub data: Vec<u8>,
+    /// Sealed: what its steps saved.
+    pub progress: Option<Vec<u8>>,
+    /// How often a person retried a rejected request of it.
+    pub retries: u32,
+}
+
+/// Writes down the keys under which such rows of a place may have sent something, before they go on by another version.
+pub fn note_keys(tx: &Tx<'_>, batch: i64, place: u32, key_of: impl Fn(&Unkeyed) -> String) -> Result<()> {
     for rows in UNKEYED {
-        tx.connection
-            .prepare_cached(&format!("UPDATE rows SET sent_key = '' WHERE row IN ({rows})"))?
-            .execute(named_params! { ":batch": batch, ":step": place })?;
+        let mut statement = tx.connection.prepare_cached(rows)?;
+        let found = statement.query_map(named_params! { ":batch": batch, ":step": place }, |row| row.get(0))?;
+        for row in found.collect::<rusqlite::Result<Vec<RowId>>>()? {
+            let unkeyed = tx
+                .connection
+                .prepare_cached("SELECT data, progress, retries, line FROM rows WHERE row = ?")?
+                .query_row([row], |found| {
+                    Ok(Unkeyed {
+                        row,
+                        data: found.get(0)?,
+                        progress: found.get(1)?,
+                        retries: found.get(2)?,
+                        line: found.get::<_, i64>(3)? as u64,
+                    })
+                })?;
+            tx.connection
+                .prepare_cached(
+                    "UPDATE rows SET sent_key = ? WHERE row = ? AND sent_at IS NOT NULL AND sent_key IS NULL",
+                )?
+                .execute(params![key_of(&unkeyed), row])?;
+        }
     }
     Ok(())
 }

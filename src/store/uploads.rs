@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, params};
 
-use super::{Tx, error::Result};
+use super::{Tx, error::Result, skipped};
 use crate::model::{BatchId, ClaimOwner};
 
 /// An upload that has begun and is not a batch yet.
@@ -22,11 +22,17 @@ pub fn begin(tx: &Tx<'_>, id: BatchId, owner: ClaimOwner) -> Result<Upload> {
     Ok(Upload { batch: tx.connection.last_insert_rowid(), id })
 }
 
-/// Forgets an upload: its stored file is gone. Skipped lines that it noted go with it.
-pub fn forget(tx: &Tx<'_>, upload: Upload) -> Result<()> {
-    tx.connection.prepare_cached("DELETE FROM skipped WHERE batch = ?")?.execute([upload.batch])?;
+/// Skipped lines of an upload that one transaction removes.
+const REMOVED_AT_ONCE: u32 = 1_000;
+
+/// Forgets an upload whose stored file is gone, with the next piece of the skipped lines that it noted. Returns whether that
+/// was the last piece, and nothing of it is left.
+pub fn forget_piece(tx: &Tx<'_>, upload: Upload) -> Result<bool> {
+    if skipped::remove_piece(tx, upload.batch, REMOVED_AT_ONCE)? >= REMOVED_AT_ONCE as usize {
+        return Ok(false);
+    }
     tx.connection.prepare_cached("DELETE FROM uploads WHERE batch = ?")?.execute([upload.batch])?;
-    Ok(())
+    Ok(true)
 }
 
 /// Uploads of processes that are gone: all but those of `owner`.

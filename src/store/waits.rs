@@ -77,7 +77,8 @@ pub fn cut_claims(tx: &Tx<'_>, longest: Duration) -> Result<usize> {
     for sql in [
         "UPDATE rows INDEXED BY rows_claimed SET claim_expires_at = ?1
          WHERE status = 'processing' AND claim_expires_at > ?1",
-        "UPDATE batches SET claim_expires_at = ?1 WHERE status = 'processing' AND claim_expires_at > ?1",
+        "UPDATE batches INDEXED BY batches_claimed SET claim_expires_at = ?1
+         WHERE status = 'processing' AND claim_expires_at > ?1",
     ] {
         cut += tx.connection.prepare_cached(sql)?.execute([until])?;
     }

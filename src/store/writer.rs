@@ -1,8 +1,8 @@
 //! The one writer: a queue of operations, a transaction for as many as wait, and an answer only after its commit.
 //!
 //! Group commit is what makes full durability cheap: operations that arrive while one transaction is being synced to
-//! disk share the next one. Each runs inside a savepoint, so a failing one takes nothing of the others back, and each
-//! hears "ok" only when the transaction is on disk.
+//! disk share the next one. All but the first run inside a savepoint, so a failing one takes nothing of the others back, and
+//! each hears "ok" only when the transaction is on disk.
 
 use std::{
     cell::RefCell,
@@ -22,6 +22,7 @@ use super::{
     error::{Result, StoreError},
     guests::Places,
     meter::{Meter, Transaction},
+    stall::{self, Watch, Why},
 };
 use crate::{
     clock::Clock,
@@ -82,6 +83,8 @@ trait Operation: Send {
     fn asked_at(&self) -> Instant;
     /// Runs it; whether to keep what it did.
     fn run(&mut self, tx: &Tx<'_>) -> bool;
+    /// Whether it found no room on the disk.
+    fn is_out_of_room(&self) -> bool;
     /// Tells whoever asked, once it is certain what became of it.
     fn answer(self: Box<Self>, committed: &Committed);
 }
@@ -119,6 +122,10 @@ where
         keep
     }
 
+    fn is_out_of_room(&self) -> bool {
+        matches!(&self.result, Some(Err(error)) if matches!(error.cause(), StoreError::DiskFull))
+    }
+
     fn answer(self: Box<Self>, committed: &Committed) {
         let result = match (self.result, committed) {
             (Some(Ok(value)), Ok(())) => Ok(value),
@@ -143,6 +150,7 @@ impl Writer {
     pub(super) fn start(
         connection: Connection,
         clock: Clock,
+        stall: Arc<Watch>,
         checkpointer: Checkpointer,
         busy_timeout: Duration,
         meter: Arc<dyn Meter>,
@@ -157,7 +165,7 @@ impl Writer {
             .spawn(move || {
                 heart.settle_in();
                 let queue = Queue { operations, waiting: VecDeque::new(), busy_timeout };
-                write_until_closed(&connection, &clock, queue, checkpointer, &*metered);
+                write_until_closed(&connection, &clock, queue, checkpointer, (&*metered, &stall));
             })
             .map_err(|source| StoreError::File { path: "writer thread".into(), source })?;
         Ok(Self { queue: Some(queue), thread: Some(thread), meter, guests: Places::default() })
@@ -258,7 +266,7 @@ fn write_until_closed(
     clock: &Clock,
     mut queue: Queue,
     mut checkpointer: Checkpointer,
-    meter: &dyn Meter,
+    (meter, stall): (&dyn Meter, &Watch),
 ) {
     let (mut committed_at, mut had_company) = (Instant::now(), false);
     loop {
@@ -280,7 +288,13 @@ fn write_until_closed(
         }
         let mut group = vec![first];
         let begun = Instant::now();
-        let written = write_group(connection, clock, &mut queue, &mut group).map_err(Arc::new);
+        stall.begins(clock.now());
+        let written = write_group(connection, clock, stall, &mut queue, &mut group).map_err(Arc::new);
+        let is_out_of_room = group.iter().any(|operation| operation.is_out_of_room());
+        stall.ended(match &written {
+            Err(error) => Some(stall::why(error, is_out_of_room)),
+            Ok(_) => is_out_of_room.then_some(Why::DiskFull),
+        });
         let (size, commit_took) = (group.len(), written.as_ref().ok().copied());
         meter.ended(Transaction { operations: size, took: begun.elapsed(), commit_took });
         let committed = written.map(drop);
@@ -317,6 +331,7 @@ fn run_between(connection: &Connection, clock: &Clock, mut operation: Box<dyn Op
 fn write_group(
     connection: &Connection,
     clock: &Clock,
+    stall: &Watch,
     queue: &mut Queue,
     group: &mut Vec<Box<dyn Operation>>,
 ) -> Result<Duration> {
@@ -325,12 +340,15 @@ fn write_group(
     let is_begun = run(connection, "BEGIN IMMEDIATE");
     connection.busy_timeout(queue.busy_timeout)?;
     is_begun?;
+    stall.has_lock();
     let tx = Tx::new(connection, clock.now());
-    let mut next = 0;
+    let (mut next, mut is_empty) = (0, true);
     let written = loop {
         let Some(operation) = group.get_mut(next) else { break Ok(()) };
-        if let Err(error) = in_savepoint(&tx, operation.as_mut()) {
-            break Err(error);
+        let ran = if is_empty { first(&tx, operation.as_mut()) } else { in_savepoint(&tx, operation.as_mut()) };
+        match ran {
+            Ok(kept) => is_empty &= !kept,
+            Err(error) => break Err(error),
         }
         next += 1;
         if next == group.len() && next < GROUP && begun.elapsed() < GROUP_TIME {
@@ -354,17 +372,32 @@ fn write_group(
     }
 }
 
-/// An error from here means that the whole transaction is lost, and not just the operation.
-fn in_savepoint(tx: &Tx<'_>, operation: &mut dyn Operation) -> Result<()> {
+/// Runs an operation in a transaction that holds nothing yet, so that all of it can be rolled back where it fails: a savepoint
+/// would have SQLite copy each page that it changes. Says whether what it did is kept.
+fn first(tx: &Tx<'_>, operation: &mut dyn Operation) -> Result<bool> {
+    if operation.run(tx) {
+        return Ok(true);
+    }
+    if !tx.connection.is_autocommit() {
+        run(tx.connection, "ROLLBACK")?;
+    }
+    run(tx.connection, "BEGIN IMMEDIATE")?;
+    Ok(false)
+}
+
+/// Says whether what it did is kept. An error from here means that the whole transaction is lost, and not just the operation.
+fn in_savepoint(tx: &Tx<'_>, operation: &mut dyn Operation) -> Result<bool> {
     run(tx.connection, "SAVEPOINT operation")?;
-    if !operation.run(tx) {
+    let kept = operation.run(tx);
+    if !kept {
         // After some faults (disk full, I/O) SQLite has already rolled back everything by itself.
         if tx.connection.is_autocommit() {
             return Err(StoreError::RolledBack);
         }
         run(tx.connection, "ROLLBACK TO operation")?;
     }
-    run(tx.connection, "RELEASE operation")
+    run(tx.connection, "RELEASE operation")?;
+    Ok(kept)
 }
 
 fn run(connection: &Connection, sql: &str) -> Result<()> {

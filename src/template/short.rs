@@ -106,7 +106,7 @@ mod tests {
     fn value() -> impl Strategy<Value = Value> {
         prop_oneof![
             4 => "\\PC{0,8}".prop_map(Value::from),
-            1 => prop::sample::select(vec![json!(null), json!(7), json!(1.5), json!(true), json!(["x"]), json!({"b": "y"})]),
+            1 => prop::sample::select(vec![json!(null), json!(7), json!(1.5), json!(true), json!(["x"]), json!({"b": "y", "a": [1, "z"]})]),
         ]
     }
 
@@ -118,7 +118,7 @@ mod tests {
             (saved, context) in (value(), value()),
         ) {
             let source = pieces.concat();
-            let saved = BTreeMap::from([("a".to_owned(), saved), ("n".to_owned(), json!(-3))]);
+            let saved = BTreeMap::from([("a".to_owned(), saved.into()), ("n".to_owned(), json!(-3).into())]);
             let context = json!({"a": context, "deep": {"a": "b"}});
             let scope = Scope::new([("a", a.as_str()), ("b", b.as_str()), ("if", "x")], &saved, &context);
             for compiled in [Template::new(&source), Template::path(&source)].into_iter().flatten() {

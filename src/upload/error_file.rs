@@ -1,22 +1,18 @@
 //! Every finding of a refused file, as a file of its own: written aside while the upload is checked, and read back
 //! once, in the order of the lines. However many there are, none is held in memory; how many there can be is limited by
 //! the rows and columns that a file may have.
-//!
-//! What lies aside has no name and is sealed under a key that is nowhere else, so nothing of it is left, however the
-//! process ends, and nothing of it could be read.
 
 use std::{
-    fs::File,
-    io::{self, BufReader, Seek},
+    io,
     path::{Path, PathBuf},
 };
 
 use csv::StringRecord;
 
+use super::spool::{Spool, Spooled};
 use crate::{
-    crypto::{DataKey, OpeningReader, Place, Purpose, SealingWriter},
     intake::{Finding, FindingCode},
-    model::BatchId,
+    model::safe_cell,
 };
 
 const HEADER: [&str; 5] = ["line", "column", "column_number", "code", "message"];
@@ -39,14 +35,10 @@ pub struct ErrorLines {
     begun: bool,
 }
 
-struct Aside {
-    key: DataKey,
-    place: Place,
-    writer: csv::Writer<SealingWriter<File>>,
-}
+struct Aside(csv::Writer<Spool>);
 
 struct Reading {
-    records: csv::Reader<OpeningReader<BufReader<File>>>,
+    records: csv::Reader<Spooled>,
     next: StringRecord,
 }
 
@@ -75,26 +67,21 @@ impl ErrorFile {
 
 impl Aside {
     fn begin(spool_dir: &Path) -> io::Result<Self> {
-        let (key, place) = (DataKey::generate(), Place::batch(Purpose::Findings, BatchId::random()));
-        let file = SealingWriter::new(tempfile::tempfile_in(spool_dir)?, &key, place)?;
-        Ok(Self { writer: csv::Writer::from_writer(file), key, place })
+        Ok(Self(csv::Writer::from_writer(Spool::begin(spool_dir)?)))
     }
 
     fn add(&mut self, finding: &Finding) -> io::Result<()> {
         let column_number = finding.column_number.map(|number| number.to_string()).unwrap_or_default();
         let column = finding.column.as_deref().unwrap_or_default();
         let line = finding.line.to_string();
-        self.writer
-            .write_record([&line, &harmless(column), &column_number, finding.code.as_str(), &finding.message])
-            .map_err(io::Error::from)
+        // A column's name comes from the file, and so may a word of a message: no spreadsheet is to run it as a formula.
+        let cells = [&line, column, &column_number, finding.code.as_str(), &finding.message].map(safe_cell::harmless);
+        self.0.write_record(cells.iter().map(|cell| cell.as_bytes())).map_err(io::Error::from)
     }
 
     fn read(self) -> io::Result<Option<Reading>> {
-        let sealing = self.writer.into_inner().map_err(csv::IntoInnerError::into_error)?;
-        let mut file = sealing.finish()?;
-        file.rewind()?;
-        let opened = OpeningReader::new(BufReader::new(file), &self.key, self.place)?;
-        let records = csv::ReaderBuilder::new().has_headers(false).from_reader(opened);
+        let spool = self.0.into_inner().map_err(csv::IntoInnerError::into_error)?;
+        let records = csv::ReaderBuilder::new().has_headers(false).from_reader(spool.read()?);
         Reading { records, next: StringRecord::new() }.step()
     }
 }
@@ -137,11 +124,6 @@ impl ErrorLines {
         let chunk = chunk.into_inner().map_err(csv::IntoInnerError::into_error)?;
         Ok(Some(chunk).filter(|chunk| !chunk.is_empty()))
     }
-}
-
-/// A column's name comes from the file: no spreadsheet is to run it as a formula.
-fn harmless(cell: &str) -> String {
-    if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{cell}") } else { cell.to_owned() }
 }
 
 #[cfg(test)]

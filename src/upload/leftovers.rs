@@ -17,7 +17,7 @@ const CLEAR_AWAY_EVERY: Duration = Duration::from_secs(5);
 
 pub(super) fn discard(appliance: &Appliance, upload: Upload) -> Result<(), UploadError> {
     appliance.objects.delete(&object_name(upload.id))?;
-    appliance.store.write(move |tx| uploads::forget(tx, upload))?;
+    while !appliance.store.write(move |tx| uploads::forget_piece(tx, upload))? {}
     Ok(())
 }
 

@@ -32,6 +32,9 @@ impl Worker {
         reservation: &mut Reservation,
         notes: &Notes,
     ) -> Result<Permit, Stop> {
+        if !reservation.arrive() {
+            return Err(Stop::End(End::Again { at: self.appliance.clock.now(), failure: None }));
+        }
         let permit = match step.repeat {
             Repeat::Never => self.noted_permit(step, leaving, notes).await?,
             Repeat::IdempotencyKey if !self.is_noted => {
@@ -91,7 +94,7 @@ impl Worker {
         }
     }
 
-    fn put_back(&self, wait: Wait) -> Stop {
+    pub(super) fn put_back(&self, wait: Wait) -> Stop {
         let now = self.appliance.clock.now();
         let at = now.after(wait.until.since(now).clamp(SHORTEST_RELEASE, LONGEST_RELEASE));
         Stop::End(End::Again { at, failure: None })

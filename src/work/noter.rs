@@ -13,16 +13,17 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::noting::{self, Note};
+use super::{
+    group::Group,
+    noting::{self, Note},
+};
 use crate::{
     appliance::Appliance,
     crash_point::crash_point,
     heartbeat,
-    store::{Held, StoreError},
+    store::{Held, StoreError, settle::Standing},
 };
 
-/// The most notes of one transaction.
-const GROUP: usize = 256;
 /// How long the first of a group waits for others: a group costs little more than one row.
 const GATHER: Duration = Duration::from_millis(2);
 /// How long it sleeps where nothing is to be noted: each time it wakes is a sign of life.
@@ -40,6 +41,12 @@ const LONGEST: Duration = Duration::from_millis(250);
 struct ToWrite {
     note: Arc<Note>,
     written: oneshot::Sender<Result<Held, StoreError>>,
+}
+
+impl ToWrite {
+    fn bytes(&self) -> usize {
+        self.note.standing.as_ref().map_or(0, Standing::bytes)
+    }
 }
 
 /// Where notes are handed in. Clones lead to the same noter, which ends with the last of them. They are not blocked: the pool
@@ -120,9 +127,9 @@ fn note_until_closed(appliance: &Appliance, queue: &Receiver<ToWrite>) {
             Err(RecvTimeoutError::Disconnected) => return,
         };
         appliance.closing.wait(GATHER);
-        let group = std::iter::once(first).chain(queue.try_iter()).take(GROUP).collect();
+        let group = Group::of(Some(first), ToWrite::bytes).fill(queue.try_iter(), ToWrite::bytes);
         crash_point("rows.noting");
-        write(appliance, group);
+        write(appliance, group.into_rows());
     }
 }
 
@@ -130,22 +137,26 @@ fn note_until_closed(appliance: &Appliance, queue: &Receiver<ToWrite>) {
 fn write(appliance: &Appliance, mut group: Vec<ToWrite>) {
     // Neighbours in the table share its pages.
     group.sort_by_key(|to_write| to_write.note.row);
-    // Who waits may have gone away; what is noted stays noted.
-    match noting::write(appliance, group.iter().map(|to_write| to_write.note.clone()).collect()) {
-        Ok(held) => group.into_iter().zip(held).for_each(|(to_write, held)| drop(to_write.written.send(Ok(held)))),
+    let written: Vec<_> = match noting::write(appliance, group.iter().map(|to_write| to_write.note.clone()).collect()) {
+        Ok(held) => group.into_iter().zip(held).map(|(to_write, held)| (to_write.written, Ok(held))).collect(),
         // What is in the way of all of them is in the way of each: one by one they would wait for it as many times.
         Err(error) if error.is_passing() => {
             let cause = Arc::new(error);
-            let refuse = |to_write: ToWrite| drop(to_write.written.send(Err(StoreError::Commit(cause.clone()))));
-            group.into_iter().for_each(refuse);
+            group.into_iter().map(|to_write| (to_write.written, Err(StoreError::Commit(cause.clone())))).collect()
         }
         Err(_) => {
-            for ToWrite { note, written } in group {
+            let alone = |ToWrite { note, written }| {
                 let held = noting::write(appliance, vec![note]);
-                let _ = written.send(held.and_then(|held| held.first().copied().ok_or(StoreError::Closed)));
-            }
+                (written, held.and_then(|held| held.first().copied().ok_or(StoreError::Closed)))
+            };
+            group.into_iter().map(alone).collect()
         }
-    }
+    };
+    // All of them by one wake of the thread of the calls: each that comes from another thread is a system call there.
+    appliance.downstream.spawn(async move {
+        // Who waits may have gone away; what is noted stays noted.
+        written.into_iter().for_each(|(written, held)| drop(written.send(held)));
+    });
 }
 
 #[cfg(test)]

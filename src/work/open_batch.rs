@@ -8,11 +8,14 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::workflows::{Kept, VersionError};
+use super::{
+    idempotency::{BatchOrigin, OfBatch},
+    workflows::{Kept, VersionError},
+};
 use crate::{
     crypto::{DataKey, KeyRing, OpenError, Place, Purpose, WrappedKey},
     intake::Header,
-    model::BatchId,
+    model::{BatchId, Workflow},
     store::{Store, StoreError, batches, data_keys},
 };
 
@@ -30,17 +33,25 @@ const BYTES_A_MEMBER: usize = 48;
 pub struct BatchDetails {
     /// The name that the file had where it came from.
     pub file_name: Option<String>,
+    /// The SHA-256 of the inflated file, in hexadecimal digits.
+    pub file_sha256: String,
     /// Its header, as it stood.
     pub header: Header,
     /// What the client gave with the upload, and what we know of the request: `context` in templates.
     pub context: Value,
+    /// What its rows' keys are derived from, where the upload had an `Idempotency-Key`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<BatchOrigin>,
 }
 
 impl BatchDetails {
     /// About how much memory they take.
     fn bytes(&self) -> usize {
         let columns = self.header.columns.iter().map(|column| BYTES_A_COLUMN + 2 * column.name.len());
-        self.file_name.as_ref().map_or(0, String::len) + columns.sum::<usize>() + bytes_of(&self.context)
+        self.file_name.as_ref().map_or(0, String::len)
+            + self.file_sha256.len()
+            + columns.sum::<usize>()
+            + bytes_of(&self.context)
     }
 }
 
@@ -67,7 +78,7 @@ pub struct OpenBatch {
     pub kept: Arc<Kept>,
     /// Opens and seals everything of its rows.
     pub key: DataKey,
-    /// File name, header, context.
+    /// The file's name and SHA-256, its header, and the context.
     pub details: BatchDetails,
     /// About how much memory it takes.
     bytes: usize,
@@ -105,6 +116,11 @@ impl OpenBatch {
         Ok(Self { id: batch.id, client: batch.client, kept, key, details, bytes })
     }
 
+    /// What its rows' origins need of it.
+    pub fn origin(&self) -> OfBatch {
+        OfBatch { client: self.client, batch: self.id, origin: self.details.origin }
+    }
+
     /// Where something of a row of this batch belongs.
     pub fn place(&self, purpose: Purpose, number: u32) -> Place {
         Place::row(purpose, self.id, number)
@@ -114,6 +130,16 @@ impl OpenBatch {
     pub fn named_cells<'a>(&'a self, cells: &'a [String]) -> impl Iterator<Item = (&'a str, &'a str)> {
         let names = self.details.header.kept().map(|column| column.template_name());
         names.zip(cells.iter().map(String::as_str))
+    }
+
+    /// The cells as the templates of a workflow see them: an optional column that the file does not have is empty.
+    pub fn cells_for<'a>(
+        &'a self,
+        workflow: &'a Workflow,
+        cells: &'a [String],
+    ) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let absent = workflow.columns.iter().map(|column| (column.name.as_str(), ""));
+        absent.chain(self.named_cells(cells))
     }
 }
 

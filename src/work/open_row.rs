@@ -20,7 +20,7 @@ impl OpenRow {
         let opened = |purpose, sealed: &[u8]| batch.key.open(batch.place(purpose, number), sealed).ok();
         let record = opened(Purpose::Row, &row.data).and_then(|bytes| Record::decode(&bytes));
         let progress = row.progress.as_deref().and_then(|sealed| opened(Purpose::Progress, sealed));
-        let progress = progress.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let progress = progress.and_then(|bytes| Progress::decode(&bytes));
         Self {
             record: record.unwrap_or_default(),
             progress: progress.unwrap_or_default(),

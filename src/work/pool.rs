@@ -80,15 +80,13 @@ impl Pool {
     /// Sends rows on their way.
     pub fn begin(&self, jobs: Vec<Job>) {
         let Hand { appliance, under_way, .. } = &self.hand;
-        appliance.under_way.begin(jobs.iter().map(|job| &job.claimed));
+        appliance.under_way.begin(jobs.iter().map(|job| (&job.claimed, job.reservation.dependency())));
         under_way.fetch_add(jobs.len(), Ordering::AcqRel);
+        let mut workers = Vec::with_capacity(jobs.len());
         for Job { claimed, reservation } in jobs {
             let row = claimed.row;
             match row_work::open(appliance, claimed, PATIENCE) {
-                Ok(Opened::Worker(worker)) => {
-                    let hand = self.hand.clone();
-                    appliance.downstream.spawn(hand.work(worker, reservation));
-                }
+                Ok(Opened::Worker(worker)) => workers.push((worker, reservation)),
                 Ok(Opened::Ended(settling)) => self.hand.settle(row, Some(settling)),
                 Err(error) => {
                     let number = row.number();
@@ -102,6 +100,13 @@ impl Pool {
                 }
             }
         }
+        let hand = self.hand.clone();
+        // All of them by one wake of that thread: each that comes from another thread is a system call there.
+        appliance.downstream.spawn(async move {
+            for (worker, reservation) in workers {
+                tokio::spawn(hand.clone().work(worker, reservation));
+            }
+        });
     }
 
     /// Waits until all rows have ended, and that is settled.
@@ -139,4 +144,20 @@ fn end(appliance: &Appliance, under_way: &AtomicUsize, idle: &Bell, ended: &[Row
     appliance.under_way.end(ended);
     under_way.fetch_sub(ended.len(), Ordering::AcqRel);
     idle.ring();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the future takes that this makes.
+    fn bytes<A, B, C, F>(_: impl Fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn thousands_of_rows_may_wait_beside_each_other() {
+        let bytes = bytes(Hand::work);
+        assert!(bytes <= 4 * 1024, "{bytes} bytes for each row that is under way");
+    }
 }

@@ -19,15 +19,16 @@ use super::{
     noting::Leaving,
     settling::{self, Settling},
     unknown,
-    worker::{Patience, Worker},
+    worker::{Patience, Sealed, Worker},
 };
 use crate::{
     appliance::Appliance,
     crash_point::crash_point,
     downstream::{Permit, Reservation, Sent},
     model::{
-        Step, StepFailure, backoff,
+        FailureCode, Step, StepFailure, backoff,
         outcome::{Effect, Outcome},
+        saved::MOST_OF_A_ROW,
         workflow::Repeat,
     },
     store::{
@@ -51,9 +52,14 @@ pub(super) enum Opened {
 }
 
 /// Opens a claimed row. May read the database.
-pub(super) fn open(appliance: &Arc<Appliance>, claimed: ClaimedRow, patience: Patience) -> Result<Opened, StoreError> {
+pub(super) fn open(
+    appliance: &Arc<Appliance>,
+    mut claimed: ClaimedRow,
+    patience: Patience,
+) -> Result<Opened, StoreError> {
+    let sealed = Sealed::out_of(&mut claimed);
     let (claimed, by_hand) = (Arc::new(claimed), matches!(patience, Patience::Unlimited));
-    match Worker::open(appliance, &claimed, patience) {
+    match Worker::open(appliance, &claimed, sealed, patience) {
         Ok(worker) => Ok(Opened::Worker(Box::new(worker))),
         Err(unopened) => Ok(Opened::Ended(Box::new(ending::of_unopened(appliance, &claimed, unopened, by_hand)?))),
     }
@@ -88,6 +94,10 @@ impl Worker {
         {
             stopped = Err(stop);
         }
+        if reservation.unspent_from() < self.workflow().steps.len() {
+            let step = u32::try_from(reservation.unspent_from()).unwrap_or(u32::MAX);
+            self.appliance.unspent.note(self.batch.client, self.claimed.version, step);
+        }
         drop(reservation);
         let settling = self.ending(stopped);
         self.trace_end(settling.as_ref());
@@ -113,7 +123,7 @@ impl Worker {
             let mut was_probe = permit.is_probe();
             let mut again = false;
             let outcome = loop {
-                if let Some(outcome) = self.send(step, &leaving, permit, again).await {
+                if let Some(outcome) = self.send(step, &leaving, permit, again).await? {
                     break outcome;
                 }
                 (leaving.sent_before, again) = (self.standing.sent.clone(), true);
@@ -122,6 +132,7 @@ impl Worker {
             };
             let outcome = if leaving.sent_before.is_some() { of_a_repeat(step, outcome) } else { outcome };
             self.take(step, outcome, was_probe)?;
+            self.check_room()?;
             let next = batch.kept.workflow.steps.get(self.standing.step as usize);
             // One with a key is noted before it waits, and with it everything before.
             if step.repeat == Repeat::Never && next.is_some_and(|next| next.repeat != Repeat::IdempotencyKey) {
@@ -157,6 +168,15 @@ impl Worker {
         if allowed { Ok(()) } else { Err(unknown::never_answered(step).into()) }
     }
 
+    /// A row is put down between two steps where what was saved made it so wide that there is no room for it beside the others.
+    fn check_room(&self) -> Result<(), Stop> {
+        let Some(next) = self.workflow().steps.get(self.standing.step as usize) else { return Ok(()) };
+        if self.appliance.under_way.widen(self.claimed.row, self.width, &next.dependency) {
+            return Ok(());
+        }
+        Err(Stop::End(End::Again { at: self.appliance.clock.now(), failure: None }))
+    }
+
     /// A row ends at last, whatever stands in its way: with the code of its last error.
     fn check_time_left(&self) -> Result<(), Stop> {
         match (self.is_out_of_time(), &self.claimed.last_error) {
@@ -177,10 +197,17 @@ impl Worker {
 
     /// Request and answer; nothing where it has to be sent `again`, since its connection was given up. What is noted before and
     /// after is what a later claim relies on.
-    async fn send(&mut self, step: &Step, leaving: &Leaving, permit: Permit, again: bool) -> Option<Outcome> {
+    async fn send(
+        &mut self,
+        step: &Step,
+        leaving: &Leaving,
+        permit: Permit,
+        again: bool,
+    ) -> Result<Option<Outcome>, Stop> {
         let Leaving { request, key, sent_before } = leaving;
         crash_point("request.leaving");
         let left_at = self.appliance.clock.now();
+        let first_before = self.standing.first_request_at;
         self.standing.first_request_at.get_or_insert(left_at);
         let sent = request.send(key.as_deref(), permit, self.was_refused(), again).await;
         crash_point("request.ended");
@@ -191,7 +218,12 @@ impl Worker {
                 self.standing.sent = Some(leaving.sent(left_at));
                 self.trace_request(step, duration, None, None);
                 self.progress.note_request(&step.name, left_at, duration, None);
-                return None;
+                return Ok(None);
+            }
+            // As if it had not been tried: nothing left.
+            Sent::Not(wait) => {
+                (self.standing.sent, self.standing.first_request_at) = (sent_before.clone(), first_before);
+                return Err(self.put_back(wait));
             }
         };
         let effect = outcome.effect();
@@ -216,7 +248,7 @@ impl Worker {
             duration_ms = duration.as_millis() as u64,
             "call ended"
         );
-        Some(outcome)
+        Ok(Some(outcome))
     }
 
     /// The status that the row got before at the step that it is at, where its API wanted to be left alone, or did not take the
@@ -238,7 +270,15 @@ impl Worker {
     /// What an outcome means for the row.
     fn take(&mut self, step: &Step, outcome: Outcome, was_probe: bool) -> Result<(), Stop> {
         match outcome {
+            Outcome::Success { http_status, saved }
+                if self.progress.saved_bytes_with(&step.name, &saved) > MOST_OF_A_ROW =>
+            {
+                self.standing.attempts += 1;
+                self.spent = true;
+                Err(saves_too_much(step, http_status).into())
+            }
             Outcome::Success { saved, .. } => {
+                self.width += saved.values().map(|value| value.json().len()).sum::<usize>();
                 self.progress.note_success(&step.name, saved, step.result.as_deref());
                 self.standing.step += 1;
                 self.standing.attempts = 0;
@@ -288,6 +328,14 @@ fn of_a_repeat(step: &Step, outcome: Outcome) -> Outcome {
         }
         other => other,
     }
+}
+
+/// It was done, and the row cannot go on: as where an answer lacks what is asked for.
+fn saves_too_much(step: &Step, http_status: u16) -> StepFailure {
+    let (name, most) = (&step.dependency, MOST_OF_A_ROW / 1024);
+    let message =
+        format!("{name} answered {http_status}, and with that more than {most} KiB would be saved of the row");
+    StepFailure { code: FailureCode::BadAnswer, http_status: Some(http_status), message, body: None }
 }
 
 fn http_status(outcome: &Outcome) -> Option<u16> {

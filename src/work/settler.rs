@@ -6,7 +6,7 @@
 //! just as if the process had died a moment earlier, between the answer and the settle.
 
 use std::{
-    collections::HashSet,
+    collections::{HashSet, VecDeque},
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
@@ -15,11 +15,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::settling::{self, SETTLE_AGAIN, Settling};
+use super::{
+    group::Group,
+    settling::{self, SETTLE_AGAIN, Settling},
+};
 use crate::{appliance::Appliance, crash_point::crash_point, heartbeat, model::RowId};
 
-/// The most settles of one transaction.
-const GROUP: usize = 256;
 /// How long the first of a group waits for others: no worker waits for it, and a group costs little more than one row.
 const GATHER: Duration = Duration::from_millis(2);
 
@@ -56,28 +57,26 @@ impl Settler {
 
 fn settle_until_closed(appliance: &Appliance, queue: &Receiver<Arc<Settling>>, settled: &impl Fn(&[RowId])) {
     // What the database refused. It is tried again beside what comes new, so that no row waits for another one's luck.
-    let mut refused = Vec::new();
+    let mut refused = VecDeque::new();
     let mut again_at = Instant::now();
     loop {
         let next = match refused.is_empty() {
             true => queue.recv_timeout(LONGEST_SLEEP),
             false => queue.recv_timeout(again_at.saturating_duration_since(Instant::now())),
         };
-        let mut group: Vec<Arc<Settling>> = match next {
+        let first = match next {
             Ok(first) => {
                 appliance.closing.wait(GATHER);
-                std::iter::once(first).chain(queue.try_iter()).take(GROUP).collect()
+                Some(first)
             }
             Err(RecvTimeoutError::Disconnected) if refused.is_empty() => return,
             Err(RecvTimeoutError::Disconnected) => {
                 std::thread::sleep(again_at.saturating_duration_since(Instant::now()));
-                Vec::new()
+                None
             }
-            Err(RecvTimeoutError::Timeout) => Vec::new(),
+            Err(RecvTimeoutError::Timeout) => None,
         };
-        if again_at <= Instant::now() {
-            group.append(&mut refused);
-        }
+        let group = gather(first, queue, &mut refused, again_at <= Instant::now());
         heartbeat::beat();
         let rows: Vec<RowId> = group.iter().map(|settling| settling.row()).collect();
         crash_point("rows.settling");
@@ -89,6 +88,19 @@ fn settle_until_closed(appliance: &Appliance, queue: &Receiver<Arc<Settling>>, s
             refused.extend(left);
         }
     }
+}
+
+/// What has just come in goes first, and before what comes in meanwhile what was refused, where it is time for that.
+fn gather(
+    first: Option<Arc<Settling>>,
+    queue: &Receiver<Arc<Settling>>,
+    refused: &mut VecDeque<Arc<Settling>>,
+    is_time: bool,
+) -> Vec<Arc<Settling>> {
+    let bytes = |settling: &Arc<Settling>| settling.bytes();
+    let group = Group::of(first, bytes);
+    let group = if is_time { group.fill(std::iter::from_fn(|| refused.pop_front()), bytes) } else { group };
+    group.fill(queue.try_iter(), bytes).into_rows()
 }
 
 /// Those of the rows that are not left.

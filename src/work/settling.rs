@@ -117,6 +117,15 @@ impl Settling {
         }
     }
 
+    /// What is written of the row, but for a few numbers.
+    pub(super) fn bytes(&self) -> usize {
+        let failure = match &self.settle.ending {
+            Ending::Failed(failure) | Ending::Released { failure: Some(failure), .. } => failure.sealed.len(),
+            Ending::Completed | Ending::Released { failure: None, .. } => 0,
+        };
+        self.settle.standing.bytes() + failure
+    }
+
     /// Whose claim it ends.
     pub(super) fn row(&self) -> RowId {
         self.settle.row

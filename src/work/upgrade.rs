@@ -4,7 +4,7 @@
 //! rows have done or stand at have to be there still, in the same order. A row goes on at the step of the name at which it
 //! stands, so what comes before that one since is not called for it. One of which no request ever left begins at the front.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use crate::{
     appliance::Appliance,
@@ -19,6 +19,7 @@ use crate::{
     template,
     work::{
         open_batch::{OpenBatch, OpenBatchError},
+        unkeyed::Sender,
         workflows::{Kept, VersionError},
     },
 };
@@ -96,7 +97,7 @@ fn wait_for(under_way: UnderWay) -> String {
 }
 
 /// Moves a batch to the present version of its workflow, in one transaction; `deed` is noted where that changes something.
-pub fn upgrade(appliance: &Appliance, id: BatchId, deed: Deed) -> Result<Upgraded, Refused> {
+pub fn upgrade(appliance: &Arc<Appliance>, id: BatchId, deed: Deed) -> Result<Upgraded, Refused> {
     let batch = appliance.store.read(|connection| batches::find(connection, id))?.ok_or(Refused::Missing)?;
     let current = appliance.workflows.current(&batch.workflow);
     let current = current.ok_or_else(|| Refused::NotConfigured(batch.workflow.clone()))?;
@@ -106,14 +107,15 @@ pub fn upgrade(appliance: &Appliance, id: BatchId, deed: Deed) -> Result<Upgrade
     if let Some(column) = columns.iter().find(|column| column.required && !has_column(&open, &column.name)) {
         return Err(Refused::Column(column.name.clone()));
     }
-    let kept = match appliance.workflow(batch.workflow_version) {
-        Ok(kept) => Some(kept),
+    let was = match appliance.workflow(batch.workflow_version) {
+        Ok(was) => Some(was),
         Err(VersionError::Store(error)) => return Err(error.into()),
         Err(_) => None,
     };
     let (version, present) = (current.version, current.clone());
+    let sender = Sender::new(appliance, open, was);
     let moved = appliance.store.write(move |tx| {
-        let moved = change(tx, id, kept.as_deref(), &present)?;
+        let moved = change(tx, id, &sender, &present)?;
         if matches!(moved, Ok(Upgraded::Moved)) {
             audit::note(tx, &deed)?;
         }
@@ -131,8 +133,8 @@ fn has_column(open: &OpenBatch, name: &str) -> bool {
     open.details.header.kept().any(|column| column.template_name() == name)
 }
 
-/// `was` is the workflow that the batch has, where that can be read.
-fn change(tx: &Tx<'_>, id: BatchId, was: Option<&Kept>, now: &Kept) -> Result<Result<Upgraded, Refused>, StoreError> {
+/// `sender` knows what the batch's rows have sent until now.
+fn change(tx: &Tx<'_>, id: BatchId, sender: &Sender, now: &Kept) -> Result<Result<Upgraded, Refused>, StoreError> {
     let (to, present) = (now.version, &Outline::of(&now.workflow));
     let Some(batch) = batches::find(tx.connection, id)? else { return Ok(Err(Refused::Missing)) };
     if batch.workflow_version == to {
@@ -147,7 +149,7 @@ fn change(tx: &Tx<'_>, id: BatchId, was: Option<&Kept>, now: &Kept) -> Result<Re
         Ok(moves) => moves,
         Err(standing) => return Ok(Err(Refused::Step(standing.clone()))),
     };
-    if let Some(was) = was.filter(|was| was.version == batch.workflow_version)
+    if let Some(was) = sender.was().filter(|was| was.version == batch.workflow_version)
         && let Some(refused) = lacking(&was.workflow, &now.workflow, &standing)
     {
         return Ok(Err(refused));
@@ -164,7 +166,7 @@ fn change(tx: &Tx<'_>, id: BatchId, was: Option<&Kept>, now: &Kept) -> Result<Re
         return Ok(Err(Refused::TooMany));
     }
     for place in strangers {
-        upgrades::forget_keys(tx, batch.batch, place)?;
+        upgrades::note_keys(tx, batch.batch, place, |row| sender.key(place, row))?;
     }
     for (from, to) in moves {
         upgrades::move_rows(tx, batch.batch, from, to)?;

@@ -35,6 +35,21 @@ pub fn longest_claim(config: &Config) -> Duration {
     config.workers.claim_ttl + request + LONGEST_WAIT_BETWEEN_RENEWALS
 }
 
+/// What is sealed of a claimed row. Nobody needs it once it is opened, and it can be long.
+pub(super) struct Sealed {
+    data: Vec<u8>,
+    progress: Option<Vec<u8>>,
+    width: usize,
+}
+
+impl Sealed {
+    /// Takes it out of there.
+    pub(super) fn out_of(claimed: &mut ClaimedRow) -> Self {
+        let width = claimed.width();
+        Self { data: std::mem::take(&mut claimed.data), progress: claimed.progress.take(), width }
+    }
+}
+
 /// A claimed row being worked.
 pub(super) struct Worker {
     pub(super) appliance: Arc<Appliance>,
@@ -46,6 +61,8 @@ pub(super) struct Worker {
     /// In the file's order.
     pub(super) cells: Vec<String>,
     pub(super) progress: Progress,
+    /// The bytes that all of it is stored in.
+    pub(super) width: usize,
     pub(super) standing: Standing,
     /// Whether it is on disk that a request of the step it is at leaves, and what that is built from.
     pub(super) is_noted: bool,
@@ -64,27 +81,29 @@ impl Worker {
     pub(super) fn open(
         appliance: &Arc<Appliance>,
         claimed: &Arc<ClaimedRow>,
+        sealed: Sealed,
         patience: Patience,
     ) -> Result<Self, Unopened> {
         let batch = appliance.open_batch(claimed.row.batch(), claimed.version)?;
         let way = batch.kept.way().map_err(|error| Unopened::NoWay(error.clone()))?.clone();
         let number = claimed.row.number();
-        let opened = batch.key.open(batch.place(Purpose::Row, number), &claimed.data).map_err(|_| Unopened::Row)?;
+        let opened = batch.key.open(batch.place(Purpose::Row, number), &sealed.data).map_err(|_| Unopened::Row)?;
         let record = Record::decode(&opened).ok_or(Unopened::Row)?;
-        let progress = match &claimed.progress {
+        let progress = match &sealed.progress {
             None => Progress::default(),
             Some(sealed) => {
                 let opened = batch.key.open(batch.place(Purpose::Progress, number), sealed);
                 let opened = opened.map_err(|_| Unopened::Row)?;
-                serde_json::from_slice(&opened).map_err(|_| Unopened::Row)?
+                Progress::decode(&opened).ok_or(Unopened::Row)?
             }
         };
         let trace = appliance.traces.as_ref().and_then(|traces| traces.row(batch.id, number));
         Ok(Self {
             trace,
-            origin: Origin::of(batch.client, batch.id, number, &record.origin),
+            origin: Origin::of(batch.origin(), number, claimed.line, &record.origin),
             cells: record.cells,
             progress,
+            width: sealed.width,
             standing: Standing {
                 step: claimed.step,
                 attempts: claimed.attempts,
@@ -115,10 +134,9 @@ impl Worker {
         &self.batch.kept.workflow
     }
 
-    /// The cells as templates see them: an optional column that the file does not have is empty.
+    /// The cells as templates see them.
     pub(super) fn named_cells(&self) -> impl Iterator<Item = (&str, &str)> {
-        let absent = self.workflow().columns.iter().map(|column| (column.name.as_str(), ""));
-        absent.chain(self.batch.named_cells(&self.cells))
+        self.batch.cells_for(self.workflow(), &self.cells)
     }
 
     /// What the steps came to so far, as it is stored: nothing before a request has left.
@@ -126,8 +144,8 @@ impl Worker {
         if self.progress.steps.is_empty() {
             return None;
         }
-        let plain = serde_json::to_vec(&self.progress).unwrap_or_default();
-        Some(self.batch.key.seal(self.batch.place(Purpose::Progress, self.claimed.row.number()), &plain))
+        let place = self.batch.place(Purpose::Progress, self.claimed.row.number());
+        Some(self.batch.key.seal(place, &self.progress.encode()))
     }
 }
 

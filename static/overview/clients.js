@@ -4,27 +4,43 @@
 import { patch } from "../api.js";
 import { ask, curl, quoted } from "../dialog.js";
 import { el } from "../dom.js";
-import { count, plural } from "../format.js";
+import { bytes, count, plural } from "../format.js";
 import { pill, table, td, th } from "../parts.js";
 
-/** @import { Client } from "../types.js" */
+/** @import { Client, Quota } from "../types.js" */
 
-/** @param {Client[]} clients @param {() => void} changed */
-export function clientsTable(clients, changed) {
+/** From this share of a quota on it is shown as nearly used up. */
+const NEARLY = 0.9;
+
+/** @param {Client[]} clients @param {boolean} mayChange @param {() => void} changed */
+export function clientsTable(clients, mayChange, changed) {
   if (clients.length === 0) {
     return el("p", { class: "empty" }, "There is no client yet: ", el("code", {}, "dripfeed client add NAME"));
   }
   return table("Clients",
-    [th("Client"), th("Waiting", "number"), th("Under way", "number wide"), th("Done", "number wide"), th("Failed", "number wide"), th("Rows a run"), th("")],
+    [th("Client"), th("Waiting", "number"), th("Under way", "number wide"), th("Done", "number wide"), th("Failed", "number wide"), th("Of its quotas", "wide"), th("Rows a run"), mayChange && th("")],
     clients.map((client) => el("tr", { "data-key": client.name },
       td([client.name, client.paused && [" ", pill("paused")]]),
       td(count(client.pending), "number"),
       td(count(client.processing), "number wide"),
       td(count(client.completed), "number wide"),
       td(client.failed > 0 ? el("strong", { class: "bad-text" }, count(client.failed)) : "0", "number wide"),
-      td(limitForm(client, changed)),
-      td(el("button", { type: "button", class: "small", onclick: () => setPaused(client, changed),
+      td(used(client), "wide"),
+      td(mayChange ? limitForm(client, changed) : count(client.limit)),
+      mayChange && td(el("button", { type: "button", class: "small", onclick: () => setPaused(client, changed),
         "aria-label": `${client.paused ? "Resume" : "Pause"} ${client.name}` }, client.paused ? "Resume" : "Pause")))));
+}
+
+/** What a client uses of what it may have. @param {Client} client */
+function used({ quotas }) {
+  const { pending_rows: rows, stored_bytes: stored, batches } = quotas;
+  return [part(rows, count, "rows"), " · ", part(stored, bytes, "stored"), " · ", part(batches, count, "batches")];
+}
+
+/** @param {Quota} quota @param {(number: number) => string} show @param {string} what */
+function part({ used: some = 0, limit }, show, what) {
+  const title = `${show(some)} of ${show(limit)} ${what}`;
+  return el("span", { class: some >= limit * NEARLY ? "bad-text" : "soft", title }, `${limit > 0 ? Math.round(100 * some / limit) : 100} % ${what}`);
 }
 
 /** @param {Client} client @param {() => void} changed */

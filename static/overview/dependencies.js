@@ -10,13 +10,13 @@ import { pill } from "../parts.js";
 
 /** @import { Dependency } from "../types.js" */
 
-/** @param {Dependency[]} dependencies @param {() => void} changed */
-export function dependencyCards(dependencies, changed) {
-  return el("div", { class: "cards" }, dependencies.map((dependency) => card(dependency, changed)));
+/** @param {Dependency[]} dependencies @param {boolean} mayChange @param {() => void} changed */
+export function dependencyCards(dependencies, mayChange, changed) {
+  return el("div", { class: "cards" }, dependencies.map((dependency) => card(dependency, mayChange, changed)));
 }
 
-/** @param {Dependency} dependency @param {() => void} changed */
-function card(dependency, changed) {
+/** @param {Dependency} dependency @param {boolean} mayChange @param {() => void} changed */
+function card(dependency, mayChange, changed) {
   const { name, gate } = dependency;
   return el("article", { class: "card", "data-key": name, "aria-label": name },
     el("div", { class: "between" }, el("h3", {}, name), gate.open ? pill("completed", "open") : pill("failed", "gate closed")),
@@ -25,7 +25,7 @@ function card(dependency, changed) {
     el("p", { class: "soft" },
       el("strong", {}, decimal(dependency.calls_last_minute / 60)), ` calls a second in the last minute, of at most `,
       el("strong", {}, decimal(dependency.rate_per_second)), `. ${plural(dependency.in_flight, "call")} of at most ${count(dependency.concurrency)} under way.`),
-    el("form", { class: "inline", onsubmit: (/** @type {any} */ event) => setRate(event, dependency, changed) },
+    mayChange && el("form", { class: "inline", onsubmit: (/** @type {any} */ event) => setRate(event, dependency, changed) },
       el("label", { class: "inline" }, "Calls a second",
         el("input", { name: "rate", type: "number", min: 0.01, step: "any", value: dependency.rate_per_second, required: true,
           "aria-label": `Calls a second of ${name}` })),

@@ -13,8 +13,8 @@ import { address } from "../router.js";
 /** Entries that are shown. */
 const SHOWN = 20;
 
-/** @param {() => void} changed */
-export function stuckPanel(changed) {
+/** @param {boolean} mayChange @param {() => void} changed */
+export function stuckPanel(mayChange, changed) {
   /** @type {Stuck | null} */
   let found = null;
   /** @type {string | null} */
@@ -63,7 +63,7 @@ export function stuckPanel(changed) {
         found && list(found),
         el("div", { class: "actions start" },
           el("button", { type: "button", "data-key": "look", onclick: look }, "Look, change nothing"),
-          found && found.rows.length + found.batches.length > 0
+          mayChange && found && found.rows.length + found.batches.length > 0
             && el("button", { type: "button", "data-key": "free", class: "main", onclick: () => found && free(found) }, "Free them…")));
     },
   };

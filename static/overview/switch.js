@@ -8,8 +8,8 @@ import { ago, plural, time } from "../format.js";
 
 /** @import { Overview } from "../types.js" */
 
-/** @param {Overview} overview @param {() => void} changed */
-export function dispatchSwitch({ dispatch, clients }, changed) {
+/** @param {Overview} overview @param {boolean} mayChange @param {() => void} changed */
+export function dispatchSwitch({ dispatch, clients }, mayChange, changed) {
   const { paused, last_run: last, missing_since: missing, taken_over: takenOver } = dispatch;
   const pending = clients.reduce((sum, client) => sum + client.pending, 0);
   const processing = clients.reduce((sum, client) => sum + client.processing, 0);
@@ -21,7 +21,7 @@ export function dispatchSwitch({ dispatch, clients }, changed) {
         : ["Last run ", last ? [ago(last.at), `, ${plural(last.rows, "row")}`] : "never"]),
       missing && el("p", { class: "bad-text" }, "No dispatch call came since ", time(missing), takenOver ? ": the built-in clock makes the runs" : ""),
       el("p", { class: "soft" }, `${plural(pending, "row")} waiting, ${plural(processing, "row")} under way`)),
-    el("div", { class: "actions" },
+    mayChange && el("div", { class: "actions" },
       !paused && el("button", { type: "button", "data-key": "run", onclick: () => run(pending, changed) }, "Run now"),
       paused
         ? el("button", { type: "button", "data-key": "on", class: "main huge", onclick: () => resume(pending, changed) }, "Resume dispatch")

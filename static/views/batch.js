@@ -7,6 +7,7 @@ import { codeLine, curl } from "../dialog.js";
 import { el, show } from "../dom.js";
 import { ago, bytes, count, duration, plural, share, time } from "../format.js";
 import { follow, poll } from "../live.js";
+import { may } from "../may.js";
 import { bar, batchPill, download, ended, faultNote, isFinished, legend, link, nameOf, table, td, th, title } from "../parts.js";
 import { Pace } from "../pace.js";
 import { address } from "../router.js";
@@ -21,6 +22,7 @@ const ERRORS_EVERY_MS = 4_000;
 export function view({ root, parts, who, signal }) {
   const { id } = parts;
   const asOperator = who.kind === "operator";
+  const { manage } = may(who);
   const pace = new Pace();
   /** @type {Batch | null} */
   let batch = null;
@@ -33,7 +35,7 @@ export function view({ root, parts, who, signal }) {
   const draw = () => {
     if (!batch) return;
     document.title = `${share(ended(batch.counts), batch.counts.total)} ${nameOf(batch)} · dripfeed`;
-    show(root, head(batch), state(batch, pace), actions(batch, groups, act), failures(batch, groups, act), files(batch), shell(batch, asOperator));
+    show(root, head(batch), state(batch, pace), manage && actions(batch, groups, act), failures(batch, groups, manage ? act : null), files(batch), shell(batch, asOperator));
   };
   const live = follow(id, {
     signal,
@@ -110,10 +112,10 @@ function actions(batch, groups, act) {
     !open && button("Delete the batch", () => act.delete(batch), "grave"));
 }
 
-/** @param {Batch} batch @param {ErrorGroup[]} groups @param {ReturnType<typeof batchActions>} act */
+/** @param {Batch} batch @param {ErrorGroup[]} groups @param {ReturnType<typeof batchActions> | null} act */
 function failures(batch, groups, act) {
   if (groups.length === 0) return null;
-  const canRetry = batch.status !== "cancelled" && batch.status !== "failed";
+  const canRetry = act && batch.status !== "cancelled" && batch.status !== "failed";
   return el("section", { "aria-labelledby": "failures-title" },
     el("h2", { id: "failures-title" }, "What went wrong"),
     table("What went wrong",

@@ -13,6 +13,7 @@ import { dependencyCards } from "../overview/dependencies.js";
 import { storageFacts } from "../overview/storage.js";
 import { stuckPanel } from "../overview/stuck.js";
 import { dispatchSwitch } from "../overview/switch.js";
+import { may } from "../may.js";
 import { faultNote, link, table, td, th, title } from "../parts.js";
 
 /** @import { Visit } from "../main.js" */
@@ -25,7 +26,8 @@ const RUNS_SHOWN = 8;
 const ENTRIES_SHOWN = 8;
 
 /** @param {Visit} visit */
-export function view({ root, signal }) {
+export function view({ root, who, signal }) {
+  const { manage } = may(who);
   /** @type {Overview | null} */
   let overview = null;
   /** @type {Run[]} */
@@ -38,19 +40,19 @@ export function view({ root, signal }) {
     live.now();
     lists.now();
   };
-  const stuck = stuckPanel(changed);
+  const stuck = stuckPanel(manage, changed);
   const draw = () => {
     if (!overview) return;
     show(root,
       title("Overview"),
-      dispatchSwitch(overview, changed),
+      dispatchSwitch(overview, manage, changed),
       overview.alerts.length > 0 && section("Alerts", alertNotes(overview.alerts)),
-      section("Dependencies", dependencyCards(overview.dependencies, changed)),
+      section("Dependencies", dependencyCards(overview.dependencies, manage, changed)),
       section("Batches", [
         overview.batches.length === 0 && el("p", { class: "empty" }, "No batch has been uploaded yet."),
         el("ul", { class: "batches" }, overview.batches.slice(0, 10).map(batchItem)),
         el("p", {}, link("#/batches", "All batches"))]),
-      section("Clients", clientsTable(overview.clients, changed)),
+      section("Clients", clientsTable(overview.clients, manage, changed)),
       section("Stuck", stuck.draw(overview.stuck)),
       section("Last runs", lastRuns(runs)),
       section("Storage, keys, backup", storageFacts(overview)),

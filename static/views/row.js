@@ -6,6 +6,7 @@ import { codeLine, curl } from "../dialog.js";
 import { el, show } from "../dom.js";
 import { ago, count, milliseconds, plural, time } from "../format.js";
 import { poll } from "../live.js";
+import { may } from "../may.js";
 import { faultNote, link, pill, title } from "../parts.js";
 import { address } from "../router.js";
 import { shown, valuesSwitch } from "../values.js";
@@ -43,7 +44,7 @@ export function view({ root, parts, who, signal }) {
         el("section", { class: "card", "aria-labelledby": "data-title" },
           el("div", { class: "between" }, el("h2", { id: "data-title" }, "Values"),
             valuesSwitch({
-              isShown, asOperator, path, what: `the values of row ${number}`,
+              isShown, mayReveal: may(who).reveal, asOperator, path, what: `the values of row ${number}`,
               change: async (wish) => {
                 if (wish && asOperator && !revealed) revealed = await get(withQuery(path, { reveal: "true" }), signal);
                 isShown = wish;
@@ -62,7 +63,7 @@ export function view({ root, parts, who, signal }) {
         el("div", { "data-own": true },
           codeLine("curl", curl("GET", path, { asOperator })),
           codeLine("Command", `dripfeed row show ${id}/${number}`),
-          asOperator && codeLine("Work it now", `dripfeed row run ${id}/${number}`))));
+          asOperator && may(who).manage && codeLine("Work it now", `dripfeed row run ${id}/${number}`))));
   };
   poll({
     every: EVERY_MS,

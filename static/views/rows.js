@@ -4,6 +4,7 @@
 import { Problem, get, withQuery } from "../api.js";
 import { el, show } from "../dom.js";
 import { ago, count } from "../format.js";
+import { may } from "../may.js";
 import { faultNote, link, nameOf, pill, ROW_STATUSES, table, td, th, title } from "../parts.js";
 import { address, go } from "../router.js";
 import { shown, valuesSwitch } from "../values.js";
@@ -79,6 +80,7 @@ export async function view({ root, parts, query, who, signal }) {
         el("button", {}, "Open")),
         valuesSwitch({
           isShown: values.isShown,
+          mayReveal: may(who).reveal,
           asOperator,
           what: "the values of the rows of this page, and of those that you page to",
           path: `${base}/rows`,

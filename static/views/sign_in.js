@@ -1,7 +1,7 @@
 // @ts-check
 // The way in. The key is sent once, and kept nowhere: what stays is a cookie that scripts cannot read.
 
-import { Problem, post } from "../api.js";
+import { Problem, get, post } from "../api.js";
 import { el, put } from "../dom.js";
 
 /** @import { Visit } from "../main.js" */
@@ -14,6 +14,8 @@ export function view({ root, signedIn, hasExpired }) {
     "aria-describedby": "key-hint",
   });
   const button = el("button", { class: "main" }, "Sign in");
+  const provider = el("p", { hidden: true });
+  showProvider(provider);
   put(root,
     el("section", { class: "card narrow" },
       el("h1", { tabindex: -1 }, "Sign in"),
@@ -39,6 +41,20 @@ export function view({ root, signedIn, hasExpired }) {
       el("label", {}, "Key", key,
         el("small", { id: "key-hint" }, "A client's key, or an operator's token. It is sent once, and not kept in this browser.")),
       fault,
-      button)));
+      button),
+      provider));
   key.focus();
+}
+
+/** Offers the provider that knows people here, where there is one. @param {HTMLElement} place */
+async function showProvider(place) {
+  try {
+    const ways = await get("/session/ways");
+    if (!ways.provider) return;
+    place.append("or ", el("a", { href: "/session/oidc" }, `sign in with ${ways.provider}`));
+    place.hidden = false;
+  } catch (error) {
+    // A key is a way in all the same.
+    if (!(error instanceof Problem)) throw error;
+  }
 }

@@ -1,11 +1,16 @@
 //! Wrong keys are slowed down, and no caller can take all of the API.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 
 use super::{
     Told, bearer, call, idle,
     support::app::{App, DISPATCH, OPERATOR, Setup},
 };
+
+/// As [`dripfeed::http::sign_ins::LOOKED_AT_AFTER`].
+const LOOKED_AT_AFTER: Duration = Duration::from_millis(500);
 
 fn behind_proxy() -> Setup {
     Setup { server: "trusted_proxies = [\"127.0.0.1\"]".into(), ..idle() }
@@ -16,32 +21,48 @@ fn seconds(told: &Told) -> u64 {
 }
 
 #[test]
-fn whoever_shows_wrong_keys_waits_longer_and_longer_and_nobody_else_does() {
+fn whoever_shows_wrong_keys_is_slowed_down_and_locks_nobody_out() {
     let app = App::start(behind_proxy());
     let from = |address: &str, key: &str| {
         call(&app, "GET", "/v2/batches", &[("authorization", &bearer(key)), ("x-forwarded-for", address)], "")
     };
     let stranger = "198.51.100.7";
-    assert_eq!(from(stranger, OPERATOR).status, 200);
     let mut wrong = (0..10).map(|number| from(stranger, &format!("guess-{number:016}")).status);
     assert!(wrong.all(|status| status == 401), "people mistype");
-    let mut waits = Vec::new();
-    for number in 0..2 {
-        let slowed = app.until("the next guess is looked at", || {
-            let told = from(stranger, &format!("guess-again-{number}"));
-            let is_fresh = waits.last().is_none_or(|last| seconds(&told) > *last);
-            is_fresh.then_some(told)
-        });
-        assert_eq!((slowed.status, slowed.body["code"].as_str()), (429, Some("rate_limited")), "{slowed:?}");
-        waits.push(seconds(&slowed));
-    }
-    assert!(waits[1] > waits[0], "each wait is longer: {waits:?}");
-    let unseen = from(stranger, DISPATCH);
-    assert_eq!(unseen.status, 429, "while it waits, no guess of its is looked at, and be it right");
+    let waits: Vec<_> = (0..3)
+        .map(|number| {
+            let slowed = from(stranger, &format!("guess-again-{number}"));
+            assert_eq!((slowed.status, slowed.body["code"].as_str()), (429, Some("rate_limited")), "{slowed:?}");
+            seconds(&slowed)
+        })
+        .collect();
+    assert!(waits.is_sorted_by(|one, next| one < next), "more is asked for each time: {waits:?}");
 
-    assert_eq!(from("198.51.100.8", "guess").status, 401, "another address does not wait");
-    assert_eq!(from(stranger, &app.key).status, 200, "a client behind the same proxy is not locked out");
-    assert_eq!(from(stranger, OPERATOR).status, 200, "nor an operator whose token was good before");
+    let took = |address: &str, key: &str| {
+        let begun = Instant::now();
+        let told = from(address, key);
+        (told.status, begun.elapsed())
+    };
+    let (status, waited) = took(stranger, "one-more-guess-0123456789");
+    assert!(status == 429 && waited >= LOOKED_AT_AFTER, "a guess is looked at only then: {waited:?}");
+    let session = |key: &str| {
+        let body = json!({ "key": key }).to_string();
+        let headers = [("content-type", "application/json"), ("x-forwarded-for", stranger)];
+        let begun = Instant::now();
+        (call(&app, "POST", "/session", &headers, &body).status, begun.elapsed())
+    };
+    let (status, waited) = session("a-guess-on-the-page-0123456789");
+    assert!(status == 429 && waited >= LOOKED_AT_AFTER, "by the other door too: {waited:?}");
+    let (status, waited) = took(stranger, DISPATCH);
+    assert_eq!(status, 403, "a token that is right is taken, for what it may do");
+    assert!(waited < 3 * LOOKED_AT_AFTER, "within a second from where the guesses come: {waited:?}");
+    assert_eq!(session(OPERATOR).0, 200, "on the page too");
+    for (address, key) in [("198.51.100.8", OPERATOR), (stranger, OPERATOR), (stranger, &app.key)] {
+        let (status, waited) = took(address, key);
+        assert_eq!(status, 200);
+        assert!(waited < LOOKED_AT_AFTER, "another address, a token that was good before, a key: {waited:?}");
+    }
+    assert_eq!(from("198.51.100.8", "guess").status, 401, "another address is not slowed");
     let first = format!("203.0.113.1, {stranger}");
     assert_eq!(from(&first, "guess").status, 429, "what a guesser writes in front does not make it another one");
 }

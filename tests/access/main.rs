@@ -5,6 +5,7 @@ mod support;
 
 mod audit;
 mod description;
+mod dex;
 mod keys;
 mod limits;
 mod operations;

@@ -98,8 +98,18 @@ fn behind_a_proxy_that_is_believed_the_cookie_is_secure_and_the_origin_is_the_pr
     let id = app.accepted(people(1));
     let forwarded = [("x-forwarded-proto", "https"), ("x-forwarded-host", "drip.example")];
     let told = sign_in(&app, &app.key, &forwarded);
-    assert!(told.headers["set-cookie"].ends_with("; Secure"), "{told:?}");
+    let set = &told.headers["set-cookie"];
+    assert!(
+        set.starts_with("__Host-dripfeed_session=") && set.contains("; Path=/;") && set.ends_with("; Secure"),
+        "{set}"
+    );
+    assert!(!set.contains("Domain"), "{set}");
     let cookie = cookie(&told);
+    let shown = |cookie: &str| call(&app, "GET", "/session", &[("cookie", cookie), forwarded[0]], "").status;
+    assert_eq!(shown(&cookie), 200);
+    let of_a_neighbour = cookie.replacen("__Host-", "", 1);
+    assert_eq!(shown(&of_a_neighbour), 401, "any host of the domain could have set that");
+    assert_eq!(call(&app, "GET", "/session", &[("cookie", &cookie)], "").status, 401, "over plain HTTP it is another");
     let pause = |origin: &str| {
         let headers = [("cookie", &cookie[..]), ("x-dripfeed", "page"), ("origin", origin), forwarded[0], forwarded[1]];
         call(&app, "POST", &format!("/v2/batches/{id}/pause"), &headers, "").status
@@ -108,5 +118,9 @@ fn behind_a_proxy_that_is_believed_the_cookie_is_secure_and_the_origin_is_the_pr
 
     let plain = App::start(idle());
     let told = sign_in(&plain, &plain.key, &forwarded);
-    assert!(!told.headers["set-cookie"].contains("Secure"), "nobody is believed who is not configured: {told:?}");
+    let set = &told.headers["set-cookie"];
+    assert!(
+        set.starts_with("dripfeed_session=") && !set.contains("Secure"),
+        "nobody is believed who is not configured: {told:?}"
+    );
 }

@@ -137,7 +137,7 @@ fn a_webhook_is_set_over_the_api_changed_and_removed() {
     let (first, second) = (put("https://hooks.example/a?token=hush"), put("https://hooks.example/b?token=hush"));
     assert!(first.body["secret"] != second.body["secret"] && first.status == 200, "{first:?}");
     let (_, shown) = app.get(OPERATOR, path);
-    assert_eq!(shown["url"], "https://hooks.example/b");
+    assert_eq!(shown["url"], "https://hooks.example/…");
     assert_eq!(app.get(OPERATOR, "/ops/v1/clients/globex/webhook").0, 404);
     assert_eq!(app.get(&app.key, path).0, 403);
 

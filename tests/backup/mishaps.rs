@@ -40,7 +40,7 @@ fn a_server_that_dies_within_a_backup_goes_on_and_takes_the_next() {
     assert_eq!((stats.invites, stats.duplicate_invites), (ROWS as u64, 0), "{stats:?}");
     app.kill();
     move_to(&app, "elsewhere");
-    let restored = parsed(&app.command(&["restore", "latest", "--json"]));
+    let restored = parsed(&app.command(&["restore", "latest", "--keep-revived", "--json"]));
     assert_eq!(restored["files"], 1, "{restored}");
 }
 
@@ -104,7 +104,7 @@ fn a_stored_file_that_was_damaged_in_an_older_backup_is_copied_anew() {
     });
     app.kill();
     move_to(&app, "elsewhere");
-    assert_eq!(parsed(&app.command(&["restore", "latest", "--json"]))["files"], 1);
+    assert_eq!(parsed(&app.command(&["restore", "latest", "--keep-revived", "--json"]))["files"], 1);
 }
 
 #[test]

@@ -97,7 +97,7 @@ fn the_last_one_brings_an_empty_volume_back_and_nobody_is_called_twice() {
     );
     let elsewhere = move_to(&app, "elsewhere");
     let last = whole(&app).pop().expect("a backup");
-    let restored = parsed(&app.command(&["restore", "latest", "--if-empty", "--json"]));
+    let restored = parsed(&app.command(&["restore", "latest", "--keep-revived", "--if-empty", "--json"]));
     assert_eq!(restored["taken_at"], last["taken_at"], "{restored}");
     assert_eq!(restored["may_have_been_called"].as_array().map(Vec::len), Some(2), "{restored}");
     app.serve();
@@ -192,11 +192,11 @@ fn a_schedule_without_a_place_is_a_fault_and_so_is_one_in_the_data_folder() {
         configure(&app, setting, "");
     }
     assert_eq!(app.command(&["config"]).status.code(), Some(0));
-    assert_eq!(app.command(&["restore", "latest"]).status.code(), Some(2));
+    assert_eq!(app.command(&["restore", "latest", "--keep-revived"]).status.code(), Some(2));
     let shelf = tempfile::tempdir().expect("a folder");
     configure(&app, "keep = \"1d\"", &format!("to = \"{}\"\nkeep = \"1d\"", shelf.path().display()));
     move_to(&app, "new");
-    let none = app.command(&["restore", "latest"]);
+    let none = app.command(&["restore", "latest", "--keep-revived"]);
     assert!(none.status.code() == Some(1) && said(&none).contains("no whole scheduled backup"), "{}", said(&none));
     let first_start = app.command(&["restore", "latest", "--if-empty"]);
     assert!(first_start.status.success() && !app.folder.path().join("new/dripfeed.db").exists(), "{first_start:?}");

@@ -22,7 +22,7 @@ export class App {
     app.downstreamPort = setup.downstream ?? await freePort();
     app.url = `http://127.0.0.1:${app.port}`;
     app.configure();
-    writeFileSync(join(app.folder, "keys"), `${KEYS}\n`);
+    writeFileSync(join(app.folder, "keys"), `${KEYS}\n`, { mode: 0o600 });
     app.key = app.addClient("acme");
     app.otherKey = app.addClient("globex");
     if (!setup.downstream) app.simulator = app.spawn(["simulator", "--listen", `127.0.0.1:${app.downstreamPort}`, ...setup.simulator ?? []]);

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { App, csv, until } from "./app.js";
 import { choose, launch, signIn, visit } from "./browser.js";
+import { startProvider } from "./provider.js";
 
 describe("a session", () => {
   /** @type {App} */ let app;
@@ -79,5 +80,69 @@ describe("a session", () => {
     await page.getByText("150 of 150 rows").waitFor();
     await until("the line is gone", async () => !(await page.locator("#link").isVisible()));
     await close();
+  });
+});
+
+describe("a provider who knows people", () => {
+  /** @type {App} */ let app;
+  /** @type {Awaited<ReturnType<typeof startProvider>>} */ let provider;
+  /** @type {import("playwright-core").Browser} */ let browser;
+  before(async () => {
+    provider = await startProvider({ ada: ["ops"], bob: ["staff"], mallory: ["guests"] });
+    const more = `[access.oidc]\nissuer = "${provider.issuer}"\nclient_id = "dripfeed"\nclient_secret = "of-a-test"\nroles = { operator = ["ops"], viewer = ["staff"] }`;
+    app = await App.start({ more });
+    browser = await launch();
+  });
+  after(async () => {
+    await browser?.close();
+    await app?.stop();
+    await provider?.stop();
+  });
+
+  /** Somebody who signs in there. @param {string} name */
+  async function come(name) {
+    const context = await browser.newContext();
+    const page = await context.newPage();
+    await page.goto(`${app.url}/`);
+    await page.getByRole("link", { name: `sign in with ${provider.host}` }).click();
+    await page.getByRole("link", { name: `Go on as ${name}` }).click();
+    return { page, context };
+  }
+
+  it("lets in by a click whom a group gives a role, under their own name, until they sign out", async () => {
+    const { page, context } = await come("ada");
+    await page.getByRole("button", { name: "Sign out" }).waitFor();
+    await page.getByText("ada", { exact: false }).first().waitFor();
+    await page.getByRole("heading", { name: "Dependencies" }).waitFor();
+    const { entries } = await app.call("GET", "/ops/v1/audit", { key: "operator-token-0123456789" });
+    const opened = entries.find((/** @type {{ action: string }} */ entry) => entry.action === "session.open");
+    assert.match(opened.who, /ada/);
+    await page.getByRole("button", { name: "Sign out" }).click();
+    await page.getByLabel("Key").waitFor();
+    await page.reload();
+    await page.getByLabel("Key").waitFor();
+    await context.close();
+  });
+
+  it("tells somebody in no such group why they are not let in, on a page", async () => {
+    const { page, context } = await come("mallory");
+    await page.getByText("none of your groups may do anything here").waitFor();
+    assert.equal((await page.request.get(`${app.url}/session`)).status(), 401);
+    await context.close();
+  });
+
+  it("that is away leaves the way in by a key, and says so", async () => {
+    const { page, context } = await come("bob");
+    await page.getByRole("button", { name: "Sign out" }).click();
+    await page.getByLabel("Key").waitFor();
+    await provider.stop();
+    await app.kill();
+    await app.serve();
+    await page.goto(`${app.url}/`);
+    await page.getByRole("link", { name: `sign in with ${provider.host}` }).click();
+    await page.getByText("The provider cannot be asked who you are").waitFor();
+    await page.goto(`${app.url}/`);
+    await signIn(page, app.key);
+    await context.close();
   });
 });

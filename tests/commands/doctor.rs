@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     idle, printed,
     support::{
-        app::{App, OPERATOR, Setup, people},
+        app::{App, OPERATOR, Setup, people, write_private},
         s3::{BUCKET, S3Server},
     },
 };
@@ -37,7 +37,6 @@ fn assert_found(app: &App, level: &str, what: &str, says: &str) {
 
 fn healthy() -> App {
     let app = App::start(idle());
-    fs::set_permissions(app.folder.path().join("keys"), fs::Permissions::from_mode(0o600)).expect("a mode");
     let backup = app.folder.path().join("backup");
     printed(&app.command(&["backup", backup.to_str().expect("a path")]));
     app
@@ -67,6 +66,7 @@ fn a_healthy_installation_passes_and_nothing_of_it_is_changed_or_called() {
         "key file",
         "keys",
         "data folder",
+        "permissions",
         "database",
         "WAL",
         "claims",
@@ -100,6 +100,9 @@ fn faults_of_configuration_and_keys_are_found() {
     let keys = app.folder.path().join("keys");
     fs::set_permissions(&keys, fs::Permissions::from_mode(0o644)).expect("a mode");
     assert_found(&app, "fail", "key file", "0644");
+    assert_found(&app, "fail", "keys", "allow_readable_key_file");
+    let (from, to) = ("[encryption]", "[encryption]\nallow_readable_key_file = true");
+    with_setting(&app, from, to, || assert_found(&app, "warn", "key file", "0644"));
     fs::set_permissions(&keys, fs::Permissions::from_mode(0o600)).expect("a mode");
 
     let right = fs::read(&keys).expect("the keys");
@@ -114,9 +117,9 @@ fn faults_of_configuration_and_keys_are_found() {
     }
     fs::remove_file(&keys).expect("removed");
     assert_found(&app, "fail", "keys", "no encryption keys");
-    fs::write(&keys, &right).expect("written");
+    write_private(&keys, &right);
     let beside = app.data_dir().join("keys");
-    fs::write(&beside, &right).expect("written");
+    write_private(&beside, &right);
     let (from, to) = (format!("key_file = \"{}\"", keys.display()), format!("key_file = \"{}\"", beside.display()));
     with_setting(&app, &from, &to, || assert_found(&app, "warn", "key file", "lies in the data folder"));
     with_setting(&app, "operator_token", "# operator_token", || {
@@ -179,6 +182,21 @@ fn what_is_out_of_reach_is_found() {
     });
     with_setting(&app, &address, "nowhere.invalid:80", || {
         assert_found(&app, "fail", "dependency", "name is not found")
+    });
+    with_setting(&app, &format!("http://{address}"), &format!("https://{address}"), || {
+        assert_found(&app, "fail", "dependency", "has to begin with http://");
+    });
+    // A port that answers a greeting as TLS does: a fatal alert.
+    let tls = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let speaks_tls = tls.local_addr().expect("an address").to_string();
+    std::thread::spawn(move || {
+        for mut stream in tls.incoming().flatten() {
+            drop(std::io::Read::read(&mut stream, &mut [0; 4096]));
+            drop(std::io::Write::write_all(&mut stream, &[21, 3, 3, 0, 2, 2, 40]));
+        }
+    });
+    with_setting(&app, &address, &speaks_tls, || {
+        assert_found(&app, "fail", "dependency", "has to begin with https://");
     });
 }
 

@@ -78,7 +78,8 @@ fn by_setting_the_server_purges_and_forgets_old_entries_of_the_audit() {
     app.terminate();
     make_old(&app, &old, 31);
     make_old(&app, &young, 29);
-    let note = "INSERT INTO audit (at, who, action, origin) VALUES (?, 'ann', 'dispatch.pause', 'test')";
+    let note =
+        "INSERT INTO audit (at, who, action, origin, hash) VALUES (?, 'ann', 'dispatch.pause', 'test', zeroblob(32))";
     let now = "SELECT max(at) FROM runs";
     let now: i64 = database(&app).query_row(now, [], |row| row.get(0)).expect("a time");
     database(&app).execute("DELETE FROM audit", []).expect("emptied");

@@ -39,7 +39,7 @@ fn requests_carry_what_the_step_and_the_dependency_say_over_one_connection() {
     let server = Server::start(|_| ok(r#"{"link": "l-1"}"#));
     let fixture = Fixture::live(dependency(&server.url()));
     for _ in 0..5 {
-        let saved = BTreeMap::from([("link".to_owned(), json!("l-1"))]);
+        let saved = BTreeMap::from([("link".to_owned(), json!("l-1").into())]);
         assert_eq!(fixture.call(), Outcome::Success { http_status: 200, saved });
     }
     let request = fixture.request(1);

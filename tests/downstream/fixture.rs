@@ -29,6 +29,8 @@ use serde_json::json;
 pub const NOW: Timestamp = Timestamp(1_786_000_000_000);
 /// Longer than anything here takes, so that a test which waits for it has found a fault.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+/// More than any test here sends at once.
+const UNDER_WAY: usize = 4_096;
 
 /// What the store does, without a disk.
 #[derive(Default)]
@@ -157,6 +159,7 @@ impl Fixture {
         let dependencies = BTreeMap::from([(dependency.name.clone(), dependency)]);
         let downstream = Downstream::new(
             &dependencies,
+            UNDER_WAY,
             ledger.clone(),
             clock.clone(),
             Arc::new(|| ()),
@@ -189,6 +192,7 @@ impl Fixture {
         match sent.expect("it is open") {
             Sent::Ended(outcome, _) => outcome,
             Sent::GivenUp(_) => panic!("a connection was given up"),
+            Sent::Not(wait) => panic!("nothing left: {wait:?}"),
         }
     }
 

@@ -13,7 +13,7 @@ from manifests import REPOSITORY
 KNOWN = set("ARG CMD COPY ENTRYPOINT ENV EXPOSE FROM HEALTHCHECK LABEL RUN USER VOLUME WORKDIR".split())
 FETCHES = re.compile(r"\b(curl|wget|git|rustup|apt-get|pip|npm)\b")
 # What must never reach a builder, wherever it lies.
-PRIVATE = [".git", "target", "data", "data/keys", "keys", "dripfeed.toml", ".env", "secret-key", "k8s", "tests"]
+PRIVATE = [".git", "target", "data", "keys", "dripfeed.keys", "dripfeed.toml", ".env", "secret-key", "k8s", "tests"]
 
 
 class Stage:
@@ -112,7 +112,9 @@ def faults(text, ignored_text):
         "the compiler is the one that Cargo.toml asks for": f":{cargo['rust-version']}-" in build.base,
         "the image begins with nothing": image.base == "scratch" and not image.all("RUN"),
         "no base image floats": all(
-            stage.base == "scratch" or re.search(r":\d[\w.-]+$|@sha256:", stage.base) for stage in dockerfile.stages
+            stage.base in ("scratch", *(it.name for it in dockerfile.stages[:at]))
+            or re.search(r":\d[\w.-]+$|@sha256:", stage.base)
+            for at, stage in enumerate(dockerfile.stages)
         ),
         "its version is the crate's": f"VERSION={cargo['version']}" in image.all("ARG"),
         "it says what the crate says": cargo["description"] in image.last("LABEL"),

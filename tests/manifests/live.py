@@ -115,6 +115,16 @@ def the_tick_works(place, manifests):
         tick(place, manifests, port)
 
 
+def the_tick_finds_the_operators_port(place, manifests):
+    """The same where operators have a port of their own, which the tick goes to, and the other one has no `/ops`."""
+    ops = free_port()
+    with served(place, manifests, ops=ops) as (port, _):
+        tick(place, manifests, ops)
+        operator = place.secrets("dripfeed-operator", "token")
+        expect(status(f"http://127.0.0.1:{ops}/ops/v1/overview", operator) == 200, "operators are not let in by their port")
+        expect(status(f"http://127.0.0.1:{port}/ops/v1/overview", operator) == 404, "operators are let in by the clients' port")
+
+
 def the_bucket_is_made(place, manifests):
     """A MinIO that is new has no bucket: a server's first start makes it."""
     with Bucket() as bucket:
@@ -124,8 +134,9 @@ def the_bucket_is_made(place, manifests):
 
 
 @contextlib.contextmanager
-def served(place, manifests, instead=None):
-    """The server as its pod has it, on a loopback port, once its probes are answered; its port, and its variables."""
+def served(place, manifests, instead=None, ops=None):
+    """The server as its pod has it, on a loopback port (and `ops` another, where operators have one), once its probes are
+    answered; its port, and its variables."""
     port = free_port()
     _, server = manifests.server
     text, toml = manifests.configuration(server)
@@ -134,8 +145,9 @@ def served(place, manifests, instead=None):
         text = text.replace(old, new)
     env = variables(server, toml, place.secrets) | {"DRIPFEED_CONFIG": place.write("dripfeed.toml", text)}
     container = server.spec["containers"][0]
+    arguments = [f"127.0.0.1:{ops}" if it.startswith("0.0.0.0:") else it for it in container["args"]]
     with tempfile.TemporaryFile("w+") as log:
-        process = place.start(container["args"], env, stdout=log, stderr=subprocess.STDOUT)
+        process = place.start(arguments, env, stdout=log, stderr=subprocess.STDOUT)
         try:
             for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
                 url = f"http://127.0.0.1:{port}{container[probe]['httpGet']['path']}"
@@ -272,6 +284,7 @@ def main(rendered, binary):
     base = all_manifests["k8s/base"]
     checks = [(configurations_are_valid, it) for it in all_manifests.values()]
     checks += [(commands_are_there, base), (the_tick_works, base)]
+    checks += [(the_tick_finds_the_operators_port, all_manifests["k8s/examples/ingress"])]
     checks += [(the_bucket_is_made, all_manifests["k8s/overlays/minio"])]
     checks += [(the_metrics_are_read, all_manifests["k8s/examples/monitoring"])]
     found = []

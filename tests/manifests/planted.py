@@ -140,6 +140,19 @@ PLANTED_WATCHING = [
 ]
 
 
+
+# The same for what is reached from outside.
+PLANTED_INGRESS = [
+    ("what_an_ingress_lets_in_is_no_operator", "a proxy that is not believed", configure('trusted_proxies = ["10.0.0.0/8"]', "")),
+    ("what_an_ingress_lets_in_is_no_operator", "one port for all", lambda it: server(it).update(args=["serve"])),
+    ("what_an_ingress_lets_in_is_no_operator", "the operators' port behind the ingress", lambda it: it.all("Ingress")[0]["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"]["port"].update(name="ops")),
+    ("what_an_ingress_lets_in_is_no_operator", "the controller at the operators' port", lambda it: policy(it, "server-from-ingress")["ingress"][0]["ports"][0].update(port=8081)),
+    ("the_server_is_configured", "another port for operators", lambda it: server(it)["args"].__setitem__(2, "0.0.0.0:9999")),
+    ("the_cronjob_finds_the_server", "a tick at the clients' port", lambda it: cronjob(it)["args"].__setitem__(2, "http://dripfeed:8080")),
+    ("the_dispatch_policy_reaches_the_server", "a way to another port", lambda it: policy(it, "dispatch")["egress"][0]["ports"][0].update(port=8080)),
+]
+
+
 # A scrape, an expression that it answers, and some that it does not.
 SCRAPE = Scrape(
     "# TYPE a_total counter\na_total{x=\"1\",y=\"2\"} 1\na_total{x=\"3\",y=\"2\"} 1\n"
@@ -168,7 +181,11 @@ def unanswered():
 def missed(all_manifests):
     """The planted faults that no rule, or the wrong one, found."""
     rules = {rule.__name__: rule for rule in RULES}
-    everywhere = {"k8s/overlays/minio": PLANTED, "k8s/examples/monitoring": PLANTED_WATCHING}
+    everywhere = {
+        "k8s/overlays/minio": PLANTED,
+        "k8s/examples/monitoring": PLANTED_WATCHING,
+        "k8s/examples/ingress": PLANTED_INGRESS,
+    }
     yield from unanswered()
     for rule in rules.keys() - {name for planted in everywhere.values() for name, _, _ in planted}:
         yield f"{rule}: nothing is planted for it"

@@ -205,8 +205,11 @@ def the_server_is_configured(manifests):
     address, _, port = toml["server"]["listen"].rpartition(":")
     if address not in ("0.0.0.0", "[::]"):
         yield "the server does not listen where its Service finds it"
-    if [int(port)] != [it["containerPort"] for it in container["ports"]]:
-        yield "the server listens on another port than the pod's"
+    listens = {"http": int(port)}
+    if "--ops-listen" in container["args"]:
+        listens["ops"] = int(container["args"][container["args"].index("--ops-listen") + 1].rpartition(":")[2])
+    if listens != {it["name"]: it["containerPort"] for it in container["ports"]}:
+        yield "the server listens on other ports than the pod's"
     mounts = {it["mountPath"]: it for it in container["volumeMounts"]}
     data = mounts.get(toml["storage"]["data_dir"])
     if not data or "claim" not in pod.volume(data["name"]):
@@ -261,11 +264,34 @@ def the_cronjob_finds_the_server(manifests):
     container = manifests.cronjob[1].spec["containers"][0]
     server = manifests.server[1].spec["containers"][0]
     service = manifests.named("Service", "dripfeed")
-    url = f"http://{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
+    ports = {port["targetPort"]: port["port"] for port in service["spec"]["ports"]}
+    # Where operators have a port of their own, so have tokens.
+    url = f"http://{service['metadata']['name']}:{ports.get('ops', ports['http'])}"
     if container["args"] != ["dispatch", "--url", url]:
         yield f"the CronJob does not run `dispatch --url {url}`"
     if container["image"] != server["image"]:
         yield "the CronJob runs another image than the server"
+
+
+def what_an_ingress_lets_in_is_no_operator(manifests):
+    """Who comes from outside comes to the clients' port, by a proxy that is believed, and finds no operator's call there."""
+    ingresses = manifests.all("Ingress")
+    if not ingresses:
+        return
+    _, toml = manifests.configuration(manifests.server[1])
+    if not toml["server"].get("trusted_proxies"):
+        yield "the ingress controller is not among server.trusted_proxies"
+    if "--ops-listen" not in manifests.server[1].spec["containers"][0]["args"]:
+        yield "operators are let in by the port that the ingress leads to"
+    for ingress in ingresses:
+        paths = [path for rule in ingress["spec"]["rules"] for path in rule["http"]["paths"]]
+        if any(path["backend"]["service"]["port"] != {"name": "http"} for path in paths):
+            yield "the ingress leads to another port than the clients'"
+    for policy in manifests.all("NetworkPolicy"):
+        for rule in policy["spec"].get("ingress", []):
+            is_outside = any("namespaceSelector" in peer for peer in rule["from"])
+            if is_outside and {port["port"] for port in rule["ports"]} != {8080}:
+                yield f"NetworkPolicy/{policy['metadata']['name']} lets others than this namespace in to the operators' port"
 
 
 def the_network_is_closed(manifests):
@@ -333,9 +359,12 @@ def the_dispatch_policy_reaches_the_server(manifests):
     for it in manifests.all("NetworkPolicy"):
         spec = it["spec"]
         if spec["podSelector"].get("matchLabels") == DISPATCH:
-            peers = [peer for rule in spec.get("egress", []) for peer in rule.get("to", [])]
-            if peers != [{"podSelector": {"matchLabels": SERVER}}]:
+            rules = spec.get("egress", [])
+            if [rule.get("to") for rule in rules] != [[{"podSelector": {"matchLabels": SERVER}}]]:
                 yield "the CronJob is let out to more than the server"
+            port = int(manifests.cronjob[1].spec["containers"][0]["args"][-1].rpartition(":")[2])
+            if any([it["port"] for it in rule["ports"]] != [port] for rule in rules):
+                yield "the CronJob is let out to another port than it calls"
             return
     yield "the CronJob is not let out to the server"
 
@@ -374,6 +403,7 @@ RULES = [
     the_cronjob_is_the_clock,
     the_cronjob_can_only_dispatch,
     the_cronjob_finds_the_server,
+    what_an_ingress_lets_in_is_no_operator,
     the_network_is_closed,
     the_dispatch_policy_reaches_the_server,
     the_bucket_is_reached,

@@ -45,9 +45,9 @@ fn what_dashboard_alerts_and_readme_name_is_there_and_everything_is_shown() {
     let shown: BTreeSet<&str> = shown.iter().filter_map(|name| family(&scrape, name)).collect();
     let hidden: Vec<&String> = scrape.kinds.keys().filter(|name| !shown.contains(name.as_str())).collect();
     assert_eq!(hidden, Vec::<&String>::new(), "no panel shows them");
-    let told = named_in("README.md");
+    let told = named_in("docs/telemetry.md");
     let untold: Vec<&String> = scrape.kinds.keys().filter(|name| !told.contains(*name)).collect();
     let made_up: Vec<&String> =
         told.iter().filter(|name| !name.ends_with('_') && family(&scrape, name).is_none()).collect();
-    assert_eq!((untold, made_up), (vec![], vec![]), "the README does not tell of them, or makes them up");
+    assert_eq!((untold, made_up), (vec![], vec![]), "the documentation does not tell of them, or makes them up");
 }

@@ -41,7 +41,8 @@ fn the_metrics_token_can_do_nothing_else() {
     let paths = document["paths"].as_object().expect("paths");
     let mut tried = 0;
     for (path, calls) in paths {
-        let path = path.replace("{id}", &id).replace("{number}", "1").replace("{name}", "acme");
+        let path =
+            path.replace("{id}", &id).replace("{number}", "1").replace("{name}", "acme").replace("{session}", "1");
         for (method, call) in calls.as_object().expect("calls") {
             if call["security"] == json!([]) || path == "/metrics" {
                 continue;

@@ -2,7 +2,8 @@
 
 use std::{
     fs::File,
-    io::{ErrorKind, Write},
+    io::{ErrorKind, Read, Write},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
     time::Duration,
@@ -116,10 +117,12 @@ fn assert_refused_for_the_reserve(app: &App, body: &str) {
     let (status, problem) = app.upload(&app.key, body);
     assert_eq!((status, &problem["code"]), (507, &"disk_full".into()), "{problem}");
     let detail = problem["detail"].as_str().expect("a sentence");
-    for told in ["free on the disk", "are kept back (storage.reserve)", "needed", "Nothing was kept", "dripfeed purge"]
-    {
+    for told in ["There is no room for this file", "Nothing was kept", "dripfeed purge"] {
         assert!(detail.contains(told), "{told} in {detail}");
     }
+    // How full the disk is concerns whoever runs it, and nobody who uploads.
+    assert!(!detail.contains(|symbol: char| symbol.is_ascii_digit()), "{detail}");
+    app.until("the log tells more", || app.log().contains("are kept back (storage.reserve)").then_some(()));
 }
 
 #[test]
@@ -151,17 +154,39 @@ fn the_reserve_refuses_uploads_and_is_there_for_the_rows_under_way() {
 }
 
 #[test]
+fn rows_are_not_sent_while_what_is_left_is_for_the_outcomes_of_those_under_way() {
+    const ROWS: usize = 1_000;
+    with_small_disk("disk::rows_are_not_sent_while_what_is_left_is_for_the_outcomes_of_those_under_way", |disk| {
+        let app = disk.app(Setup {
+            storage: "reserve = \"24MiB\"".into(),
+            dependency: "rate_per_second = 1000\nburst = 50\ntimeout = \"5s\"".into(),
+            ..Setup::default()
+        });
+        let id = app.accepted(people(ROWS));
+        app.until("some rows are done", || (app.batch(&id)["counts"]["completed"].as_u64() >= Some(10)).then_some(()));
+        disk.fill(2 * MEGABYTE);
+        let waiting = app.until("the others wait", || {
+            let batch = app.batch(&id);
+            batch["waiting_for"].as_str().is_some_and(|told| told.contains("for the outcomes")).then_some(batch)
+        });
+        let done = waiting["counts"]["completed"].as_u64().expect("a count");
+        assert!(done < ROWS as u64 && waiting["counts"]["processing"] == 0, "those under way have ended: {waiting}");
+        assert_each_row_once(&app, done);
+        app.until("the log says so", || app.log().contains("dispatch.without_room").then_some(()));
+        disk.free();
+        assert_eq!(app.until_status(&id, "completed")["counts"]["completed"], ROWS);
+        assert_each_row_once(&app, ROWS as u64);
+    });
+}
+
+#[test]
 fn an_upload_that_grows_into_the_reserve_is_refused_on_its_way() {
     with_small_disk("disk::an_upload_that_grows_into_the_reserve_is_refused_on_its_way", |disk| {
         let app = disk.app(Setup { storage: "reserve = \"16MiB\"".into(), ..Setup::default() });
         // Packed, nobody can tell how large it is.
         let body = wide_people(20_000);
         assert!(body.len() > 30 * MEGABYTE);
-        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        packer.write_all(body.as_bytes()).expect("packed");
-        let packed = packer.finish().expect("packed");
-        let headers = [("Content-Type", "text/csv"), ("Content-Encoding", "gzip")];
-        let (status, problem) = app.upload_as(&app.key, "/v2/client/users/batch/invite", &headers, &packed);
+        let (status, problem) = app.upload_as(&app.key, UPLOAD, &GZIPPED, &gzipped(&body));
         assert_eq!((status, &problem["code"]), (507, &"disk_full".into()), "{problem}");
         until_no_upload_is_left(&app);
         assert_eq!(files(&app.data_dir().join("objects")), Vec::<PathBuf>::new());
@@ -188,7 +213,8 @@ fn an_extraction_waits_for_room_and_goes_on_when_there_is_some() {
         });
         assert_eq!((&waiting["status"], &waiting["estimate"]), (&"pending".into(), &serde_json::Value::Null));
         let told = waiting["waiting_for"].as_str().expect("a sentence");
-        assert!(told.contains("kept back (storage.reserve)") && told.contains("dripfeed purge"), "{told}");
+        assert!(told.contains("room on the disk") && told.contains("dripfeed purge"), "{told}");
+        assert!(!told.contains(|symbol: char| symbol.is_ascii_digit()), "{told}");
         app.until("the log says so", || app.log().contains("extraction waits for room").then_some(()));
         assert_refused_for_the_reserve(app, &people(2));
 
@@ -197,6 +223,82 @@ fn an_extraction_waits_for_room_and_goes_on_when_there_is_some() {
         assert_eq!((&done["counts"]["completed"], &done["error"]), (&ROWS.into(), &serde_json::Value::Null));
         assert_eq!(row_numbers(app, &id), (1..=ROWS as u64).collect::<Vec<_>>());
         assert_each_row_once(app, ROWS as u64);
+    });
+}
+
+/// Small as it comes, and large.
+fn gzipped(body: &str) -> Vec<u8> {
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packer.write_all(body.as_bytes()).expect("packed");
+    packer.finish().expect("packed")
+}
+
+const UPLOAD: &str = "/v2/client/users/batch/invite";
+const GZIPPED: [(&str, &str); 2] = [("Content-Type", "text/csv"), ("Content-Encoding", "gzip")];
+
+#[test]
+fn a_bomb_is_too_large_however_little_room_there_is_and_a_large_promise_takes_nobody_elses() {
+    with_small_disk(
+        "disk::a_bomb_is_too_large_however_little_room_there_is_and_a_large_promise_takes_nobody_elses",
+        |disk| {
+            let app = disk.app(Setup {
+                storage: "reserve = \"8MiB\"".into(),
+                more: "[workflows.invite]\nmax_bytes = \"4MB\"".into(),
+                ..Setup::default()
+            });
+            disk.fill(14 * MEGABYTE);
+            let bomb = gzipped(&wide_people(20_000));
+            let (status, problem) = app.upload_as(&app.key, UPLOAD, &GZIPPED, &bomb);
+            assert_eq!((status, &problem["code"]), (413, &"too_large".into()), "{problem}");
+
+            // Forty gigabytes are announced, by as many as one client may send at once, and never come: no room is promised to them.
+            let address = app.url("").trim_start_matches("http://").to_owned();
+            let open = [(); 2].map(|()| {
+                let mut liar = TcpStream::connect(&address).expect("a connection");
+                let head = format!(
+                    "POST {UPLOAD} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: text/csv\r\n\
+                     Content-Length: 40000000000\r\n\r\nemail,",
+                    app.key
+                );
+                liar.write_all(head.as_bytes()).expect("sent");
+                liar
+            });
+            let others = app.add_client("globex", None);
+            let (status, batch) = app.upload(&others, people(3));
+            assert_eq!(status, 202, "{batch}");
+            for mut liar in open {
+                let mut said = [0; 12];
+                liar.read_exact(&mut said).expect("an answer");
+                assert_eq!(&said, b"HTTP/1.1 413");
+            }
+            until_no_upload_is_left(&app);
+        },
+    );
+}
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn a_batch_without_room_lets_others_pass() {
+    with_small_disk("disk::a_batch_without_room_lets_others_pass", |disk| {
+        let mut app = App::prepared(Setup { within: Some(disk.0.clone()), ..Setup::default() });
+        let globex = app.add_client("globex", None);
+        // Long enough for both to be there, and the disk to be filled, before the next is chosen.
+        app.launch(&[("FAILPOINTS", "extract.claimed=1*sleep(4000)")]);
+        assert!(app.listens());
+        app.accepted(people(1));
+        let large = app.accepted(wide_people(2_000));
+        let (status, small) = app.upload(&globex, people(3));
+        assert_eq!(status, 202, "{small}");
+        disk.fill(5 * MEGABYTE);
+        let small = small["id"].as_str().expect("an id");
+        app.until("the other client's is done", || {
+            (app.batch_of(&globex, small)["status"] == "completed").then_some(())
+        });
+        let waiting = app.batch(&large);
+        assert_eq!(waiting["status"], "pending", "{waiting}");
+        assert!(waiting["waiting_for"].as_str().is_some_and(|told| told.contains("room")), "{waiting}");
+        disk.free();
+        app.until_status(&large, "completed");
     });
 }
 
@@ -244,9 +346,12 @@ fn until_claims_have_lapsed(app: &App) {
 
 #[test]
 fn outcomes_that_find_no_room_are_kept_until_there_is_some() {
-    const ROWS: usize = 300;
+    // Enough for some to be under way when the disk is full, however fast it goes.
+    const ROWS: usize = 2_000;
     with_small_disk("disk::outcomes_that_find_no_room_are_kept_until_there_is_some", |disk| {
         let app = disk.app(Setup {
+            // Nothing is kept back, so that rows are sent until the disk is full.
+            storage: "reserve = \"0B\"".into(),
             // Claims expire while the disk is full, and nobody but their workers could end them.
             workers: format!("under_way = {WORKERS}\nclaim_ttl = \"1s\"\nauto_rescue = false"),
             dependency: "rate_per_second = 2000\nburst = 50\ntimeout = \"1s\"".into(),
@@ -258,6 +363,8 @@ fn outcomes_that_find_no_room_are_kept_until_there_is_some() {
         disk.fill(0);
         until_claims_have_lapsed(&app);
         assert_eq!(app.batch(&id)["status"], "queued", "reading goes on");
+        let told = app.batch(&id)["waiting_for"].as_str().map(str::to_owned).expect("a sentence");
+        assert!(told.starts_with("room on the disk") && told.contains("dripfeed purge"), "{told}");
 
         disk.free();
         assert_eq!(app.until_status(&id, "completed")["counts"]["completed"], ROWS);

@@ -1,8 +1,10 @@
 //! The real binary, serving on a free port over a temporary folder, against a simulator of its own.
 
 use std::{
-    io::{BufRead, BufReader, Read},
+    fs::File,
+    io::{BufRead, BufReader, Read, Write},
     net::SocketAddr,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{Arc, Mutex},
@@ -62,6 +64,12 @@ impl Default for Setup {
     }
 }
 
+/// Writes a file that its owner alone may open, as a key file has to be.
+pub fn write_private(path: &Path, text: impl AsRef<[u8]>) {
+    let mut file = File::options().create(true).truncate(true).write(true).mode(0o600).open(path).expect("opened");
+    file.write_all(text.as_ref()).expect("written");
+}
+
 /// A server of the real binary. Dropped, it is killed.
 pub struct App {
     pub folder: tempfile::TempDir,
@@ -93,7 +101,7 @@ impl App {
         let within = setup.within.unwrap_or_else(std::env::temp_dir);
         let folder = tempfile::tempdir_in(within).expect("a temporary folder");
         let simulator = Simulator::start(setup.simulator).expect("a simulator");
-        std::fs::write(folder.path().join("keys"), KEY_LINE).expect("a key file");
+        write_private(&folder.path().join("keys"), KEY_LINE);
         let at = folder.path().display();
         let Setup { more, server, storage, access, dispatch, workers, dependency, .. } = setup;
         let downstream = setup.downstream.unwrap_or_else(|| simulator.address());
@@ -167,6 +175,24 @@ base_url = "http://{downstream}"
         self.binary(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary")
     }
 
+    /// Starts a command of the binary at a terminal, and gives that: what it reads and what it asks goes through there.
+    pub fn spawn_at_terminal(&self, arguments: &[&str]) -> (Child, File) {
+        use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+        grantpt(&ours).and_then(|()| unlockpt(&ours)).expect("it is ours");
+        let name = ptsname(&ours, Vec::new()).expect("its name");
+        let theirs =
+            File::options().read(true).write(true).open(name.to_str().expect("a path")).expect("its other end");
+        let (asks, prints) = (theirs.try_clone().expect("a clone"), theirs.try_clone().expect("a clone"));
+        let child = self.binary(arguments).stdin(theirs).stdout(prints).stderr(asks).spawn().expect("the binary");
+        (child, ours.into())
+    }
+
+    /// Starts a command of the binary that prints into this.
+    pub fn spawn_into(&self, arguments: &[&str], output: Stdio) -> Child {
+        self.binary(arguments).stdout(output).stderr(Stdio::piped()).spawn().expect("the binary")
+    }
+
     /// Starts the server and waits until it listens.
     pub fn serve(&mut self) {
         self.launch(&[]);
@@ -190,9 +216,13 @@ base_url = "http://{downstream}"
 
     /// Starts the server with no more than so many bytes of address space, as `ulimit -v` gives them.
     pub fn launch_within(&mut self, bytes: u64) {
-        let kib = bytes >> 10;
+        self.launch_by(&format!("ulimit -v {}; exec \"$0\" \"$@\"", bytes >> 10));
+    }
+
+    /// Has a shell start the server by this script, in which `"$0" "$@"` is its command line; waits for nothing.
+    pub fn launch_by(&mut self, script: &str) {
         let mut command = Command::new("sh");
-        command.arg("-c").arg(format!("ulimit -v {kib}; exec \"$0\" \"$@\"")).arg(env!("CARGO_BIN_EXE_dripfeed"));
+        command.arg("-c").arg(script).arg(env!("CARGO_BIN_EXE_dripfeed"));
         command.arg("--config").arg(self.folder.path().join("dripfeed.toml")).arg("serve");
         self.run(command);
     }
@@ -251,6 +281,11 @@ base_url = "http://{downstream}"
             running.child.kill().expect("killed");
             running.child.wait().expect("reaped");
         }
+    }
+
+    /// The server's process.
+    pub fn process_id(&self) -> u32 {
+        self.server().child.id()
     }
 
     /// Sends the server a signal.

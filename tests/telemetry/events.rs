@@ -1,9 +1,9 @@
-//! Every log line in the sources has a name, and the README lists the names.
+//! Every log line in the sources has a name, and the documentation lists the names.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
 const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
-/// Those that the README lists; what is below is found where it is switched on.
+/// Those that are listed; what is below is found where it is switched on.
 const LISTED: [&str; 3] = ["error", "warn", "info"];
 const SECTION: &str = "## Events in the log";
 
@@ -45,7 +45,7 @@ fn is_name(name: &str) -> bool {
     name.split_once('.').is_some_and(|(noun, verb)| is_word(noun) && is_word(verb))
 }
 
-/// Each event of the sources that the README lists, with its level; complains of lines that have no name.
+/// Each event of the sources that are listed, with its level; complains of lines that have no name.
 fn events() -> BTreeSet<(String, &'static str)> {
     let mut found = Vec::new();
     sources(Path::new("src"), &mut found);
@@ -66,7 +66,7 @@ fn events() -> BTreeSet<(String, &'static str)> {
                 let name = name.unwrap_or_else(|| {
                     panic!(
                         "{path}: a log line has no name. Put `event = \"noun.what_happened\",` first in it (behind \
-                         `target:`), ids as fields of their own, and its row into the README's `{SECTION}`: {said}"
+                         `target:`), ids as fields of their own, and its row into docs/telemetry.md, `{SECTION}`: {said}"
                     )
                 });
                 assert!(is_name(name), "{path}: `{name}` is not `noun.what_happened` in small letters");
@@ -80,10 +80,10 @@ fn events() -> BTreeSet<(String, &'static str)> {
     events
 }
 
-/// The rows of the README's table: names in backquotes, and the level of all of them.
+/// The rows of the documentation's table: names in backquotes, and the level of all of them.
 fn listed() -> BTreeSet<(String, &'static str)> {
-    let readme = fs::read_to_string("README.md").expect("a README");
-    let (_, section) = readme.split_once(SECTION).expect("its section on events");
+    let page = fs::read_to_string("docs/telemetry.md").expect("the page");
+    let (_, section) = page.split_once(SECTION).expect("its section on events");
     let section = section.split("\n## ").next().unwrap_or_default();
     let mut listed = BTreeSet::new();
     for row in section.lines().filter(|line| line.starts_with("| `")) {
@@ -98,7 +98,7 @@ fn listed() -> BTreeSet<(String, &'static str)> {
 }
 
 #[test]
-fn every_log_line_has_a_name_and_the_readme_lists_those_from_info_on() {
+fn every_log_line_has_a_name_and_the_documentation_lists_those_from_info_on() {
     let (events, listed) = (events(), listed());
     let told = |these: Vec<&(String, &str)>| -> String {
         these.iter().map(|(name, level)| format!("\n| `{name}` | {} | ... |", level.to_uppercase())).collect()
@@ -107,7 +107,7 @@ fn every_log_line_has_a_name_and_the_readme_lists_those_from_info_on() {
     let gone = told(listed.difference(&events).collect());
     assert!(
         missing.is_empty() && gone.is_empty(),
-        "the table under `{SECTION}` in README.md is not what the sources say.\nAdd, with what it means:{missing}\nTake \
+        "the table under `{SECTION}` in docs/telemetry.md is not what the sources say.\nAdd, with what it means:{missing}\nTake \
          out, no line of this level has this name:{gone}"
     );
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, thread, time::Duration};
 use crate::{
     support::{
         app::App,
-        server::{Server, late},
+        server::{Server, late, status},
     },
     zoo::{add_client, created, dependency, dispatch, domain, first_call, pass, people, post, setup, upload, workflow},
 };
@@ -73,6 +73,42 @@ fn a_client_of_a_long_way_has_its_part_beside_one_of_a_short_way() {
     let (long, short) = (of("long"), of("short"));
     let equal = (long + short) / 2;
     assert!(long.abs_diff(equal) <= equal / 10 + 4, "{long} calls of the long way, {short} of the short one");
+    assert!(equal * 2 >= RATE * 10 * 8 / 10, "{equal} each");
+}
+
+/// Its rows are claimed for four calls each, and make one.
+#[test]
+fn a_client_whose_rows_are_refused_at_once_has_its_part_beside_one_whose_rows_go_all_the_way() {
+    const RATE: usize = 30;
+    let server = Server::start(|request| match domain(request).as_str() {
+        "refused.example" => late(Duration::from_millis(20), status(422)),
+        _ => late(Duration::from_millis(20), created(request)),
+    });
+    let keys = format!("rate_per_second = {RATE}\ntimeout = \"5s\"");
+    let steps: Vec<_> = (1..=4).map(|step| post(&format!("step-{step}"), "api", "")).collect();
+    // Nothing pauses itself.
+    let flow = workflow("chain", "pause_after_failures = 1000000", &steps);
+    let mut setup = setup(&[dependency("api", server.address, &keys), flow]);
+    setup.dispatch = "every = \"1s\"\nmin_interval = \"0s\"".to_owned();
+    let app = App::start(setup);
+    dispatch(&app, "pause");
+    for name in ["refused", "well"] {
+        let key = add_client(&app, name);
+        let id = upload(&app, &key, "chain", &people(&format!("{name}.example"), 500));
+        let path = format!("/v2/batches/{id}");
+        app.until("it is queued", || (app.get(&key, &path).1["status"] == "queued").then_some(()));
+    }
+    dispatch(&app, "resume");
+    let from = first_call(&app, &server) + Duration::from_secs(1);
+    pass(Duration::from_secs(1) + WATCHED);
+    let of = |name: &str| {
+        let received = server.received();
+        let watched = received.iter().filter(|it| (from..from + WATCHED).contains(&it.at));
+        watched.filter(|it| domain(it) == format!("{name}.example")).count()
+    };
+    let (refused, well) = (of("refused"), of("well"));
+    let equal = (refused + well) / 2;
+    assert!(refused.abs_diff(equal) <= equal / 10 + 4, "{refused} calls of refused rows, {well} of others");
     assert!(equal * 2 >= RATE * 10 * 8 / 10, "{equal} each");
 }
 

@@ -5,9 +5,13 @@ mod answers;
 mod apart;
 mod clock;
 mod edits;
+mod end;
 mod fair;
 mod flood;
+mod lack;
 mod lock;
+mod places;
+mod random;
 mod spent;
 mod stop;
 #[path = "../support/mod.rs"]

@@ -62,12 +62,14 @@ fn where_nothing_is_saved_it_does_not_matter_what_comes_back() {
 
 #[test]
 fn what_was_saved_goes_on_to_the_last_digit() {
-    let answer = r#"{"price": 1.10, "big": 1234567890123456789012345, "yes": true, "list": [1, "two", 1.50], "text": "007", "exponent": 1E3}"#;
+    let answer = r#"{"price": 1.10, "big": 1234567890123456789012345, "yes": true, "list": [1, "two", 1.50], "text": "007", "exponent": 1E3, "place": {"street": "x", "at": [1E3, 2.50]}}"#;
     let server = Server::start(move |_| ok(answer));
-    let names = ["price", "big", "yes", "list", "text", "exponent"];
+    let names = ["price", "big", "yes", "list", "text", "exponent", "place"];
     let saves: Vec<_> = names.iter().map(|name| format!("{name} = \"/{name}\"")).collect();
     let first = post("first", "one", &format!("save = {{ {} }}", saves.join(", ")));
-    let members: Vec<_> = names.iter().map(|name| format!("{name} = \"it is {{{{ saved.{name} }}}}\"")).collect();
+    let text =
+        |name: &&str| format!("{name} = \"it is {{{{ saved.{name} }}}}\", {name}_itself = \"{{{{ saved.{name} }}}}\"");
+    let members: Vec<_> = names.iter().map(text).collect();
     let second = format!(
         "name = \"second\"\ndependency = \"one\"\nmethod = \"POST\"\npath = \"/second\"\njson = {{ {} }}",
         members.join(", ")
@@ -76,10 +78,19 @@ fn what_was_saved_goes_on_to_the_last_digit() {
     let id = upload(&app, &app.key, "chain", &people("saved.example", 1));
     ended(&app, &app.key, &id);
     let received = server.received();
-    let body: Value = serde_json::from_str(&received.last().expect("a call").body).expect("JSON");
+    let body = &received.last().expect("a call").body;
+    for itself in [
+        r#""price_itself":1.10"#,
+        r#""exponent_itself":1E3"#,
+        r#""list_itself":[1, "two", 1.50]"#,
+        r#""place_itself":{"street": "x", "at": [1E3, 2.50]}"#,
+    ] {
+        assert!(body.contains(itself), "no {itself} in {body}");
+    }
+    let body: Value = serde_json::from_str(body).expect("JSON");
     let sent = |name: &str| body[name].as_str().unwrap_or_default().trim_start_matches("it is ").replace(", ", ",");
-    // An exponent gets the sign that it may go without; its digits stay.
-    let expected = ["1.10", "1234567890123456789012345", "true", "[1,\"two\",1.50]", "007", "1e+3"];
+    let place = r#"{"street": "x","at": [1E3,2.50]}"#;
+    let expected = ["1.10", "1234567890123456789012345", "true", "[1,\"two\",1.50]", "007", "1E3", place];
     let altered: Vec<_> = names.iter().zip(expected).filter(|(name, expected)| sent(name) != *expected).collect();
     assert!(altered.is_empty(), "altered: {altered:?} in {body}");
 }

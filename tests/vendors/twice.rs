@@ -56,7 +56,8 @@ fn a_request_that_was_done_and_whose_repeat_is_refused_never_leaves_under_a_seco
     let app = app(&[api("one", &server, QUICK, "max_attempts = 2", "save = { id = \"/id\" }")]);
     let id = upload(&app, &app.key, "one", &refused_rows());
     settled(&app, &id);
-    assert!(counts(&server).values().all(|calls| *calls >= 2), "each was repeated: {:?}", counts(&server));
+    // The one that is left may not have had its turn again.
+    app.until("each was repeated", || counts(&server).values().all(|calls| *calls >= 2).then_some(()));
     assert_one_key_each(&server);
     // Through the API, through the command, and by hand, row by row.
     retry(&app, &id, "");

@@ -112,7 +112,7 @@ fn what_a_workflow_holds_of_secrets_is_on_disk_only_sealed_and_a_restored_batch_
     // Restored under a configuration that has another workflow of that name.
     std::fs::remove_dir_all(app.data_dir()).expect("lost");
     edit(&app, &chain(&server, &steps(&["x"])));
-    let restored = app.command(&["restore", backup.to_str().expect("a path"), "--json"]);
+    let restored = app.command(&["restore", backup.to_str().expect("a path"), "--keep-revived", "--json"]);
     assert!(restored.status.success(), "{restored:?}");
     let restored: serde_json::Value = serde_json::from_slice(&restored.stdout).expect("JSON");
     let at_risk = &restored["may_have_been_called"][0];

@@ -155,3 +155,84 @@ fn what_was_refused_when_it_was_repeated_is_not_retried_as_something_else() {
         }
     }
 }
+
+/// The claim of a dead server says only that something may have left. What it was follows from what is on disk.
+#[test]
+fn what_a_dead_server_sent_goes_on_where_the_present_version_sends_the_same() {
+    for by_another_name in [false, true] {
+        let (server, mood) = vendor();
+        let noted =
+            |filter: &str| format!("{}headers = {{ X-Note = \"{{{{ row.note{filter} }}}}\" }}\n", post("a", "api", ""));
+        let mut app = configured(&with(&server, &noted("")));
+        let csv = "email,note\np1@dead.example,same\np2@dead.example,other\np3@dead.example,same\n";
+        let id = upload(&app, &app.key, "chain", csv);
+        app.until("each was sent", || (keys(&server).len() == ROWS).then_some(()));
+        app.kill();
+        assert!(app.command(&["batch", "pause", &id]).status.success());
+
+        let steps = [noted(" | replace('other', 'another')"), post("b", "api", "")];
+        let present = dependency("api", server.address, PATIENT) + &workflow("chain", "", &steps);
+        let present = if by_another_name {
+            // What the batch's version calls is not there any more; that is what an upgrade is for too.
+            present
+                .replace("[dependencies.api]", "[dependencies.crm]")
+                .replace("dependency = \"api\"", "dependency = \"crm\"")
+        } else {
+            present
+        };
+        // The server frees what the dead one held.
+        edit(&app, &present);
+        app.serve();
+        assert_eq!(upgrade(&app, &id).0, 200);
+        mood.is(Mood::WELL);
+        act(&app, &id, "resume");
+        ended(&app, &app.key, &id);
+        let ends = ends(&app, &id);
+        assert_eq!(
+            ["p1", "p2", "p3"].map(|who| ends[&format!("{who}@dead.example")].as_str()),
+            ["completed", "outcome_unknown", "completed"],
+            "by another name: {by_another_name}"
+        );
+        let at_a = server.received().into_iter().filter(|request| request.path() == "/a");
+        let mut keys_at_a = std::collections::BTreeMap::<_, std::collections::BTreeSet<_>>::new();
+        for request in at_a {
+            keys_at_a
+                .entry(crate::zoo::email(&request))
+                .or_default()
+                .insert(request.header("idempotency-key").to_owned());
+        }
+        assert!(keys_at_a.values().all(|keys| keys.len() == 1), "{keys_at_a:?}");
+    }
+}
+
+/// The same at a later step, whose request is built from what the one before saved.
+#[test]
+fn what_a_dead_server_sent_at_a_later_step_goes_on_too() {
+    let mood = Arc::new(AtomicU8::new(Mood::SILENT));
+    let asked = mood.clone();
+    let server = Server::start(move |request| match (request.path(), asked.load(SeqCst)) {
+        ("/a", _) => crate::support::server::late(std::time::Duration::from_millis(300), created(request)),
+        (_, Mood::SILENT) => Reply::Silence,
+        _ => created(request),
+    });
+    let b = post("b", "api", "headers = { X-Note = \"{{ saved.of_a }}\" }");
+    let old = [post("a", "api", "save = { of_a = \"/id\" }"), b];
+    let chain = |steps: &[String]| dependency("api", server.address, PATIENT) + &workflow("chain", "", steps);
+    let mut app = configured(&chain(&old));
+    let id = upload(&app, &app.key, "chain", &people("dead.example", ROWS));
+    app.until("each is at its first step", || (keys(&server).len() == ROWS).then_some(()));
+    act(&app, &id, "pause");
+    app.until("they are put down between the two", || (app.batch(&id)["counts"]["processing"] == 0).then_some(()));
+    act(&app, &id, "resume");
+    let at_b = || server.received().iter().filter(|request| request.path() == "/b").count();
+    app.until("each is at its second step", || (at_b() == ROWS).then_some(()));
+    app.kill();
+    assert!(app.command(&["batch", "pause", &id]).status.success());
+    edit(&app, &chain(&[old[0].clone(), post("x", "api", ""), old[1].clone(), post("c", "api", "")]));
+    app.serve();
+    assert_eq!(upgrade(&app, &id).0, 200);
+    mood.store(Mood::WELL, SeqCst);
+    act(&app, &id, "resume");
+    assert_eq!(ended(&app, &app.key, &id)["counts"]["completed"], ROWS, "{:?}", ends(&app, &id));
+    assert_eq!(at_b(), 2 * ROWS);
+}

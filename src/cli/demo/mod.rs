@@ -14,10 +14,15 @@ use settings::Pace;
 use tokio::sync::Notify;
 use watch::Watch;
 
-use super::{client, error::CliError, serve::Server};
+use super::{actor::actor, client::told, error::CliError, serve::Server};
 use crate::{
     clock::Clock,
     closing::Closing,
+    operations::{
+        Env,
+        clients::{self, NewClient},
+    },
+    private,
     simulator::{Simulator, SimulatorOptions, Stats},
     telemetry::log::{self, Output},
 };
@@ -44,7 +49,7 @@ impl Demo {
     pub(super) fn run(self) -> Result<(), CliError> {
         let temporary = tempfile::Builder::new().prefix("dripfeed-demo-").tempdir()?;
         let data_dir = self.data_dir.clone().unwrap_or_else(|| temporary.path().to_owned());
-        std::fs::create_dir_all(&data_dir)?;
+        private::folder(&data_dir)?;
         let pace = Pace::for_rows(self.rows);
         let simulator = Simulator::start(SimulatorOptions {
             // A little above our own limit: it has to hold because we keep it, not because it is enforced.
@@ -55,7 +60,8 @@ impl Demo {
         log::init(&config.log, Output::Stderr);
         let server = Server::start(config, Clock::machine())?;
         let address = server.address()?;
-        let key = client::add(&server.appliance().store, CLIENT, None)?;
+        let new = NewClient { name: CLIENT.to_owned(), rows_per_run: None, workflows: None };
+        let key = clients::add(Env::of(server.appliance()), &actor(), new).map_err(|fault| told(fault, CLIENT))?.key;
 
         let (stop, end) = (Arc::new(Notify::new()), Closing::default());
         let serving = std::thread::spawn({
@@ -71,57 +77,57 @@ impl Demo {
     }
 
     fn show(&self, watch: &Watch<'_>, operator_token: &str) -> Result<(), CliError> {
-        println!("dripfeed demo: {} rows through three rate-limited APIs\n", self.rows);
+        say!("dripfeed demo: {} rows through three rate-limited APIs\n", self.rows);
         let begun = Instant::now();
         let id = watch.upload(People::new(self.rows))?;
         let Some(ended) = watch.until_finished(&id)? else { return Ok(()) };
         summary(&ended, &watch.simulator.stats(), watch.pace, begun.elapsed().as_secs_f64());
         self.show_way_on(watch.address, &id, &watch.key, operator_token);
         if !self.exit {
-            println!("\nCtrl-C ends it.");
+            say!("\nCtrl-C ends it.");
             while !watch.end.wait(std::time::Duration::from_secs(3600)) {}
         }
         Ok(())
     }
 
     fn show_way_on(&self, address: SocketAddr, id: &str, key: &str, operator_token: &str) {
-        println!("\nThe page       http://{address}/");
-        println!("client key     {key}");
-        println!("operator token {operator_token}");
-        println!("\nTry:");
+        say!("\nThe page       http://{address}/");
+        say!("client key     {key}");
+        say!("operator token {operator_token}");
+        say!("\nTry:");
         for path in [
             format!("/v2/batches/{id}"),
             format!("/v2/batches/{id}/rows?status=failed&limit=3"),
             format!("/v2/batches/{id}/rows/1"),
         ] {
-            println!("  curl -s -H 'Authorization: Bearer {key}' 'http://{address}{path}'");
+            say!("  curl -s -H 'Authorization: Bearer {key}' 'http://{address}{path}'");
         }
-        println!("  curl -s -H 'Authorization: Bearer {operator_token}' http://{address}/ops/v1/dependencies");
+        say!("  curl -s -H 'Authorization: Bearer {operator_token}' http://{address}/ops/v1/dependencies");
     }
 }
 
 fn summary(batch: &serde_json::Value, stats: &Stats, pace: Pace, seconds: f64) {
     let count = |name: &str| batch["counts"][name].as_u64().unwrap_or(0);
     let rows_per_second = count("total") as f64 / seconds;
-    println!("\n{} rows in {seconds:.1} s ({rows_per_second:.0} a second)", count("total"));
-    println!("  completed          {}", count("completed"));
-    println!("  failed             {}  (the sample has rows that the downstream refuses)", count("failed"));
+    say!("\n{} rows in {seconds:.1} s ({rows_per_second:.0} a second)", count("total"));
+    say!("  completed          {}", count("completed"));
+    say!("  failed             {}  (the sample has rows that the downstream refuses)", count("failed"));
     for (step, calls) in [
         ("address-links", stats.calls.address_links),
         ("get-addresses", stats.calls.get_addresses),
         ("invite-create", stats.calls.invite_create),
     ] {
-        println!("  {step:<18} {calls} calls");
+        say!("  {step:<18} {calls} calls");
     }
-    println!(
+    say!(
         "  busiest second     {} calls; allowed are {} and bursts of {}",
         stats.busiest_second,
         pace.calls(),
         2 * settings::BURST
     );
-    println!("  refused as too fast {}", stats.refused);
-    println!("  invites created    {}", stats.invites);
-    println!("  created twice      {}", stats.duplicate_invites);
+    say!("  refused as too fast {}", stats.refused);
+    say!("  invites created    {}", stats.invites);
+    say!("  created twice      {}", stats.duplicate_invites);
 }
 
 /// The first Ctrl-C ends the demo in order, also while it runs.

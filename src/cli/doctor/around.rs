@@ -18,6 +18,8 @@ use crate::{
 
 /// A connection that takes longer than this is none.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// And for what it says to a greeting that it is not meant to understand.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(1);
 /// What is put into the store of files, and taken out again.
 const PROBE: &str = "doctor/probe";
 const PROBE_BYTES: &[u8] = b"dripfeed doctor";
@@ -29,9 +31,9 @@ pub(super) fn server(config: &Config) -> Finding {
     if config.server.listen.port() == 0 {
         return Finding::ok("server", "runs, on a port that the system chose");
     }
-    let url = healthcheck::local_url(config);
-    match healthcheck::ready(&url) {
-        Ok(()) => Finding::ok("server", format!("{url} is ready")),
+    let target = healthcheck::own(config);
+    match healthcheck::ready(&target) {
+        Ok(()) => Finding::ok("server", format!("{} is ready", target.url())),
         Err(error) => Finding::fail("server", error, "its log says more"),
     }
 }
@@ -132,11 +134,20 @@ fn connect(base_url: &str) -> Result<(), String> {
     for address in addresses {
         match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
             Ok(stream) if uri.scheme_str() == Some("https") => return shake_hands(host, stream),
-            Ok(_) => return Ok(()),
+            Ok(stream) => return stays_plain(host, stream),
             Err(error) => last = format!("{address}: {error}"),
         }
     }
     Err(last)
+}
+
+/// To speak plain HTTP to a port that speaks TLS fails at the first request. What is sent means nothing to any server.
+fn stays_plain(host: &str, mut stream: TcpStream) -> Result<(), String> {
+    let bounded = stream.set_read_timeout(Some(HELLO_TIMEOUT)).and(stream.set_write_timeout(Some(HELLO_TIMEOUT)));
+    match bounded.is_ok() && downstream::speaks_tls(host, &mut stream) {
+        true => Err("it speaks TLS there: the URL has to begin with https://".to_owned()),
+        false => Ok(()),
+    }
 }
 
 /// A server that takes the connection and then says nothing is not waited for any longer than one that takes none.

@@ -104,6 +104,7 @@ fn tell(
     });
     found.push(backup(inspection, config, now)?);
     found.push(alerts(inspection)?);
+    found.push(audit(inspection)?);
     Ok(found)
 }
 
@@ -187,6 +188,19 @@ fn alerts(inspection: &Inspection) -> store::Result<Finding> {
         Some(newest) => {
             let says = format!("{} told and not over, the newest: {}", alerts.len(), newest.summary);
             Finding::warn("alerts", says, "`dripfeed alerts list` says what to run")
+        }
+    })
+}
+
+/// Whether somebody took an entry out, put one in, or altered one.
+fn audit(inspection: &Inspection) -> store::Result<Finding> {
+    let verified = inspection.audit(None)?;
+    Ok(match verified.faults.first() {
+        None => Finding::ok("audit", format!("its {} entries are as they were noted", verified.entries)),
+        Some(first) => {
+            let advice = "somebody changed the database by hand: `dripfeed audit verify` tells all; compare with the \
+                          log's `audit.noted` and with a backup";
+            Finding::fail("audit", format!("it is not as it was noted: {first}"), advice)
         }
     })
 }

@@ -72,7 +72,7 @@ impl Report {
             let advice = advice.as_ref().map_or_else(String::new, |advice| format!("; {advice}"));
             // One line each, whatever an error of somebody else's looks like.
             let said = format!("{says}{advice}").split_whitespace().collect::<Vec<_>>().join(" ");
-            println!("{level:<4}  {what:<width$}  {said}");
+            say!("{level:<4}  {what:<width$}  {said}");
         }
     }
 }

@@ -1,18 +1,17 @@
 //! Tokens, keys, the data folder and its disk.
 
-use std::{
-    fs,
-    io::ErrorKind,
-    os::unix::fs::{MetadataExt, PermissionsExt},
-};
+use std::{fs, io::ErrorKind, os::unix::fs::MetadataExt, path::Path};
 
 use super::finding::Finding;
 use crate::{
     config::{BackupTo, Config, tell_size},
     crypto::KeyRing,
-    keys,
+    keys::{self, KeysError},
+    model::Timestamp,
+    private,
     room::reserve,
-    store::sizes::Sizes,
+    store::{FILE_NAME, sizes::Sizes},
+    tls::Pair,
 };
 
 /// Less than this, or than a twentieth of the disk, is soon gone.
@@ -20,8 +19,6 @@ const DISK_WARN_BYTES: u64 = 5 * 1024 * 1024 * 1024;
 const DISK_WARN_SHARE: u64 = 20;
 /// A WAL that has grown beyond so many times its limit is held by a reader, or by a process that hangs.
 const WAL_WARN_TIMES: u64 = 4;
-/// Others than the owner may do nothing with a key file.
-const OTHERS: u32 = 0o077;
 
 pub(super) fn tokens(config: &Config) -> Option<Finding> {
     let advice = "set access.operator_token or DRIPFEED_OPERATOR_TOKEN";
@@ -31,32 +28,57 @@ pub(super) fn tokens(config: &Config) -> Option<Finding> {
 
 /// The ring, or why there is none.
 pub(super) fn ring(config: &Config) -> Result<KeyRing, Finding> {
-    let advice = "put the key file back; in a new installation `dripfeed keys generate` makes a key";
-    keys::read_ring(config).map_err(|error| Finding::fail("keys", error.to_string(), advice))
+    keys::read_ring(config).map_err(|error| {
+        let advice = match error {
+            KeysError::OpenToOthers(_) => "`chmod 600` it",
+            _ => "put the key file back; in a new installation `dripfeed keys generate` makes a key",
+        };
+        Finding::fail("keys", error.to_string(), advice)
+    })
 }
 
 /// Who may read the key file, and where it lies.
 pub(super) fn key_file(config: &Config) -> Vec<Finding> {
-    if config.encryption.is_from_environment() {
-        return vec![Finding::ok("key file", "the keys come from DRIPFEED_KEYS")];
-    }
-    let path = &config.encryption.key_file;
+    let Some(path) = config.encryption.file() else {
+        return vec![Finding::ok("key file", format!("the keys come from {}", config.encryption))];
+    };
     // That it is not there is told by the check of the keys.
     let Ok(metadata) = fs::metadata(path) else { return Vec::new() };
-    let mode = metadata.permissions().mode() & 0o777;
     let mut found = Vec::new();
-    if mode & OTHERS == 0 {
-        found.push(Finding::ok("key file", format!("mode {mode:04o}")));
-    } else {
-        let says = format!("mode {mode:04o}: others than its owner may read or change it");
-        found.push(Finding::fail("key file", says, format!("chmod 600 {}", path.display())));
-    }
+    let says = |mode| format!("mode {mode:04o}: others than its owner may read or change it");
+    let advice = format!("chmod 600 {}", path.display());
+    found.push(match private::open_to_others(&metadata) {
+        None => Finding::ok("key file", format!("mode {:04o}", metadata.mode() & 0o777)),
+        Some(mode) if config.encryption.allow_readable_key_file => Finding::warn("key file", says(mode), advice),
+        Some(mode) => Finding::fail("key file", says(mode), advice),
+    });
     let inside = |path: &std::path::Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     if inside(path).starts_with(inside(&config.storage.data_dir)) {
         let says = "lies in the data folder: whoever copies the one has both";
         found.push(Finding::warn("key file", says, "move it elsewhere, and set encryption.key_file"));
     }
     found
+}
+
+/// Whether the certificate can be shown, and until when.
+pub(super) fn certificate(config: &Config, now: Timestamp) -> Option<Finding> {
+    let files = config.server.tls.as_ref()?;
+    let pair = match Pair::read(files) {
+        Ok(pair) => pair,
+        Err(error) => return Some(Finding::fail("certificate", error.to_string(), "correct it, then send SIGHUP")),
+    };
+    let advice = "put a new one in its place, then send the server SIGHUP";
+    let Some(validity) = pair.validity else {
+        return Some(Finding::warn("certificate", "from when until when it is valid cannot be told", advice));
+    };
+    if let Some(fault) = validity.fault(now) {
+        return Some(Finding::fail("certificate", format!("server.tls_cert: it {fault}"), advice));
+    }
+    let says = format!("its key fits, and it is valid until {}", validity.ends);
+    Some(match validity.ends_soon(now) {
+        true => Finding::warn("certificate", says, advice),
+        false => Finding::ok("certificate", says),
+    })
 }
 
 /// What lies where a disk that is lost takes it along.
@@ -70,7 +92,7 @@ pub(super) fn backup_folder(config: &Config) -> Vec<Finding> {
         found.push(Finding::warn("backups", says, "set backup.to to a folder on another disk, or to the bucket"));
     }
     let inside = |path: &std::path::Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    if !config.encryption.is_from_environment() && inside(&config.encryption.key_file).starts_with(inside(folder)) {
+    if config.encryption.file().is_some_and(|keys| inside(keys).starts_with(inside(folder))) {
         let says = "lies in the folder of the backups: whoever copies the one has both";
         found.push(Finding::warn("key file", says, "move it elsewhere, and set encryption.key_file"));
     }
@@ -98,6 +120,28 @@ pub(super) fn data_folder(config: &Config) -> Finding {
             Finding::fail("data folder", says, advice)
         }
     }
+}
+
+/// Whether others on this machine may enter the data folder, or open what is in it.
+pub(super) fn others(config: &Config) -> Option<Finding> {
+    let folder = &config.storage.data_dir;
+    let open = |path: &Path| private::mode_for_others(path).map(|mode| (path.to_owned(), mode));
+    // That it is not there is told by the check of the folder.
+    let (_, mode) = match open(folder) {
+        None => return folder.exists().then(|| Finding::ok("permissions", "nobody else may enter the data folder")),
+        Some(open) => open,
+    };
+    let files = [FILE_NAME, &format!("{FILE_NAME}-wal"), &format!("{FILE_NAME}-shm")].map(|name| folder.join(name));
+    Some(match files.iter().find_map(|path| open(path)) {
+        None => {
+            let says = format!("mode {mode:04o}: others may enter the data folder, and open none of its files");
+            Finding::ok("permissions", says)
+        }
+        Some((path, mode)) => {
+            let says = format!("{} has mode {mode:04o}, and others may enter the data folder", path.display());
+            Finding::fail("permissions", says, format!("chmod 700 {}", folder.display()))
+        }
+    })
 }
 
 pub(super) fn disk(sizes: Sizes, configured_reserve: Option<u64>) -> Finding {

@@ -66,10 +66,12 @@ impl Doctor {
         found.extend(idle.map(|says| Finding::warn("configuration", says, "change one of the two, or leave it out")));
         found.extend(local::tokens(config));
         found.extend(local::key_file(config));
+        found.extend(local::certificate(config, now));
         found.extend(local::backup_folder(config));
         let ring = local::ring(config);
         found.extend(ring.as_ref().err().cloned());
         found.push(local::data_folder(config));
+        found.extend(local::others(config));
         found.push(local::disk(crate::store::sizes::of(&config.storage.data_dir), config.storage.reserve));
         found.extend(database::examine(config, ring.ok().as_ref(), depth, now));
         found.push(around::server(config));

@@ -30,7 +30,7 @@ fn scene(queue: &[Queued]) -> Scene {
         dependencies: BTreeMap::from([("addresses".to_owned(), open(50.0)), ("invites".to_owned(), open(20.0))]),
         steps: BTreeMap::from([(1, steps)]),
         under_way: 1_000,
-        queue: queue.to_vec(),
+        crowd: Crowd::of(queue.to_vec()),
     }
 }
 
@@ -227,7 +227,7 @@ fn others_behind_a_gate_that_is_none_of_its_own_are_not_waited_for() {
     let (elder, mine, other) = (batch(1, 1, 90_000), batch(2, 1, 100), batch(3, 2, 90_000));
     let mut scene = scene(&[]);
     scene.steps.insert(2, vec!["invites".to_owned(), "slow".to_owned()]);
-    scene.queue = [elder, other].map(|batch| Queued { workflow_version: 2, ..batch }).into();
+    scene.crowd = Crowd::of([elder, other].map(|batch| Queued { workflow_version: 2, ..batch }).into());
     scene.dependencies.insert("slow".to_owned(), Pace::unseen(1.0, 10));
     assert!(of(&scene, &mine).0 >= 4_500, "it goes first");
     set(&mut scene, "slow", |pace| pace.closed = Some((NOW.after(Duration::from_secs(900)), GateReason::Unavailable)));

@@ -293,3 +293,41 @@ fn it_knows_how_many_rows_lie_before_a_later_step_due_or_not() {
     index.remove(2);
     assert_eq!(lying_behind(&mut index), 0);
 }
+
+/// Rows of one client are refused at the first of four calls, those of the other make all four.
+#[test]
+fn a_client_whose_rows_end_early_has_its_part_of_the_calls() {
+    let mut index = index();
+    index.learn(4, &["a".into(), "a".into(), "b".into(), "a".into()]);
+    for client in [1, 2] {
+        put(&mut index, &batch(client, client, 4, 100_000));
+    }
+    let mut calls = HashMap::<i64, u32>::new();
+    for _ in 0..400 {
+        for (client, _, _, rows) in claim(&mut index, 5, &mut Room::of(usize::MAX)) {
+            let made = if client == 1 { 1 } else { 3 };
+            *calls.entry(client).or_default() += made * rows;
+            if client == 1 {
+                index.refund(1, 4, 1, rows);
+            }
+        }
+    }
+    let (one, other) = (calls[&1], calls[&2]);
+    assert!(one.abs_diff(other) <= (one + other) / 20, "{one} and {other} calls of `a`");
+}
+
+#[test]
+fn what_comes_back_is_not_saved_up() {
+    let mut index = index();
+    for client in [1, 2] {
+        put(&mut index, &batch(client, client, 2, 100_000));
+    }
+    claim(&mut index, 10, &mut Room::of(usize::MAX));
+    index.refund(1, 2, 0, 1_000);
+    // It stands still for a while, and the other goes on.
+    index.set_client(1, ReadyClient { is_paused: true, ..GRANTED });
+    claim(&mut index, 20, &mut Room::of(usize::MAX));
+    index.set_client(1, GRANTED);
+    let shares = shares(&mut index, 4, 10);
+    assert!(shares[&2] >= 18, "{shares:?}");
+}

@@ -3,7 +3,7 @@
 //! Start-time fair queuing (Goyal, Vin and Cheng, 1996): a client's tag in a lane is the calls that it was given there, and the
 //! smallest tag has the next turn. A turn begins at the tag, and nowhere before the last turn that was given in the lane: so
 //! nobody saves up turns while nothing of theirs can start. One call costs one; a row costs what its way calls in each
-//! lane.
+//! lane, and what of that it did not call comes back when it ends.
 //!
 //! Those who have a turn are sorted by route, which is a version's step with all that comes behind it: what can start there
 //! can start for everybody or for nobody. A route without room costs one question, however many wait there.
@@ -39,6 +39,8 @@ pub(super) struct Turns {
     /// The routes of a version's steps, in their order.
     versions: HashMap<i64, Vec<usize>>,
     clients: HashMap<i64, Client>,
+    /// Clients that have no turn.
+    full: BTreeSet<i64>,
 }
 
 #[derive(Debug, Default)]
@@ -70,13 +72,23 @@ impl Route {
     }
 }
 
+/// What a client was given in a lane.
+#[derive(Debug, Default, Clone, Copy)]
+struct Account {
+    /// Calls.
+    tag: u64,
+    /// Calls that it was charged for and did not make: the next ones cost nothing. They are worth nothing any more once others
+    /// went ahead of it: nobody saves them up.
+    back: u64,
+}
+
 #[derive(Debug, Default)]
 struct Client {
     stands: ReadyClient,
     /// Batches that are known of it.
     batches: u32,
     /// By lane; those that are not there are 0.
-    tags: Vec<(usize, u64)>,
+    accounts: Vec<(usize, Account)>,
     /// What of it could start, by route. A few at most, and there may be tens of thousands of clients: a map would take
     /// a kilobyte for the first one.
     piles: Vec<(usize, Piles)>,
@@ -107,17 +119,16 @@ impl Piles {
 
 impl Client {
     fn tag(&self, lane: usize) -> u64 {
-        self.tags.iter().find(|(of, _)| *of == lane).map_or(0, |(_, tag)| *tag)
+        self.accounts.iter().find(|(of, _)| *of == lane).map_or(0, |(_, account)| account.tag)
     }
 
-    fn set_tag(&mut self, lane: usize, tag: u64) {
-        match self.tags.iter_mut().find(|(of, _)| *of == lane) {
-            Some((_, old)) => *old = tag,
-            None => {
-                self.tags.reserve_exact(1);
-                self.tags.push((lane, tag));
-            }
-        }
+    fn account(&mut self, lane: usize) -> &mut Account {
+        let place = self.accounts.iter().position(|(of, _)| *of == lane).unwrap_or_else(|| {
+            self.accounts.reserve_exact(1);
+            self.accounts.push((lane, Account::default()));
+            self.accounts.len() - 1
+        });
+        &mut self.accounts[place].1
     }
 
     fn piles(&mut self, route: usize) -> Option<&mut Piles> {
@@ -183,6 +194,15 @@ impl Turns {
         }
     }
 
+    /// These have no turn, and those who had none before have theirs again.
+    pub(super) fn set_full(&mut self, clients: &BTreeSet<i64>) {
+        if self.full == *clients {
+            return;
+        }
+        let before = std::mem::replace(&mut self.full, clients.clone());
+        before.symmetric_difference(clients).for_each(|client| self.place_all(*client));
+    }
+
     /// A batch of the client is known, or not any more.
     pub(super) fn count_batch(&mut self, client: i64, is_known: bool) {
         let known = self.clients.entry(client).or_default();
@@ -232,10 +252,11 @@ impl Turns {
 
     /// Gives a client the place on a route that it is to have, or none.
     fn place(&mut self, client: i64, route: usize) {
+        let is_full = self.full.contains(&client);
         let Some(known) = self.clients.get_mut(&client) else { return };
         let (tag, stands) = (known.tag(self.routes[route].lane()), known.stands);
         let Some(piles) = known.piles(route) else { return };
-        let has_turn = !stands.is_paused && piles.first(stands.granted).is_some();
+        let has_turn = !stands.is_paused && !is_full && piles.first(stands.granted).is_some();
         let (was, is) = (piles.tag, has_turn.then_some(tag));
         piles.tag = is;
         if piles.is_empty() {
@@ -297,11 +318,17 @@ impl Turns {
         let Some(known) = self.clients.get_mut(&client) else { return };
         let (first, Route { calls, .. }) = (self.routes[route].lane(), &self.routes[route]);
         for (lane, calls) in calls {
-            let begins_at = known.tag(*lane).max(self.lanes[*lane].time);
-            if *lane == first {
-                self.lanes[*lane].time = begins_at;
+            let time = &mut self.lanes[*lane].time;
+            let account = known.account(*lane);
+            if account.tag < *time {
+                *account = Account { tag: *time, back: 0 };
             }
-            known.set_tag(*lane, begins_at + calls);
+            if *lane == first {
+                *time = account.tag;
+            }
+            let free = account.back.min(*calls);
+            account.back -= free;
+            account.tag += calls - free;
         }
         if kind != Kind::Prepaid {
             known.stands.granted = known.stands.granted.saturating_sub(1);
@@ -309,10 +336,19 @@ impl Turns {
         self.place_all(client);
     }
 
+    /// So many rows of a client made no call from this step on, so it is charged for none of those.
+    pub(super) fn refund(&mut self, client: i64, version: i64, step: u32, rows: u32) {
+        let route = self.versions.get(&version).and_then(|routes| routes.get(step as usize)).copied();
+        let (Some(route), Some(known)) = (route, self.clients.get_mut(&client)) else { return };
+        for (lane, calls) in &self.routes[route].calls {
+            known.account(*lane).back += calls * u64::from(rows);
+        }
+    }
+
     /// Forgets clients that nothing is known of but how many calls they had, where that makes no difference any more.
     pub(super) fn forget_idle(&mut self) {
         let lanes = &self.lanes;
-        let is_ahead = |(lane, tag): &(usize, u64)| *tag > lanes[*lane].time;
-        self.clients.retain(|_, known| known.batches > 0 || known.tags.iter().any(is_ahead));
+        let is_ahead = |(lane, account): &(usize, Account)| account.tag > lanes[*lane].time;
+        self.clients.retain(|_, known| known.batches > 0 || known.accounts.iter().any(is_ahead));
     }
 }

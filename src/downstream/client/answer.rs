@@ -1,19 +1,9 @@
 //! Answers: read to their end, so that the connection can be used again, and kept within bounds.
 
-use std::{
-    borrow::Cow,
-    fmt,
-    io::Read,
-    sync::{Arc, LazyLock},
-};
+use std::{borrow::Cow, fmt, io::Read, sync::LazyLock};
 
 use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
-use http_body_util::BodyExt;
-use hyper::{
-    HeaderMap,
-    body::{Body, Incoming},
-    header,
-};
+use hyper::{HeaderMap, header};
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor},
@@ -23,19 +13,27 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{super::advice::Advice, CallError, Care};
-use crate::model::FailureCode;
+use super::{super::advice::Advice, CallError, Care, body::Body, head::Head, wire::Connection};
+use crate::model::{FailureCode, Saved};
 
 /// The most bytes of an answer's body that are read into memory, and what it may inflate to.
 pub const MAX_ANSWER: usize = 1024 * 1024;
 /// The most bytes of a body that are read to its end, only to keep the connection.
 const MAX_PASSED_OVER: usize = 8 * MAX_ANSWER;
-/// Answers up to this need no leave to be held.
-const SMALL: usize = 64 * 1024;
-/// So many larger ones are held at once, over all dependencies: 32 MiB. The others are waited with, unread.
-const LARGE_AT_ONCE: usize = 32;
+/// Answers up to this need no leave to be held: thousands may be.
+const SMALL: usize = 4 * 1024;
+/// And those up to this are held by the hundred.
+const MEDIUM: usize = 64 * 1024;
+/// So many of those are held at once, over all dependencies: 16 MiB. The others are waited with, unread.
+const MEDIUM_AT_ONCE: usize = 256;
+/// So many of those that are larger still: 16 MiB.
+const LARGE_AT_ONCE: usize = 16;
 
-static LARGE: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(LARGE_AT_ONCE)));
+/// Leaves to hold an answer. Who waits for one of the second kind has one of the first, and never the other way round.
+static LEAVES: [(usize, LazyLock<Semaphore>); 2] = [
+    (SMALL, LazyLock::new(|| Semaphore::new(MEDIUM_AT_ONCE))),
+    (MEDIUM, LazyLock::new(|| Semaphore::new(LARGE_AT_ONCE))),
+];
 
 /// What came back.
 #[derive(Debug)]
@@ -74,15 +72,12 @@ impl fmt::Debug for AnswerBody {
 /// The JSON of a body: also behind a byte order mark, and where single bytes of it are Latin-1 and not UTF-8.
 pub fn json(body: &[u8]) -> Option<Json<'_>> {
     let text = as_text(body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body));
-    match serde_json::from_str(&text) {
-        Ok(value) => Some(Json(Ok(value))),
-        Err(_) => serde_json::from_str::<IgnoredAny>(&text).is_ok().then_some(Json(Err(text))),
-    }
+    serde_json::from_str::<IgnoredAny>(&text).is_ok().then_some(Json(text))
 }
 
-/// JSON; or the text of such that cannot be taken over as a whole: half of a surrogate pair stands somewhere in it, or more
-/// levels than anybody reads.
-pub struct Json<'b>(Result<serde_json::Value, Cow<'b, str>>);
+/// The text of JSON. Not all of it need be readable: half of a surrogate pair may stand somewhere in it, or more levels
+/// than anybody reads.
+pub struct Json<'b>(Cow<'b, str>);
 
 /// What stands there is JSON, and no value.
 #[derive(Debug, PartialEq, Eq)]
@@ -90,17 +85,17 @@ pub struct Unreadable;
 
 impl Json<'_> {
     /// What stands at a JSON Pointer, where something does. What nobody can read beside it is passed over.
-    pub fn at(&self, pointer: &str) -> Result<Option<serde_json::Value>, Unreadable> {
-        let text = match &self.0 {
-            Ok(value) => return Ok(value.pointer(pointer).cloned()),
-            Err(text) => text,
-        };
+    pub fn at(&self, pointer: &str) -> Result<Option<Saved>, Unreadable> {
         let mut names = pointer.split('/').map(|name| name.replace("~1", "/").replace("~0", "~"));
         if names.next().is_some_and(|before| !before.is_empty()) {
             return Ok(None);
         }
         let names: Vec<String> = names.collect();
-        Wanted(&names).deserialize(&mut serde_json::Deserializer::from_str(text)).map_err(|_| Unreadable)
+        let found = Wanted(&names).deserialize(&mut serde_json::Deserializer::from_str(&self.0));
+        match found.map_err(|_| Unreadable)? {
+            Some(found) if serde_json::from_str::<serde_json::Value>(found.json()).is_err() => Err(Unreadable),
+            found => Ok(found),
+        }
     }
 }
 
@@ -108,18 +103,18 @@ impl Json<'_> {
 struct Wanted<'n>(&'n [String]);
 
 impl<'de> DeserializeSeed<'de> for Wanted<'_> {
-    type Value = Option<serde_json::Value>;
+    type Value = Option<Saved>;
 
     fn deserialize<D: Deserializer<'de>>(self, value: D) -> Result<Self::Value, D::Error> {
         match self.0.is_empty() {
-            true => serde_json::Value::deserialize(value).map(Some),
+            true => Saved::deserialize(value).map(Some),
             false => value.deserialize_any(self),
         }
     }
 }
 
 impl<'de> Visitor<'de> for Wanted<'_> {
-    type Value = Option<serde_json::Value>;
+    type Value = Option<Saved>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object or a list")
@@ -169,31 +164,26 @@ fn as_text(bytes: &[u8]) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
-/// A body that was read, and whether its connection can be used again.
+/// A body that was read, and whether the connection stands behind it.
 pub(super) struct Gathered {
     pub body: AnswerBody,
     pub at_its_end: bool,
 }
 
 /// Reads a body to its end, or until it is clear that this is not worth it.
-pub(super) async fn gather(headers: &HeaderMap, body: Incoming, care: Care, deadline: Instant) -> Gathered {
-    let most = if care.keeps_body { MAX_ANSWER } else { SMALL };
-    let mut gathering = Gathering { most, bytes: Vec::new(), passed_over: 0, leave: None };
-    let ended = gathering.read(body, deadline).await;
-    let at_its_end = ended == Ok(End::Whole);
+pub(super) async fn gather(head: &Head, connection: &mut Connection, care: Care, deadline: Instant) -> Gathered {
+    let most = if care.keeps_body { MAX_ANSWER } else { MEDIUM };
+    let mut gathering = Gathering { most, bytes: Vec::new(), passed_over: 0, leaves: Vec::new() };
+    let mut body = Body::new(connection, head.framing);
+    let ended = gathering.read(&mut body, deadline).await;
+    let at_its_end = body.is_at_its_end();
     let body = match ended {
         // Where there is too much of it, it does not matter any more how it ends.
         _ if gathering.passed_over > 0 => AnswerBody::TooLarge(gathering.bytes),
-        Ok(_) => inflated(headers, gathering.bytes),
+        Ok(()) => inflated(&head.headers, gathering.bytes),
         Err(error) => AnswerBody::Broken(gathering.bytes, error),
     };
     Gathered { body, at_its_end }
-}
-
-#[derive(PartialEq)]
-enum End {
-    Whole,
-    NotWorthIt,
 }
 
 struct Gathering {
@@ -201,35 +191,38 @@ struct Gathering {
     most: usize,
     bytes: Vec<u8>,
     passed_over: usize,
-    /// Needed beyond [`SMALL`].
-    leave: Option<SemaphorePermit<'static>>,
+    /// Of [`LEAVES`], as far as it is long.
+    leaves: Vec<SemaphorePermit<'static>>,
 }
 
 impl Gathering {
-    async fn read(&mut self, mut body: Incoming, deadline: Instant) -> Result<End, CallError> {
+    async fn read(&mut self, body: &mut Body<'_>, deadline: Instant) -> Result<(), CallError> {
         let late = || CallError::unanswered(FailureCode::Timeout, "no answer in time");
         let broke = |_| CallError::unanswered(FailureCode::Connection, "the connection broke within the answer");
-        while !body.is_end_stream() {
-            let Some(frame) = timeout_at(deadline, body.frame()).await.map_err(|_| late())? else { break };
-            let Ok(data) = frame.map_err(broke)?.into_data() else { continue };
+        while let Some(data) = timeout_at(deadline, body.next()).await.map_err(|_| late())?.map_err(broke)? {
             let keep = data.len().min(self.most - self.bytes.len());
-            if self.bytes.len() + keep > SMALL && self.leave.is_none() {
-                let leave = timeout_at(deadline, LARGE.acquire()).await.map_err(|_| late())?;
-                self.leave = leave.ok();
+            for (beyond, leaves) in LEAVES.iter().skip(self.leaves.len()) {
+                if self.bytes.len() + keep > *beyond {
+                    let leave = timeout_at(deadline, leaves.acquire()).await.map_err(|_| late())?;
+                    self.leaves.extend(leave);
+                }
             }
             self.bytes.extend_from_slice(&data[..keep]);
             self.passed_over += data.len() - keep;
             if self.passed_over > MAX_PASSED_OVER {
-                return Ok(End::NotWorthIt);
+                return Ok(());
             }
         }
-        Ok(End::Whole)
+        Ok(())
     }
 }
 
 /// What was compressed, asked for or not, as it was before. What cannot be read stays as it came.
 fn inflated(headers: &HeaderMap, bytes: Vec<u8>) -> AnswerBody {
-    let encoding = headers.get(header::CONTENT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    // Some say of the way what is true of the content.
+    let said =
+        [header::CONTENT_ENCODING, header::TRANSFER_ENCODING].map(|name| headers.get(name)).into_iter().flatten();
+    let encoding = said.filter_map(|value| value.to_str().ok()?.split(',').next()).next().unwrap_or_default();
     let inflated = match encoding.trim().to_ascii_lowercase().as_str() {
         "gzip" | "x-gzip" => read_bounded(MultiGzDecoder::new(&bytes[..])),
         // Some send it without the frame that it is to have (RFC 9110, section 8.4.1.2).
@@ -274,12 +267,11 @@ mod tests {
             (&b"\xEF\xBB\xBF{\"a\": 1}"[..], json!({"a": 1})),
             (b"{\"a\": \"Ren\xE9 \xC3\xA9\"}", json!({"a": "René é"})),
         ] {
-            assert_eq!(json(body).map(|json| json.at("")), Some(Ok(Some(value))));
+            let whole = json(body).and_then(|json| json.at("").ok()?);
+            assert_eq!(whole.map(|whole| whole.value()), Some(value));
         }
-        // serde_json gives an exponent its sign: the digits are kept, and so is the value.
-        let told = |body: &[u8]| json(body).and_then(|json| json.at("").ok()?).map(|value| value.to_string());
-        assert_eq!(told(b"1e400").as_deref(), Some("1e+400"));
-        for number in ["1.10", "1234567890123456789012345"] {
+        let told = |body: &[u8]| json(body).and_then(|json| json.at("").ok()?).map(|value| value.json().to_owned());
+        for number in ["1e400", "1E3", "1.10", "1234567890123456789012345"] {
             assert_eq!(told(number.as_bytes()).as_deref(), Some(number));
         }
         assert_eq!(told(b"{"), None);
@@ -292,9 +284,9 @@ mod tests {
             let body =
                 format!(r#"{{"odd": {odd}, "a/b": [{odd}, {{"id": 1, "id": 7.10}}], "none": null, "last": {odd}}}"#);
             let body = json(body.as_bytes()).expect("JSON");
-            let at = |pointer| body.at(pointer).map(|value| value.map(|value| value.to_string()));
+            let at = |pointer| body.at(pointer).map(|value| value.map(|value| value.json().to_owned()));
             assert_eq!(at("/a~1b/1/id"), Ok(Some("7.10".to_owned())));
-            assert_eq!(at("/a~1b/1"), Ok(Some(r#"{"id":7.10}"#.to_owned())));
+            assert_eq!(at("/a~1b/1"), Ok(Some(r#"{"id": 1, "id": 7.10}"#.to_owned())));
             assert_eq!(at("/none"), Ok(Some("null".to_owned())));
             for lacking in ["/", "/b", "/a~1b/2", "/a~1b/01", "/a~1b/id", "a~1b"] {
                 assert_eq!(at(lacking), Ok(None), "{lacking}");

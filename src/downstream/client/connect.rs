@@ -12,7 +12,8 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
 
-use super::{tls, wire::Stream};
+use super::{Why, tls, wire::Stream};
+use crate::downstream::lack::Lack;
 
 /// How long an address is waited for before the next one is tried beside it (RFC 8305, section 8).
 const STAGGER: Duration = Duration::from_millis(250);
@@ -30,19 +31,29 @@ impl Connector {
         Self { tls, worked: Mutex::default() }
     }
 
-    /// A connection to one of these addresses, with TLS where that is meant; or why there is none, for a person.
-    pub(super) async fn connect(&self, addresses: &[SocketAddr]) -> Result<Stream, String> {
+    /// A connection to one of these addresses; or why there is none.
+    pub(super) async fn connect(&self, addresses: &[SocketAddr]) -> Result<TcpStream, Why> {
         let mut order = in_turn(addresses);
-        if let Some(worked) = *self.worked() {
+        let worked = *self.worked();
+        if let Some(worked) = worked {
             order.sort_by_key(|address| *address != worked);
         }
-        let (stream, address) = first_of(&order).await.map_err(|error| error.kind().to_string())?;
+        let why = |error: io::Error| match Lack::of(&error, worked.is_some()) {
+            Some(lack) => Why::lack(lack),
+            None => Why::other(error.kind().to_string()),
+        };
+        let (stream, address) = first_of(&order).await.map_err(why)?;
         *self.worked() = Some(address);
-        stream.set_nodelay(true).map_err(|error| error.kind().to_string())?;
+        stream.set_nodelay(true).map_err(why)?;
+        Ok(stream)
+    }
+
+    /// The same connection with TLS, where that is meant; or why that cannot be, for a person.
+    pub(super) async fn secure(&self, stream: TcpStream) -> Result<Stream, String> {
         let Some((connector, name)) = &self.tls else { return Ok(Stream::Plain(stream)) };
         match connector.connect(name.clone(), stream).await {
             Ok(stream) => Ok(Stream::Tls(Box::new(stream))),
-            Err(error) => Err(tls::told(&error)),
+            Err(error) => Err(tls::tls_in_words(&error)),
         }
     }
 
@@ -80,6 +91,8 @@ async fn first_of(addresses: &[SocketAddr]) -> io::Result<(TcpStream, SocketAddr
         };
         match ended {
             Ok(Some((Ok(stream), address))) => return Ok((stream, address)),
+            // What is lacking here is lacking for all of them.
+            Ok(Some((Err(error), _))) if Lack::of(&error, false).is_some() => return Err(error),
             Ok(Some((Err(error), _))) => refused = error,
             Ok(None) => return Err(refused),
             // It is still waited for, beside the next.
@@ -113,7 +126,7 @@ mod tests {
         let nobody = std::net::TcpListener::bind("127.0.0.2:0").and_then(|listener| listener.local_addr());
         let dead = nobody.expect("a free port");
         let connector = Connector::new(None);
-        assert!(connector.connect(&[dead]).await.is_err_and(|why| why == "connection refused"));
+        assert!(connector.connect(&[dead]).await.is_err_and(|why| why == Why::other("connection refused")));
         assert!(connector.connect(&[dead, lives]).await.is_ok());
         assert_eq!(*connector.worked(), Some(lives));
         assert!(connector.connect(&[]).await.is_err());

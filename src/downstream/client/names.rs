@@ -3,9 +3,11 @@
 
 use std::{
     collections::BTreeSet,
+    fs::File,
     io,
     net::{IpAddr, SocketAddr, ToSocketAddrs},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
     time::Duration,
 };
 
@@ -14,7 +16,10 @@ use futures_util::{
     future::{BoxFuture, Shared},
 };
 
-use crate::clock::Clock;
+use tokio::sync::oneshot;
+
+use super::Why;
+use crate::{clock::Clock, downstream::lack::Lack};
 
 /// How long an answer is believed. A name that moved is followed by the requests after the first one that is later
 /// than this, and at once where connecting fails.
@@ -37,7 +42,7 @@ impl Lookup for Machine {
     }
 }
 
-type Looked = Result<Arc<[SocketAddr]>, String>;
+type Looked = Result<Arc<[SocketAddr]>, Why>;
 type Flight = Shared<BoxFuture<'static, Looked>>;
 
 /// The addresses of one name.
@@ -82,7 +87,7 @@ impl Name {
     }
 
     /// Its addresses: as they are known, or as they are looked up now.
-    pub(super) async fn addresses(&self) -> Result<Where, String> {
+    pub(super) async fn addresses(&self) -> Result<Where, Why> {
         let (flight, stale) = {
             let mut known = self.known();
             let stale = known.known();
@@ -98,7 +103,7 @@ impl Name {
             Some(_) => tokio::time::timeout(PATIENCE_WITH_NEWS, flight.clone()).await.ok(),
         };
         let mut known = self.known();
-        let Some(looked) = looked else { return stale.ok_or_else(String::new) };
+        let Some(looked) = looked else { return stale.ok_or_else(|| Why::other("")) };
         if known.under_way.as_ref().is_some_and(|under_way| under_way.ptr_eq(&flight)) {
             known.under_way = None;
             if let Ok(addresses) = &looked {
@@ -116,14 +121,14 @@ impl Name {
 
     fn look_up(&self) -> Flight {
         let (lookup, host, port) = (self.lookup.clone(), self.host.clone(), self.port);
-        let looking = tokio::task::spawn_blocking(move || lookup.lookup(&host, port));
-        let told = async {
-            match looking.await {
-                Ok(Ok(addresses)) if addresses.is_empty() => Err("host not found".to_owned()),
-                Ok(Ok(addresses)) => Ok(addresses.into()),
-                // Which of the many ways of not finding a name it is, the machines tell by words of their own.
-                Ok(Err(_)) => Err("host not found".to_owned()),
-                Err(_) => Err("it could not be looked up".to_owned()),
+        let (found, looking) = oneshot::channel();
+        // A thread of its own: a runtime that can start none for what blocks ends the process.
+        let looks = move || drop(found.send(looked_up(&*lookup, &host, port)));
+        let thread = thread::Builder::new().name("names".to_owned()).spawn(looks);
+        let told = async move {
+            match thread {
+                Ok(_) => looking.await.unwrap_or_else(|_| Err(Why::other("it could not be looked up"))),
+                Err(_) => Err(Why::lack(Lack::Threads)),
             }
         };
         told.boxed().shared()
@@ -132,6 +137,21 @@ impl Name {
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// All addresses of a name; or why there are none.
+fn looked_up(lookup: &dyn Lookup, host: &str, port: u16) -> Looked {
+    match lookup.lookup(host, port) {
+        Ok(addresses) if !addresses.is_empty() => Ok(addresses.into()),
+        // Which of the many ways of not finding a name it is, the machines tell by words of their own; also that they could not
+        // open a file to ask.
+        _ => Err(lack_of_files().map_or_else(|| Why::other("host not found"), Why::lack)),
+    }
+}
+
+/// Whether no file can be opened now.
+fn lack_of_files() -> Option<Lack> {
+    File::open("/dev/null").err().and_then(|error| Lack::of(&error, false))
 }
 
 impl Known {

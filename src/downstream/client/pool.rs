@@ -1,76 +1,99 @@
 //! Connections that are kept for the next call. The newest is taken first, so that what is not needed grows old, and what
-//! is old is not used again: servers close connections that rest, and some do it just as a request leaves.
+//! is old is not used again: servers close connections that rest, and some do it just as a request leaves. What grows old
+//! without a call is closed all the same.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::client::conn::http1::SendRequest;
-
-use super::wire::Counts;
+use super::wire::Connection;
 use crate::clock::Clock;
 
-/// A connection, and what is known of it.
-pub(super) struct Connection {
-    pub sender: SendRequest<Full<Bytes>>,
-    pub counts: Arc<Counts>,
-    /// How often the dependency's name had moved when it was made.
-    pub moves: u64,
-    /// Whether it was used before.
-    pub is_kept: bool,
-}
+/// How often it is looked at least and at most for those that are old, or that their server has closed.
+const LONGEST_LOOK: Duration = Duration::from_secs(5);
+const SHORTEST_LOOK: Duration = Duration::from_millis(100);
 
 /// The connections of one dependency that rest.
 pub(super) struct Pool {
-    resting: Mutex<Vec<(i64, Connection)>>,
+    resting: Arc<Mutex<Resting>>,
     most: usize,
     max_idle: Duration,
     clock: Clock,
 }
 
+#[derive(Default)]
+struct Resting {
+    /// Since when each rests, in steady time; the newest is the last.
+    connections: Vec<(i64, Connection)>,
+    /// Whether somebody closes them when they are old.
+    is_swept: bool,
+}
+
 impl Pool {
     /// For at most so many, none of which rests for longer than `max_idle`.
     pub(super) fn new(most: usize, max_idle: Duration, clock: Clock) -> Self {
-        Self { resting: Mutex::default(), most, max_idle, clock }
+        Self { resting: Arc::default(), most, max_idle, clock }
     }
 
     /// The connection that was used last, if it leads to where the name leads now and can be used.
     pub(super) fn take(&self, moves: u64) -> Option<Connection> {
-        let now = self.clock.steady();
-        let mut resting = self.resting();
-        let is_usable = |(since, connection): &(i64, Connection)| {
-            now.saturating_sub(*since) <= nanos(self.max_idle)
-                && connection.moves == moves
-                && !connection.sender.is_closed()
-        };
-        resting.retain(is_usable);
-        // One that has not ended its last exchange yet will be there for another call.
-        let newest = resting.iter().rposition(|(_, connection)| connection.sender.is_ready())?;
-        Some(resting.remove(newest).1)
+        let mut resting = locked(&self.resting);
+        resting.let_go(self.clock.steady(), self.max_idle);
+        // Only as many are looked at as it takes to find one.
+        while let Some((_, mut connection)) = resting.connections.pop() {
+            if connection.moves == moves && connection.rests() {
+                return Some(connection);
+            }
+        }
+        None
     }
 
-    /// Whether none rests here.
-    pub(super) fn is_empty(&self) -> bool {
-        self.resting().is_empty()
+    /// Closes all of them.
+    pub(super) fn clear(&self) {
+        locked(&self.resting).connections.clear();
     }
 
     /// Keeps a connection whose answer was read to its end.
     pub(super) fn put(&self, mut connection: Connection) {
         connection.is_kept = true;
-        let now = self.clock.steady();
-        let mut resting = self.resting();
-        resting.push((now, connection));
-        let superfluous = resting.len().saturating_sub(self.most);
+        let mut resting = locked(&self.resting);
+        resting.connections.push((self.clock.steady(), connection));
+        let superfluous = resting.connections.len().saturating_sub(self.most);
         // The oldest go.
-        resting.drain(..superfluous);
+        resting.connections.drain(..superfluous);
+        if !std::mem::replace(&mut resting.is_swept, true) {
+            let (resting, max_idle, clock) = (Arc::downgrade(&self.resting), self.max_idle, self.clock.clone());
+            tokio::spawn(sweep(resting, max_idle, clock));
+        }
     }
+}
 
-    fn resting(&self) -> MutexGuard<'_, Vec<(i64, Connection)>> {
-        self.resting.lock().unwrap_or_else(PoisonError::into_inner)
+impl Resting {
+    fn let_go(&mut self, now: i64, max_idle: Duration) {
+        let is_old = |since: i64| now.saturating_sub(since) > nanos(max_idle);
+        let too_old = self.connections.partition_point(|(since, _)| is_old(*since));
+        self.connections.drain(..too_old);
     }
+}
+
+/// Closes what has grown old or was closed by its server, as long as anything rests.
+async fn sweep(resting: Weak<Mutex<Resting>>, max_idle: Duration, clock: Clock) {
+    loop {
+        tokio::time::sleep(max_idle.clamp(SHORTEST_LOOK, LONGEST_LOOK)).await;
+        let Some(resting) = resting.upgrade() else { return };
+        let mut resting = locked(&resting);
+        resting.let_go(clock.steady(), max_idle);
+        resting.connections.retain_mut(|(_, connection)| connection.rests());
+        if resting.connections.is_empty() {
+            resting.is_swept = false;
+            return;
+        }
+    }
+}
+
+fn locked(resting: &Mutex<Resting>) -> MutexGuard<'_, Resting> {
+    resting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn nanos(duration: Duration) -> i64 {

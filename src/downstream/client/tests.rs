@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io::{self, BufRead, BufReader, Write},
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, TcpStream},
     sync::Mutex,
     thread,
 };
@@ -267,4 +267,106 @@ fn settings_that_cannot_be_sent_are_refused_and_not_told() {
         assert_eq!(refused(&with(base_url, "s3cret")), Some(ClientError::BaseUrl), "{base_url}");
     }
     assert_eq!(refused(&with("http://a", "s3cret\n")), Some(ClientError::Header("X-Key".to_owned())));
+}
+
+/// Takes connections, and answers what comes first with these bytes; with none it says nothing, and closes nothing.
+fn answering(bytes: &'static [u8]) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    thread::spawn(move || {
+        let mut held = Vec::new();
+        for mut stream in listener.incoming().flatten() {
+            if !bytes.is_empty() {
+                // What is not read would be answered with a reset.
+                drop(io::Read::read(&mut stream, &mut [0; 4096]));
+                drop(stream.write_all(bytes));
+            }
+            held.push(stream);
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_port_that_speaks_another_protocol_than_the_url_says_is_told_as_such() {
+    // A TLS alert: `unexpected_message`, fatal.
+    let tls = at(answering(&[21, 3, 3, 0, 2, 2, 10]), dependency());
+    let error = status(&tls).await.expect_err("no HTTP");
+    assert_eq!((error.code, error.effect), (FailureCode::Connection, Effect::Perhaps), "who knows who read it");
+    assert!(error.what.contains("speaks TLS") && error.what.contains("https://"), "{}", error.what);
+
+    let secure = |address: SocketAddr| Dependency {
+        base_url: format!("https://{address}"),
+        timeout: Duration::from_millis(300),
+        ..dependency()
+    };
+    for (server, code, said) in [
+        (answering(b"HTTP/1.1 400 Bad Request\r\n\r\n"), FailureCode::Connection, "does not speak TLS"),
+        (answering(b""), FailureCode::Timeout, "no answer to the handshake"),
+    ] {
+        let client = Client::new(&secure(server), Clock::machine()).expect("a client");
+        let error = status(&client).await.expect_err("no TLS");
+        assert_eq!((error.code, error.effect), (code, Effect::NotSent));
+        assert!(error.what.contains(said) && error.what.contains("http://"), "{}", error.what);
+    }
+}
+
+/// Takes one connection after the other, and does with each what it is told.
+fn odd(with: impl Fn(TcpStream) + Send + Clone + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let with = with.clone();
+            thread::spawn(move || with(stream));
+        }
+    });
+    address
+}
+
+/// Until the head of a request has come.
+fn take_head(stream: &mut TcpStream) {
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") && io::Read::read(stream, &mut byte).is_ok_and(|read| read == 1) {
+        head.push(byte[0]);
+    }
+}
+
+#[tokio::test]
+async fn what_came_unasked_while_a_connection_rested_is_no_answer_to_what_leaves_next() {
+    let (surplus_sent, surplus) = std::sync::mpsc::channel();
+    let address = odd(move |mut stream| {
+        take_head(&mut stream);
+        let answered = stream.write_all(b"HTTP/1.1 201 X\r\nContent-Length: 0\r\n\r\n");
+        thread::sleep(Duration::from_millis(20));
+        // A late duplicate.
+        let again = stream.write_all(b"HTTP/1.1 202 X\r\nContent-Length: 0\r\n\r\n");
+        drop((answered, again, surplus_sent.send(())));
+        take_head(&mut stream);
+    });
+    let client = at(address, dependency());
+    for _ in 0..3 {
+        assert_eq!(status(&client).await, Ok(201));
+        // Without a turn of the runtime, which would hear of it.
+        surplus.recv().expect("sent");
+    }
+}
+
+#[tokio::test]
+async fn a_large_request_leaves_whole_although_something_is_said_meanwhile() {
+    const LARGE: usize = 4 << 20;
+    let address = odd(|mut stream| {
+        take_head(&mut stream);
+        for _ in 0..3 {
+            thread::sleep(Duration::from_millis(20));
+            drop(stream.write_all(b"HTTP/1.1 102 Processing\r\n\r\n"));
+        }
+        let mut body = io::Read::take(stream.try_clone().expect("a stream"), LARGE as u64);
+        let came = io::copy(&mut body, &mut io::sink()).unwrap_or_default();
+        let status = if came == LARGE as u64 { 200 } else { 400 };
+        drop(write!(stream, "HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n"));
+    });
+    let large = Filled { method: Method::Post, body: Some(vec![b'1'; LARGE]), ..get() };
+    let answer = at(address, dependency()).call(&large, None, CARE).await;
+    assert_eq!(answer.map(|answer| answer.status), Ok(200));
 }

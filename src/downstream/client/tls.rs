@@ -13,6 +13,10 @@ use tokio_rustls::{
     },
 };
 
+/// What is said of a server that says nothing while hands are to be shaken.
+pub(super) const UNANSWERED: &str =
+    "TLS: no answer to the handshake: if that port does not speak TLS, its URL has to begin with http://";
+
 /// The public roots, and every version that is still safe.
 static SETTINGS: LazyLock<Result<Arc<ClientConfig>, Error>> = LazyLock::new(|| {
     let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
@@ -44,18 +48,41 @@ pub fn shake_hands(host: &str, stream: &mut TcpStream) -> Result<(), String> {
 fn shake(settings: Arc<ClientConfig>, host: &str, stream: &mut TcpStream) -> Result<(), String> {
     let mut connection = ClientConnection::new(settings, name_of(host)?).map_err(|error| in_words(&error))?;
     while connection.is_handshaking() {
-        connection.complete_io(stream).map_err(|error| told(&error))?;
+        connection.complete_io(stream).map_err(|error| tls_in_words(&error))?;
     }
     Ok(())
 }
 
+/// Whether whoever takes this connection, which was meant to go without, speaks TLS.
+pub fn speaks_tls(host: &str, stream: &mut TcpStream) -> bool {
+    let Ok((settings, name)) = SETTINGS.as_ref().map_err(in_words).and_then(|it| Ok((it.clone(), name_of(host)?)))
+    else {
+        return false;
+    };
+    let Ok(mut connection) = ClientConnection::new(settings, name) else { return false };
+    while connection.is_handshaking() {
+        if let Err(error) = connection.complete_io(stream) {
+            let fault = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+            // A certificate that is not accepted is one all the same, and so is an alert.
+            return fault.is_some_and(|fault| !matches!(fault, Error::InvalidMessage(_)));
+        }
+    }
+    true
+}
+
 /// Why a handshake failed.
-pub(super) fn told(error: &io::Error) -> String {
+pub fn tls_in_words(error: &io::Error) -> String {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
     match (inner, error.kind()) {
         (Some(fault), _) => in_words(fault),
         // What a socket says whose time to read is over.
-        (None, io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => "TLS: no answer to the handshake".to_owned(),
+        (None, io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => UNANSWERED.to_owned(),
+        // Servers that read it as a request of another protocol do that.
+        (None, io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => {
+            "TLS: the connection was closed within the handshake: if that port does not speak TLS, its URL has to begin \
+             with http://"
+                .to_owned()
+        }
         (None, kind) => format!("TLS: {kind}"),
     }
 }
@@ -74,7 +101,9 @@ fn in_words(error: &Error) -> String {
             CertificateError::Revoked => "its certificate was revoked",
             other => return format!("TLS: {}", not_accepted(&format!("{other:?}"))),
         },
-        Error::InvalidMessage(_) => "what answers does not speak TLS",
+        Error::InvalidMessage(_) => {
+            "what answers does not speak TLS: if it speaks plain HTTP, its URL has to begin with http://"
+        }
         Error::AlertReceived(alert) => return format!("TLS: it refused ({alert:?})"),
         other => return format!("TLS: {other}"),
     };
@@ -161,6 +190,7 @@ mod tests {
     fn hands_are_shaken_with_whom_is_trusted_and_what_is_wrong_with_others_is_said() {
         let (authority, stranger) = (Authority::new("ours"), Authority::new("nobody's"));
         let plain = one_connection(|mut stream| drop(io::Write::write_all(&mut stream, b"HTTP/1.1 400 Bad\r\n\r\n")));
+        let deaf = one_connection(|mut stream| drop(io::Read::read(&mut stream, &mut [0; 4096])));
         let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
         for (server, expected) in [
             (authority.server("crm.example", 2100), Ok(())),
@@ -175,9 +205,19 @@ mod tests {
                 Err("TLS: its certificate is self-signed, or a CA's own: it needs one that a known CA issued to the \
                      server"),
             ),
-            (plain, Err("TLS: what answers does not speak TLS")),
+            (
+                plain,
+                Err("TLS: what answers does not speak TLS: if it speaks plain HTTP, its URL has to begin with http://"),
+            ),
+            (
+                deaf,
+                Err(
+                    "TLS: the connection was closed within the handshake: if that port does not speak TLS, its URL has to \
+                     begin with http://",
+                ),
+            ),
             // The system takes the connection, and nobody speaks.
-            (silent.local_addr().expect("an address"), Err("TLS: no answer to the handshake")),
+            (silent.local_addr().expect("an address"), Err(UNANSWERED)),
         ] {
             let mut stream = TcpStream::connect(server).expect("it listens");
             stream.set_read_timeout(Some(Duration::from_secs(2))).expect("more than nothing");
@@ -196,8 +236,18 @@ mod tests {
             (CertificateError::Revoked, "TLS: its certificate was revoked"),
         ] {
             let error = io::Error::new(io::ErrorKind::InvalidData, Error::InvalidCertificate(fault));
-            assert_eq!(told(&error), words);
+            assert_eq!(tls_in_words(&error), words);
         }
-        assert_eq!(told(&io::ErrorKind::UnexpectedEof.into()), "TLS: unexpected end of file");
+        assert_eq!(tls_in_words(&io::ErrorKind::HostUnreachable.into()), "TLS: host unreachable");
+    }
+
+    #[test]
+    fn who_speaks_tls_is_found_out_whatever_the_certificate() {
+        let plain = one_connection(|mut stream| drop(io::Write::write_all(&mut stream, b"HTTP/1.1 400 Bad\r\n\r\n")));
+        let deaf = one_connection(|mut stream| drop(io::Read::read(&mut stream, &mut [0; 4096])));
+        for (server, expected) in [(self_signed("crm.example"), true), (plain, false), (deaf, false)] {
+            let mut stream = TcpStream::connect(server).expect("it listens");
+            assert_eq!(speaks_tls("crm.example", &mut stream), expected);
+        }
     }
 }

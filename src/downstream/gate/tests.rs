@@ -110,7 +110,7 @@ fn after_the_pause_exactly_one_probe_passes_and_its_success_opens_for_a_few_at_a
     gate.not_sent(probe);
     let probe = leave(&mut gate, now);
     assert!(probe.is_probe() && gate.report(probe, Health::Well, now, &mut rng()));
-    assert_eq!(gate.state(), GateState { closed: None, closings: 1 });
+    assert_eq!(gate.state(), GateState { closed: None, closings: 1, risked: 0 });
 
     let mut allowed = Vec::new();
     while let Some(most) = gate.allowance() {
@@ -228,17 +228,18 @@ fn another_process_opens_it_closes_it_and_is_not_believed_beyond_what_can_be() {
     let closed = |after| GateState {
         closed: Some(Closed { until: WALL.after(after), reason: GateReason::RateLimited }),
         closings: 3,
+        risked: 0,
     };
     let second = Duration::from_secs(1);
     for (wait, left) in [(second * 30, second * 30), (HOUR * 100, HOUR.mul_f64(1.0 + JITTER)), (second, second)] {
         gate.adopt(closed(wait), START);
         assert_eq!(pause(&gate, START), left, "{wait:?}");
     }
-    gate.adopt(GateState { closed: None, closings: 3 }, START);
+    gate.adopt(GateState { closings: 3, ..GateState::default() }, START);
     assert_eq!((gate.is_open(), gate.allowance()), (true, Some(1)));
     gate.adopt(GateState::default(), START);
     assert_eq!(gate.allowance(), None);
-    let kept = Gate::new(GateState { closed: None, closings: 2 }, 3, HOUR, START);
+    let kept = Gate::new(GateState { closings: 2, ..GateState::default() }, 3, HOUR, START);
     assert_eq!(kept.allowance(), Some(1), "a restart does not make it well");
 }
 
@@ -278,11 +279,16 @@ fn of_requests_that_are_never_sent_twice_five_are_probes_of_one_closing() {
     for _ in 0..RISKY_PROBES {
         now = opens(&gate, now);
         assert!(gate.may_risk());
-        let probe = leave(&mut gate, now);
-        gate.risk();
+        // One that does not leave after all is none.
+        let mut unsent = leave(&mut gate, now);
+        gate.risk(&mut unsent);
+        assert!(gate.not_sent(unsent), "that is to be kept");
+        let mut probe = leave(&mut gate, now);
+        gate.risk(&mut probe);
         gate.report(probe, Health::Failing, now, &mut rng());
     }
     assert!(!gate.may_risk());
+    assert!(!Gate::new(gate.state(), 3, HOUR, now).may_risk(), "nor after a restart");
     now = opens(&gate, now);
     assert!(send(&mut gate, now, Health::Well) && gate.may_risk(), "somebody else's probe opened it");
 }
@@ -373,12 +379,12 @@ proptest! {
                     let passage = out.swap_remove(which.index(out.len()));
                     gate.report(passage, health, now, &mut rng);
                 }
-                Deed::NotSent(which) if !out.is_empty() => gate.not_sent(out.swap_remove(which.index(out.len()))),
+                Deed::NotSent(which) if !out.is_empty() => drop(gate.not_sent(out.swap_remove(which.index(out.len())))),
                 Deed::Pass(millis) => now = after(now, Duration::from_millis(millis)),
                 Deed::SetWall(by) => now.wall = Timestamp(WALL.0 + by),
                 Deed::Elsewhere(until, closings) => {
                     let closed = until.map(|by| Closed { until: Timestamp(now.wall.0 + by), reason: GateReason::Failing });
-                    gate.adopt(GateState { closed, closings }, now);
+                    gate.adopt(GateState { closed, closings, risked: 0 }, now);
                 }
                 Deed::End(..) | Deed::NotSent(_) => {}
             }

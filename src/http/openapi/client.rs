@@ -2,29 +2,32 @@
 
 use serde_json::json;
 
-use super::operation::{By, Operation};
+use super::{
+    Document,
+    operation::{By, Operation},
+};
 use crate::{
     http::{
-        batch_view::BatchView,
-        batches::{BatchList, Paging},
-        deletion::ReceiptView,
+        batches::BatchList,
         errors::ErrorGroups,
         health::Health,
+        oidc::{Back, Ways},
         problem::ProblemCode as Code,
         results, retry,
-        rows::{self, Reveal, RowList, RowView, SkippedList},
+        rows::{self, Reveal, RowList, SkippedList},
         session::{SessionView, SignIn},
         small_json::Reason,
         upload::{Options, Valid},
         workflows::WorkflowList,
     },
-    model::Workflow,
+    model::{Scope, Workflow},
+    operations::views::{batch::BatchView, deletion::ReceiptView, paging::Paging, row::RowView},
 };
 
 const BATCH: &str = include_str!("examples/batch.json");
 const ROW: &str = include_str!("examples/row.json");
 const WORKFLOWS: &str = include_str!("examples/workflows.json");
-const SESSION: &str = r#"{"kind": "client", "name": "acme", "expires_at": "2026-11-24T17:00:00.000Z"}"#;
+const SESSION: &str = r#"{"kind": "client", "name": "acme", "scopes": ["upload", "read", "manage"], "expires_at": "2026-11-24T17:00:00.000Z"}"#;
 
 /// A list with one entry.
 fn list_of(name: &str, entry: &str) -> String {
@@ -53,7 +56,7 @@ pub(super) fn of_workflow(workflow: &Workflow) -> Vec<Operation> {
             "post",
             &workflow.upload_path,
             format!("uploads.{}", workflow.name),
-            By::Client,
+            By::Client(Scope::Upload),
             "Upload a CSV; it becomes a batch",
         )
         .query::<Options>()
@@ -77,7 +80,7 @@ pub(super) fn of_workflow(workflow: &Workflow) -> Vec<Operation> {
             "get",
             format!("{}/template.csv", workflow.upload_path),
             format!("templates.{}", workflow.name),
-            By::Client,
+            By::Client(Scope::Upload),
             "The header of such a file, and one example row",
         )
         .gives_other(200, "A CSV", Some("text/csv")),
@@ -91,16 +94,16 @@ pub(super) fn operations() -> Vec<Operation> {
 
 fn of_batches() -> Vec<Operation> {
     vec![
-        Operation::new("get", "/v2/batches", "batches.list", By::ClientOrOperator, "Batches, newest first")
+        Operation::new("get", "/v2/batches", "batches.list", By::ClientOrOperator(Scope::Read), "Batches, newest first")
             .query::<Paging>()
             .gives::<BatchList>(200, "A page", list_of("batches", BATCH)),
-        Operation::new("get", "/v2/batches/{id}", "batches.show", By::ClientOrOperator, "One batch")
+        Operation::new("get", "/v2/batches/{id}", "batches.show", By::ClientOrOperator(Scope::Read), "One batch")
             .gives::<BatchView>(200, "The batch", BATCH),
         Operation::new(
             "get",
             "/v2/batches/{id}/events",
             "batches.events",
-            By::ClientOrOperator,
+            By::ClientOrOperator(Scope::Read),
             "Server-sent events `batch`: the batch, as it changes",
         )
         .gives_other(200, "A stream that ends when the batch is finished", Some("text/event-stream")),
@@ -108,7 +111,7 @@ fn of_batches() -> Vec<Operation> {
             "get",
             "/v2/batches/{id}/skipped",
             "batches.skipped",
-            By::ClientOrOperator,
+            By::ClientOrOperator(Scope::Read),
             "Records that `on_invalid_row = \"skip\"` left out",
         )
         .query::<Paging>()
@@ -117,7 +120,7 @@ fn of_batches() -> Vec<Operation> {
             "get",
             "/v2/batches/{id}/errors",
             "batches.errors",
-            By::ClientOrOperator,
+            By::ClientOrOperator(Scope::Read),
             "Failed rows by step and code, with an example of each",
         )
         .gives::<ErrorGroups>(200, "The groups, largest first", r#"{"groups": [{"step": "invite-create", "code": "rejected", "http_status": 422, "count": 3, "example_row": 17}]}"#),
@@ -125,24 +128,32 @@ fn of_batches() -> Vec<Operation> {
             "get",
             "/v2/batches/{id}/results.csv",
             "batches.results",
-            By::ClientOrOperator,
+            By::ClientOrOperator(Scope::Read),
             "The file with what became of each row, in the file's order",
         )
         .query::<results::Query>()
-        .gives_other(200, "A CSV, streamed", Some("text/csv")),
+        .gives_other(200, "A CSV, streamed", Some("text/csv"))
+        .refuses(&[Code::Busy]),
     ]
 }
 
 fn of_rows() -> Vec<Operation> {
     vec![
-        Operation::new("get", "/v2/batches/{id}/rows", "rows.list", By::ClientOrOperator, "Rows, by number")
-            .query::<rows::Query>()
-            .gives::<RowList>(200, "A page; it may be short while `next` is not null", list_of("rows", ROW)),
+        Operation::new(
+            "get",
+            "/v2/batches/{id}/rows",
+            "rows.list",
+            By::ClientOrOperator(Scope::Read),
+            "Rows, by number",
+        )
+        .query::<rows::Query>()
+        .gives::<RowList>(200, "A page; it may be short while `next` is not null", list_of("rows", ROW))
+        .refuses(&[Code::Busy]),
         Operation::new(
             "get",
             "/v2/batches/{id}/rows/{number}",
             "rows.show",
-            By::ClientOrOperator,
+            By::ClientOrOperator(Scope::Read),
             "One row, with every step",
         )
         .query::<Reveal>()
@@ -152,7 +163,7 @@ fn of_rows() -> Vec<Operation> {
 
 fn changes() -> Vec<Operation> {
     let change = |verb: &str, id: &'static str, summary| {
-        Operation::new("post", format!("/v2/batches/{{id}}/{verb}"), id, By::ClientOrOperator, summary)
+        Operation::new("post", format!("/v2/batches/{{id}}/{verb}"), id, By::ClientOrOperator(Scope::Manage), summary)
             .takes::<Reason>(false)
             .gives::<BatchView>(200, "The batch as it is now", BATCH)
             .refuses(&[Code::Conflict, Code::DiskFull])
@@ -165,7 +176,7 @@ fn changes() -> Vec<Operation> {
             "post",
             "/v2/batches/{id}/retry",
             "batches.retry",
-            By::ClientOrOperator,
+            By::ClientOrOperator(Scope::Manage),
             "Put failed rows back to pending, with what their steps saved",
         )
         .query::<retry::Query>()
@@ -184,7 +195,7 @@ fn changes() -> Vec<Operation> {
             "delete",
             "/v2/batches/{id}",
             "batches.delete",
-            By::ClientOrOperator,
+            By::ClientOrOperator(Scope::Manage),
             "Delete a finished batch: its key at once, then its rows and its file",
         )
         .gives::<ReceiptView>(200, "A receipt", r#"{"id": "bat_01KB1Y3M0Q8V5T2N7R4C6D9E0F", "deleted_at": "2026-11-24T09:30:00.000Z", "rows": 1000, "backups_until": "2026-12-24T03:00:00.000Z"}"#)
@@ -195,18 +206,35 @@ fn changes() -> Vec<Operation> {
 /// What stands around: signing in, workflows, health.
 fn around() -> Vec<Operation> {
     vec![
-        Operation::new("get", "/v2/workflows", "workflows.list", By::Client, "What files this client may upload")
-            .gives::<WorkflowList>(200, "Every workflow, with its columns", WORKFLOWS),
+        Operation::new(
+            "get",
+            "/v2/workflows",
+            "workflows.list",
+            By::Client(Scope::Upload),
+            "What files this client may upload",
+        )
+        .gives::<WorkflowList>(200, "Every workflow, with its columns", WORKFLOWS),
         Operation::new("post", "/session", "session.open", By::Anybody, "Sign in on the page")
             .takes::<SignIn>(true)
             .gives::<SessionView>(200, "Signed in; the cookie is set", SESSION)
             .with_headers(&[("Set-Cookie", "The session.")])
             .refuses(&[Code::Unauthorized, Code::Forbidden]),
-        Operation::new("get", "/session", "session.show", By::ClientOrOperator, "Who is signed in")
+        Operation::new("get", "/session", "session.show", By::Known, "Who is signed in")
             .gives::<SessionView>(200, "Who", SESSION),
         Operation::new("delete", "/session", "session.end", By::Anybody, "Sign out")
             .gives_other(204, "Nobody is signed in any more", None)
             .refuses(&[Code::Forbidden]),
+        Operation::new("get", "/session/ways", "session.ways", By::Anybody, "How people can sign in on the page")
+            .gives::<Ways>(200, "Besides by a key", r#"{"provider": "id.example"}"#),
+        Operation::new("get", "/session/oidc", "session.provider", By::Anybody, "Go to the provider to sign in")
+            .gives_other(303, "To the provider's page", None)
+            .with_headers(&[("Location", "The provider's page."), ("Set-Cookie", "Binds the sign-in to the browser.")])
+            .refuses(&[Code::Forbidden]),
+        Operation::new("get", "/session/oidc/back", "session.back", By::Anybody, "Come back from the provider")
+            .query::<Back>()
+            .gives_other(303, "Signed in; the cookie is set", None)
+            .with_headers(&[("Location", "The page."), ("Set-Cookie", "The session.")])
+            .refuses(&[Code::Unauthorized, Code::Forbidden]),
         Operation::new("get", "/livez", "health.live", By::Anybody, "Is the process alive").gives::<Health>(
             200,
             "It is",
@@ -217,10 +245,10 @@ fn around() -> Vec<Operation> {
             "It can",
             r#"{"status": "ok"}"#,
         ),
-        Operation::new("get", "/openapi.json", "openapi.show", By::Anybody, "This document").gives_other(
+        Operation::new("get", "/openapi.json", "openapi.show", By::Anybody, "This document").gives::<Document>(
             200,
             "OpenAPI 3.1",
-            Some("application/json"),
+            r#"{"openapi": "3.1.0", "info": {"title": "dripfeed", "version": "0.1.0"}, "paths": {}, "components": {}}"#,
         ),
     ]
 }

@@ -8,29 +8,55 @@ mod client;
 mod operation;
 mod operator;
 
-use std::sync::Arc;
-
-use schemars::{SchemaGenerator, generate::SchemaSettings};
+use bytes::Bytes;
+use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
 
 use self::operation::Operation;
 use super::{
     Context,
-    answer::{answer, json as answer_json},
+    answer::{answer, json_of},
     problem::{ProblemBody, ProblemCode},
 };
 use crate::model::Workflow;
 
 pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
-    let document = Arc::new(document(context.appliance.config.workflows.values()));
+    // Made once: everybody may have it, however many ask.
+    let document = Bytes::from(document(context.appliance.config.workflows.values()).to_string());
     warp::path!("openapi.json")
         .and(warp::get())
         .and_then(move || {
             let document = document.clone();
-            answer("/openapi.json", async move { answer_json(StatusCode::OK, &*document) })
+            answer("/openapi.json", async move { Ok(json_of(StatusCode::OK, document)) })
         })
         .boxed()
+}
+
+/// The document itself, as it describes itself (<https://spec.openapis.org/oas/v3.1.1#openapi-object>).
+struct Document;
+
+impl JsonSchema for Document {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "OpenApi".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "object",
+            "required": ["openapi", "info", "paths", "components"],
+            "properties": {
+                "openapi": { "type": "string", "pattern": "^3\\.1\\." },
+                "info": {
+                    "type": "object",
+                    "required": ["title", "version"],
+                    "properties": { "title": { "type": "string" }, "version": { "type": "string" } },
+                },
+                "paths": { "type": "object", "additionalProperties": { "type": "object" } },
+                "components": { "type": "object" },
+            },
+        })
+    }
 }
 
 /// Where schemas refer to each other in the document.
@@ -76,7 +102,7 @@ fn document<'a>(workflows: impl Iterator<Item = &'a Workflow>) -> Value {
                 },
                 "session": {
                     "type": "apiKey", "in": "cookie", "name": super::session::COOKIE,
-                    "description": "What `POST /session` sets. A change made with it needs the header \
+                    "description": "What `POST /session` sets; behind TLS its name begins with `__Host-`. A change made with it needs the header \
                                     `X-Dripfeed: page` and the server's own Origin.",
                 },
             },

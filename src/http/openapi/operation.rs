@@ -4,18 +4,23 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::super::problem::ProblemCode;
+use crate::model::Scope;
 
 /// Who may make a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum By {
     /// Nobody has to say who they are.
     Anybody,
-    /// A client with its key.
-    Client,
-    /// A client for what is its own, an operator for everything.
-    ClientOrOperator,
+    /// A client whose key has this scope.
+    Client(Scope),
+    /// A client whose key has this scope for what is its own, an operator for everything.
+    ClientOrOperator(Scope),
+    /// Whoever has any key or token.
+    Known,
     /// An operator with a token.
     Operator,
+    /// An operator with the role `admin`.
+    Admin,
     /// An operator, or whoever holds the dispatch token.
     Dispatcher,
     /// An operator, or whoever holds the metrics token.
@@ -23,14 +28,18 @@ pub(super) enum By {
 }
 
 impl By {
-    fn told(self) -> &'static str {
+    fn told(self) -> String {
         match self {
-            Self::Anybody => "Needs no key.",
-            Self::Client => "For a client.",
-            Self::ClientOrOperator => "For the client that owns it, and for operators.",
-            Self::Operator => "For operators.",
-            Self::Dispatcher => "For operators, and for the dispatch token.",
-            Self::Watcher => "For operators, and for the metrics token.",
+            Self::Anybody => "Needs no key.".to_owned(),
+            Self::Client(scope) => format!("For a client, with the scope `{}`.", scope.as_str()),
+            Self::ClientOrOperator(scope) => {
+                format!("For the client that owns it, with the scope `{}`, and for operators.", scope.as_str())
+            }
+            Self::Known => "For clients and operators.".to_owned(),
+            Self::Operator => "For operators.".to_owned(),
+            Self::Admin => "For operators with the role `admin`.".to_owned(),
+            Self::Dispatcher => "For operators, and for the dispatch token.".to_owned(),
+            Self::Watcher => "For operators, and for the metrics token.".to_owned(),
         }
     }
 }
@@ -248,6 +257,7 @@ impl Operation {
 fn path_schema(name: &str) -> Value {
     match name {
         "id" => json!({ "type": "string", "pattern": "^bat_[0-7][0-9A-HJKMNP-TV-Z]{25}$" }),
+        "session" => json!({ "type": "integer", "minimum": 1, "maximum": i64::MAX }),
         "number" => json!({ "type": "integer", "minimum": 1, "maximum": crate::model::RowId::MAX_NUMBER }),
         _ => json!({ "type": "string", "minLength": 1, "maxLength": 64, "pattern": "^[A-Za-z0-9_.-]+$" }),
     }

@@ -6,16 +6,29 @@ use crate::{
     downstream::DependencyStatus,
     http::{
         all_batches::{self, AllBatches},
-        audit::{self, AuditList},
-        batches::Paging,
-        clients::{ClientChange, ClientList, ClientView, NewClient, NewKey, Rotation},
-        dispatch::{DispatchState, RunList},
+        audit,
+        client_keys::Rotation,
+        clients::{ClientChange, NewClient},
+        dispatch::RunList,
         limits::{DependencyList, RateChange},
         overview::Overview,
         problem::ProblemCode as Code,
         small_json::Reason,
-        stuck::{Reconcile, StuckView},
-        webhooks::{Address, DeliveryList, NewWebhook, WebhookView},
+        stuck::Reconcile,
+        webhooks::Address,
+    },
+    operations::{
+        client_keys::WantedKey,
+        dispatch::DispatchState,
+        views::{
+            audit::AuditList,
+            client::{ClientList, ClientView},
+            key::{AddedKey, KeyList, NewKey},
+            paging::Paging,
+            session::SessionList,
+            stuck::StuckView,
+            webhook::{DeliveryList, NewWebhook, WebhookView},
+        },
     },
 };
 
@@ -26,9 +39,14 @@ const PAUSED: &str = r#"{"paused": {"at": "2026-11-24T14:02:00.000Z", "by": "roo
 const STUCK: &str = r#"{"rows": [{"row": "bat_01KB1Y3M0Q8V5T2N7R4C6D9E0F/17", "expired_at": "2026-11-24T09:05:00.000Z",
                         "becomes": "pending"}], "batches": [], "applied": null}"#;
 const KEY: &str = r#"{"name": "acme", "key": "dfk_shown-once"}"#;
+const KEYS: &str = r#"{"keys": [{"name": "reporting", "scopes": ["read"], "expires_at": "2027-11-24T09:00:00.000Z",
+                       "expired": false, "last_used_at": "2026-11-24T08:59:00.000Z", "old_key_until": null,
+                       "created_at": "2026-11-01T08:00:00.000Z"}], "next": null}"#;
+const ADDED_KEY: &str = r#"{"client": "acme", "name": "reporting", "key": "dfk_shown-once", "scopes": ["read"],
+                            "expires_at": "2027-11-24T09:00:00.000Z"}"#;
 
 pub(super) fn operations() -> Vec<Operation> {
-    [of_dispatch(), of_dependencies(), of_clients(), of_webhooks(), around()].into_iter().flatten().collect()
+    [of_dispatch(), of_dependencies(), of_clients(), of_keys(), of_webhooks(), around()].into_iter().flatten().collect()
 }
 
 fn get(path: &str, id: &'static str, summary: &'static str) -> Operation {
@@ -37,6 +55,11 @@ fn get(path: &str, id: &'static str, summary: &'static str) -> Operation {
 
 fn change(method: &'static str, path: &str, id: &'static str, summary: &'static str) -> Operation {
     Operation::new(method, format!("/ops/v1/{path}"), id, By::Operator, summary).refuses(&[Code::DiskFull])
+}
+
+/// About who gets in.
+fn decide(method: &'static str, path: &str, id: &'static str, summary: &'static str) -> Operation {
+    Operation::new(method, format!("/ops/v1/{path}"), id, By::Admin, summary).refuses(&[Code::DiskFull])
 }
 
 fn of_dispatch() -> Vec<Operation> {
@@ -88,7 +111,7 @@ fn of_clients() -> Vec<Operation> {
         get("clients", "clients.list", "Clients by name, with what they have under way")
             .query::<Paging>()
             .gives::<ClientList>(200, "A page", format!(r#"{{"clients": [{CLIENT}], "next": null}}"#)),
-        change("post", "clients", "clients.add", "Add a client; its key is told this once")
+        decide("post", "clients", "clients.add", "Add a client; its key is told this once")
             .takes::<NewClient>(true)
             .gives::<NewKey>(201, "The client and its key", KEY)
             .with_headers(&[("Location", "The client's path.")])
@@ -97,12 +120,27 @@ fn of_clients() -> Vec<Operation> {
         change("patch", "clients/{name}", "clients.change", "Another limit, or a pause")
             .takes::<ClientChange>(true)
             .gives::<ClientView>(200, "The client as it is now", CLIENT),
-        change("delete", "clients/{name}", "clients.remove", "Remove a client that has nothing unfinished")
+        decide("delete", "clients/{name}", "clients.remove", "Remove a client that has nothing unfinished")
             .gives_other(204, "Its key is gone; its batches stay", None)
             .refuses(&[Code::Conflict]),
-        change("post", "clients/{name}/rotate-key", "clients.rotate_key", "A new key; the old one works for a while")
+    ]
+}
+
+fn of_keys() -> Vec<Operation> {
+    vec![
+        get("clients/{name}/keys", "keys.list", "A client's keys, what each is good for, and when it was last used")
+            .gives::<KeyList>(200, "All of them", KEYS),
+        decide("post", "clients/{name}/keys", "keys.add", "Give it one more, by name; it is told this once")
+            .takes::<WantedKey>(true)
+            .gives::<AddedKey>(201, "The key", ADDED_KEY)
+            .with_headers(&[("Location", "The key's path.")])
+            .refuses(&[Code::Conflict]),
+        decide("delete", "clients/{name}/keys/{key}", "keys.remove", "Remove one; what it has under way ends with it")
+            .gives_other(204, "It is gone", None),
+        decide("post", "clients/{name}/rotate-key", "keys.rotate", "A new key; the old one works for a while")
             .takes::<Rotation>(false)
-            .gives::<NewKey>(200, "The new key, told this once", KEY),
+            .gives::<NewKey>(200, "The new key, told this once", KEY)
+            .refuses(&[Code::Conflict]),
     ]
 }
 
@@ -114,14 +152,14 @@ fn of_webhooks() -> Vec<Operation> {
                 "The webhook",
                 r#"{"url": "https://acme.example/hook", "created_at": "2026-11-24T09:00:00.000Z"}"#,
             ),
-        change("put", "clients/{name}/webhook", "webhooks.set", "Set it; the signing secret is told this once")
+        decide("put", "clients/{name}/webhook", "webhooks.set", "Set it; the signing secret is told this once")
             .takes::<Address>(true)
             .gives::<NewWebhook>(
                 200,
                 "The webhook and its secret",
                 r#"{"name": "acme", "url": "https://acme.example/hook", "secret": "whsec_c2hvd24tb25jZQ=="}"#,
             ),
-        change("delete", "clients/{name}/webhook", "webhooks.remove", "Announce nothing to it any more").gives_other(
+        decide("delete", "clients/{name}/webhook", "webhooks.remove", "Announce nothing to it any more").gives_other(
             204,
             "It is gone",
             None,
@@ -153,6 +191,17 @@ fn around() -> Vec<Operation> {
             "Every metric, in Prometheus's text format 0.0.4",
             Some("text/plain"),
         ),
+        Operation::new("get", "/ops/v1/sessions", "sessions.list", By::Admin, "Who is signed in on the page")
+            .query::<Paging>()
+            .gives::<SessionList>(
+                200,
+                "A page, newest first",
+                r#"{"sessions": [{"id": "17", "who": "client:acme", "from": "10.0.0.7",
+                             "opened_at": "2026-11-24T09:00:00.000Z", "expires_at": "2026-11-24T17:00:00.000Z"}],
+                    "next": null}"#,
+            ),
+        decide("delete", "sessions/{session}", "sessions.end", "End one, with what came with it and is under way")
+            .gives_other(204, "It has ended", None),
         get("audit", "audit.list", "Who did what, when, from where and why")
             .query::<audit::Query>()
             .gives::<AuditList>(

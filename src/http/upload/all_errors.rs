@@ -13,7 +13,10 @@ use warp::{
 };
 
 use super::answers::not_stored;
-use crate::{http::answer::blocking, upload::error_file::ErrorLines};
+use crate::{
+    http::{answer::blocking, standing::Right},
+    upload::error_file::ErrorLines,
+};
 
 /// A file of errors on its way to a caller.
 struct Sending {
@@ -23,11 +26,12 @@ struct Sending {
     _place: Option<OwnedSemaphorePermit>,
 }
 
-/// The answer. `place` is held as long as it is being sent.
-pub(super) fn answer(lines: ErrorLines, place: Option<OwnedSemaphorePermit>) -> Response {
+/// The answer. `place` is held as long as it is being sent, which `right` can end.
+pub(super) fn answer(lines: ErrorLines, place: Option<OwnedSemaphorePermit>, right: Right) -> Response {
     let sending = Sending { lines, span: Span::current(), _place: place };
     // Each piece is read when the caller has taken the one before, so that a slow one keeps no thread.
     let pieces = unfold(Some(sending), |sending| async { sending?.piece().await });
+    let pieces = right.guard(pieces, Some(Err(io::ErrorKind::PermissionDenied.into())));
     let mut response = warp::reply::stream(pieces).into_response();
     *response.status_mut() = StatusCode::UNPROCESSABLE_ENTITY;
     let headers = response.headers_mut();

@@ -11,11 +11,13 @@ use warp::{
 use super::{all_errors, head::bad};
 use crate::{
     http::{
+        access::revoked,
         answer::{Answer, json},
         problem::{Problem, ProblemCode},
+        request::Request,
     },
     intake::{self, Refused, Report},
-    model::BatchId,
+    model::{BatchId, quota::Exceeded},
     objects::ObjectError,
     upload::{
         UploadError,
@@ -115,12 +117,12 @@ impl Accepted {
 }
 
 impl Refusal {
-    /// `place` is held as long as a file of errors is being sent.
-    pub(super) fn answer(self, place: Option<OwnedSemaphorePermit>) -> Answer {
+    /// `place` is held as long as a file of errors is being sent to whoever sent this request.
+    pub(super) fn answer(self, place: Option<OwnedSemaphorePermit>, request: &Request) -> Answer {
         match self {
             Self::Problem(problem) => Err(problem),
             Self::Untold => Err(bad("The upload broke off.")),
-            Self::Errors(lines) => Ok(all_errors::answer(*lines, place)),
+            Self::Errors(lines) => Ok(all_errors::answer(*lines, place, request.right()?)),
         }
     }
 }
@@ -137,14 +139,13 @@ pub(super) fn refusal(error: UploadError, errors: Option<ErrorFile>) -> Refusal 
             Err(error) => not_stored(&error.into()),
         },
         (UploadError::Refused(Refused::Invalid(report)), None) => invalid_file(&report),
-        (UploadError::Refused(Refused::TooLarge { max_bytes }), _) => Problem::new(
-            ProblemCode::TooLarge,
-            format!("The file has more than {max_bytes} bytes (inflated). Split it; nothing of it was kept."),
-        ),
+        (UploadError::Refused(Refused::TooLarge { max_bytes }), _) => too_large(max_bytes),
         (UploadError::Refused(Refused::Read(_)), _) => bad("The upload broke off; nothing of it was kept."),
         (UploadError::Refused(Refused::Tee(error) | Refused::Spool(error)), _) => not_stored(&error.into()),
         (UploadError::Objects(error), _) => not_stored(&error),
-        (UploadError::NoRoom(short), _) => no_room(&short.to_string()),
+        (UploadError::NoRoom(short), _) => no_room(&short),
+        (UploadError::Revoked, _) => revoked(),
+        (UploadError::Quota(exceeded), _) => quota_exceeded(exceeded),
         (UploadError::Workflow, _) => Problem::not_found("workflow"),
         (UploadError::Store(error), _) => error.into(),
         (UploadError::Duplicate(earlier), _) => {
@@ -199,14 +200,28 @@ fn invalid_file(report: &Report) -> Problem {
     Problem::new(ProblemCode::InvalidFile, detail).with("errors", &report.findings).with("error_count", count)
 }
 
-fn no_room(short: &str) -> Problem {
-    tracing::warn!(event = "upload.without_room", short, "an upload was refused for want of room");
+pub(super) fn too_large(max_bytes: u64) -> Problem {
+    let detail = format!("The file has more than {max_bytes} bytes (inflated). Split it; nothing of it was kept.");
+    Problem::new(ProblemCode::TooLarge, detail)
+}
+
+fn quota_exceeded(exceeded: Exceeded) -> Problem {
+    let Exceeded { quota, limit, used, more } = exceeded;
+    let quota = quota.as_str();
+    let detail = format!(
+        "`{quota}` may be {limit}: {used} are used, and this upload would add {more} at least. Nothing was kept. Wait until \
+         batches are finished, delete some that you do not need any more, or ask the operator for more (`[quotas]`)."
+    );
+    Problem::new(ProblemCode::QuotaExceeded, detail).with("quota", quota).with("limit", limit).with("used", used)
+}
+
+/// How full the disk is stands in the log: it is nobody's business who only uploads.
+fn no_room(short: &impl std::fmt::Display) -> Problem {
+    tracing::warn!(event = "upload.without_room", %short, "an upload was refused for want of room");
     Problem::new(
         ProblemCode::DiskFull,
-        format!(
-            "There is no room for this file: {short}. Nothing was kept. The operator has to make room, with \
-             `dripfeed purge` or a larger volume."
-        ),
+        "There is no room for this file. Nothing was kept. The operator has to make room, with `dripfeed purge` or a \
+         larger volume.",
     )
 }
 

@@ -12,9 +12,10 @@ use super::{
 use crate::{
     appliance::Appliance,
     dispatch::outlook::Outlook,
-    http::{batch_view::BatchView, body::BodyReader, problem::Problem},
+    http::{access::Badge, body::BodyReader, problem::Problem},
     model::Workflow,
-    store::clients::Client,
+    operations::views::batch::{BatchView, PrivateFile},
+    store::{Tx, clients::Client},
     upload::{
         self, Meta, Taking,
         error_file::ErrorFile,
@@ -39,6 +40,8 @@ pub(super) struct Checking {
     pub allow_duplicate: bool,
     pub key: Option<HeldKey>,
     pub errors_as_csv: bool,
+    /// What the upload came with: it has to be good yet when the file becomes a batch.
+    pub badge: Badge,
 }
 
 impl Checking {
@@ -55,16 +58,17 @@ impl Checking {
         if let Some(first) = first.flatten() {
             return self.again(workflow, first, body, told);
         }
-        let taking = Taking { gzip: self.gzip, announced: self.announced, errors: errors.as_mut() };
+        let taking =
+            Taking { client: self.client.client, gzip: self.gzip, announced: self.announced, errors: errors.as_mut() };
         let received = match upload::receive(&appliance, workflow, body, taking) {
             Ok(received) => received,
             Err(error) => return Err(refusal(error, errors)),
         };
         let Told { said, request } = told.blocking_recv().map_err(|_| Refusal::Untold)?;
         let outlook = Outlook::of_new(&appliance, &self.client, workflow, received.rows()).map_err(Problem::from)?;
-        let file_name = said.file_name.clone();
+        let file = PrivateFile { name: said.file_name.clone(), sha256: Some(received.sha256()) };
         let answer = move |batch| {
-            let view = BatchView::new(batch, file_name, outlook, false);
+            let view = BatchView::new(batch, file, outlook, false);
             serde_json::to_vec(&view).unwrap_or_default()
         };
         let meta = Meta {
@@ -75,7 +79,9 @@ impl Checking {
             allow_duplicate: self.allow_duplicate,
             key,
         };
-        let (id, body) = received.commit(meta, answer).map_err(|error| refusal(error, None))?;
+        let (badge, access) = (self.badge, appliance.config.access.clone());
+        let may = move |tx: &Tx<'_>| Ok(badge.holder(&access, tx.connection, tx.now)?.is_some());
+        let (id, body) = received.commit(meta, may, answer).map_err(|error| refusal(error, None))?;
         Ok(Outcome::Batch(Accepted { id, body, replayed: false }))
     }
 
@@ -86,7 +92,8 @@ impl Checking {
         body: BodyReader,
         mut errors: Option<ErrorFile>,
     ) -> Result<Outcome, Refusal> {
-        let taking = Taking { gzip: self.gzip, announced: self.announced, errors: errors.as_mut() };
+        let taking =
+            Taking { client: self.client.client, gzip: self.gzip, announced: self.announced, errors: errors.as_mut() };
         let accepted = match upload::validate(&self.appliance, workflow, body, taking) {
             Ok(accepted) => accepted,
             Err(error) => return Err(refusal(error, errors)),

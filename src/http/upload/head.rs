@@ -152,6 +152,20 @@ fn unquoted(text: &str) -> Option<String> {
     Some(content)
 }
 
+/// Reads all of it as [`Head::of`] does, whatever of it is wrong.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(in crate::http) fn understand(headers: &HeaderMap) {
+    let context = headers.get(CONTEXT_HEADER).map(|value| parse_context(value.as_bytes()));
+    if let Some(Ok(context)) = context {
+        assert!(!is_too_deep(&Value::Object(context)));
+    }
+    if let Ok(Some(key)) = idempotency_key(headers) {
+        assert!((1..=LONGEST_KEY).contains(&key.len()));
+    }
+    let _ = (is_gzip(headers).is_ok(), announced(headers), BodyKind::of(headers).is_ok());
+    let _ = (prefers_csv(headers), request_context(headers));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

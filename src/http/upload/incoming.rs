@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     http::{
+        access::revoked,
         body::{Body, BodyFeed, BrokenBody, body},
         form::{Form, Part},
         problem::{Problem, ProblemCode},
@@ -166,8 +167,18 @@ async fn joined(checking: JoinHandle<Result<Outcome, Refusal>>) -> Result<Outcom
 fn broken(error: BrokenBody) -> Problem {
     match error {
         BrokenBody::Broken => bad("The upload broke off."),
+        BrokenBody::Revoked => revoked(),
         BrokenBody::Form => bad("The form is broken."),
         BrokenBody::Frame => Problem::new(ProblemCode::TooLarge, "The form holds too much besides its parts' content."),
         BrokenBody::Paused => Problem::new(ProblemCode::RequestTimeout, "The upload paused for too long."),
+        BrokenBody::Slow(slow) => {
+            let detail = format!("The upload came too slowly ({slow}). Nothing of it was kept; gzip makes it smaller.");
+            Problem::new(ProblemCode::RequestTimeout, detail)
+        }
+        BrokenBody::MadeWay => {
+            let detail = "All uploads that may run at once were under way, and this one was so slow, or took so long, that it \
+                          made way for somebody who had fewer. Nothing of it was kept: send it again, gzipped if it was not.";
+            Problem::new(ProblemCode::RequestTimeout, detail)
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! `POST` of a CSV: raw or as a form, inflated or gzipped, streamed into [`crate::upload`].
 //!
-//! `head` is what is said in front of the body, `incoming` takes the body, `checking` is the thread that checks and
+//! `head` is what is said in front of the body, `places` says how many there may be, `incoming` takes the body, `checking` is the thread that checks and
 //! stores it, `answers` is what the caller gets, `all_errors` where that is a file. Where a file is refused before its
 //! end, the rest is read and thrown away for a while, so that the caller gets to see why.
 
@@ -9,23 +9,33 @@ mod answers;
 mod checking;
 mod head;
 mod incoming;
+mod places;
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use warp::{Filter, filters::BoxedFilter, path::FullPath, reply::Response};
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) use self::head::understand as understand_head;
+pub use self::places::{NoPlace, Places};
 pub(super) use self::{answers::Valid, head::Options};
 use self::{answers::key_in_use, checking::Checking, head::Head, incoming::Incoming};
 use super::{
     Context,
+    access::{not_for_client, unauthorized},
     answer::{Answer, answer, blocking},
-    body::{Body, limited, linger},
+    body::{Body, BrokenBody, limited, linger},
     problem::{Problem, ProblemCode},
-    request::{Request, request},
+    request::{Request, client_request},
 };
-use crate::upload::once::HeldKey;
+use crate::{
+    model::{Scope, quota::UPLOADS_AT_ONCE},
+    upload::once::HeldKey,
+};
 
+/// More than the parts of a form besides its file can have, and the frame of a gzip.
+const LARGEST_FRAME: u64 = 1 << 20;
 /// When a caller should come again whose upload found no place.
 const BUSY_RETRY_SECONDS: u64 = 5;
 
@@ -37,7 +47,7 @@ pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
         async move { found.ok_or_else(warp::reject::not_found) }
     });
     path.and(warp::post())
-        .and(request(&context))
+        .and(client_request(&context, Scope::Upload))
         .and(warp::body::stream())
         .and_then(|workflow, request, stream| answer("upload", counted(workflow, request, limited(stream))))
         .boxed()
@@ -50,18 +60,35 @@ async fn counted(workflow: String, request: Request, body: Body) -> Answer {
     answered
 }
 
-async fn receive(workflow: String, request: Request, mut body: Body) -> Answer {
-    let client = {
+async fn receive(workflow: String, request: Request, body: Body) -> Answer {
+    let (client, right, badge) = {
         let request = request.clone();
-        blocking(move || request.caller()?.client()).await?
+        let known =
+            move || Ok((request.caller()?.client()?, request.right()?, request.badge().ok_or_else(unauthorized)?));
+        blocking(known).await?
     };
+    let body: Body = Box::pin(right.guard(body, Some(Err(BrokenBody::Revoked))));
+    if !client.may_use(&workflow) {
+        return Err(not_for_client(&workflow));
+    }
     let context = &request.context;
-    let _place = place(&context.uploads, "As many uploads as may run at once are under way.")?;
+    let at_once = client.quotas.over(context.appliance.config.quotas).uploads_at_once;
+    let upload_place = context.uploads.take(client.client, at_once).await.map_err(|why| match why {
+        NoPlace::OfAll => busy("As many uploads as may run at once are under way."),
+        NoPlace::OfClient => busy(&format!(
+            "{at_once} uploads of this client are under way, as many as it may have (`{UPLOADS_AT_ONCE}`)."
+        )),
+    })?;
+    let mut body = upload_place.watched(body);
     let head = Head::of(&request)?;
     let errors_place = match head.errors_as_csv {
         true => Some(place(&context.error_files, "As many files of errors as may be sent at once are on their way.")?),
         false => None,
     };
+    if let Some(max_bytes) = announces_too_much(context, &workflow, &head) {
+        linger(body).await;
+        return Err(answers::too_large(max_bytes));
+    }
     let mut incoming = Incoming::start(Checking {
         appliance: context.appliance.clone(),
         key: held_key(context, &workflow, client.client, &head)?,
@@ -72,6 +99,7 @@ async fn receive(workflow: String, request: Request, mut body: Body) -> Answer {
         validate_only: head.options.validate_only,
         allow_duplicate: head.options.allow_duplicate,
         errors_as_csv: head.errors_as_csv,
+        badge,
     });
     let outcome = match incoming.take(&mut body, head.body).await {
         Ok(mut said) => {
@@ -85,14 +113,25 @@ async fn receive(workflow: String, request: Request, mut body: Body) -> Answer {
     };
     match outcome {
         Ok(outcome) => outcome.answer(),
-        Err(refusal) => refusal.answer(errors_place),
+        Err(refusal) => refusal.answer(errors_place, &request),
     }
+}
+
+/// The workflow's limit, where what was announced cannot be a file within it, whatever is in it. A form has something
+/// around its file, and gzip makes what cannot be compressed a little longer.
+fn announces_too_much(context: &Context, workflow: &str, head: &Head) -> Option<u64> {
+    let max_bytes = context.appliance.config.workflows.get(workflow)?.max_bytes;
+    (head.announced > max_bytes + max_bytes / 1_000 + LARGEST_FRAME).then_some(max_bytes)
 }
 
 /// One of a limited number of places.
 fn place(places: &Arc<Semaphore>, taken: &str) -> Result<OwnedSemaphorePermit, Problem> {
     let place = places.clone().try_acquire_owned();
-    place.map_err(|_| Problem::new(ProblemCode::Busy, taken).retry_after(BUSY_RETRY_SECONDS))
+    place.map_err(|_| busy(taken))
+}
+
+fn busy(taken: &str) -> Problem {
+    Problem::new(ProblemCode::Busy, taken).retry_after(BUSY_RETRY_SECONDS)
 }
 
 /// The upload's `Idempotency-Key`, which nobody else can use meanwhile. A check only stores nothing that could be

@@ -5,7 +5,7 @@ mod arrival;
 mod properties;
 mod refused;
 
-use std::{io, time::Duration};
+use std::{borrow::Cow, io, time::Duration};
 
 use super::*;
 use crate::model::{
@@ -95,7 +95,7 @@ fn rows(file: &[u8], header: &Header) -> Vec<(u64, String, Vec<String>)> {
     let mut all = Vec::new();
     while let Some(row) = rows.read().unwrap() {
         let origin = row.origin().map(|origin| origin.to_string()).unwrap_or_default();
-        all.push((row.line(), origin, row.cells().map(str::to_owned).collect()));
+        all.push((row.line(), origin, row.cells().map(Cow::into_owned).collect()));
     }
     all
 }

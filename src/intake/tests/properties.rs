@@ -6,6 +6,7 @@ use super::{
     records::{RecordError, Records},
     *,
 };
+use crate::model::safe_cell;
 
 /// Gives its bytes in pieces of given sizes, as networks do.
 pub(super) struct Pieces<'a> {
@@ -75,6 +76,37 @@ proptest! {
         let whole = read_all(Records::new(file.as_slice(), b','));
         let pieces = read_all(Records::new(Pieces::new(&file, &sizes), b','));
         prop_assert_eq!(format!("{whole:?}"), format!("{pieces:?}"));
+    }
+
+    #[test]
+    fn what_a_result_file_protects_comes_back_exactly(
+        names in vec("[=+@'; |\"a-z]{0,3}[a-z]", 1..4),
+        written in vec(vec("[-=+@＝'\"; |,:\t\r\na0]{0,8}", 3..4), 1..8),
+        protects: bool,
+        delimiter in prop_oneof![Just(b','), Just(b';'), Just(b'\t')],
+    ) {
+        let form = if protects { "safe" } else { "raw" };
+        let cell = |cell: &str| if protects { safe_cell::protected(cell).into_owned() } else { cell.to_owned() };
+        let mut csv = csv::WriterBuilder::new().delimiter(delimiter).flexible(true).from_writer(vec![]);
+        let extras: Vec<_> = names.iter().enumerate().map(|(number, name)| format!("{name}{number}")).collect();
+        let header = ["email", "name", "_cells"].into_iter().chain(extras.iter().map(String::as_str));
+        csv.write_record(header.map(cell)).unwrap();
+        let mut expected = Vec::new();
+        for (number, row) in written.iter().enumerate() {
+            let mut cells = vec![format!("p{number}@example.com"), "Ann".to_owned()];
+            cells.extend(row.iter().take(extras.len()).cloned());
+            cells.resize(2 + extras.len(), "x;=y".to_owned());
+            let mut record: Vec<_> = cells.iter().map(|it| cell(it)).collect();
+            record.insert(2, form.to_owned());
+            csv.write_record(record).unwrap();
+            expected.push(cells);
+        }
+        let file = csv.into_inner().unwrap();
+        let accepted = upload(&keeping(), &file).accepted();
+        let found: Vec<_> = accepted.header.kept().skip(2).map(|column| column.name.clone()).collect();
+        prop_assert_eq!(found, extras);
+        let found: Vec<_> = rows(&file, &accepted.header).into_iter().map(|row| row.2).collect();
+        prop_assert_eq!(found, expected);
     }
 
     #[test]

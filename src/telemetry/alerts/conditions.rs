@@ -15,6 +15,7 @@ use crate::{
         troubles::{self, Expired},
         workflows,
     },
+    tls::Validity,
 };
 
 /// Batches in the same trouble that are looked at, the oldest; behind so many nobody counts.
@@ -197,6 +198,19 @@ fn wal(appliance: &Appliance, sizes: Sizes) -> Option<Check> {
     Some(Check::of(AlertKind::WalLarge, found).lasting(alerts.wal_above_for))
 }
 
+/// Of the certificate that is shown for so long.
+pub(super) fn certificate(validity: Option<Validity>, now: Timestamp) -> Check {
+    let found = validity.filter(|validity| validity.ends_soon(now)).map(|validity| Found {
+        subject: String::new(),
+        since: None,
+        summary: match validity.fault(now) {
+            Some(fault) => format!("the certificate of server.tls_cert {fault}: callers refuse it"),
+            None => format!("the certificate of server.tls_cert expires at {}", validity.ends),
+        },
+    });
+    Check::of(AlertKind::CertificateEnds, found)
+}
+
 fn counted(number: u64, noun: &str) -> String {
     match (number, noun) {
         (1, _) => format!("1 {noun}"),
@@ -222,6 +236,17 @@ mod tests {
         assert!(!late.found[0].summary.contains("/backups"), "{late:?}");
         let none = backup(Some(Duration::from_secs(60)), None, NOW);
         assert_eq!((none.found[0].since, none.wait), (None, Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn a_certificate_is_told_of_while_there_is_time_to_renew_it() {
+        let until = |ends| Some(Validity { begins: NOW.before(DAY * 60), ends });
+        assert!(
+            certificate(None, NOW).found.is_empty() && certificate(until(NOW.after(DAY * 15)), NOW).found.is_empty()
+        );
+        let said = |ends| certificate(until(ends), NOW).found[0].summary.clone();
+        assert!(said(NOW.after(DAY * 13)).contains("expires at"), "{}", said(NOW.after(DAY * 13)));
+        assert!(said(NOW.before(DAY)).ends_with("callers refuse it"), "{}", said(NOW.before(DAY)));
     }
 
     #[test]

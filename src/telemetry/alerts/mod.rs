@@ -43,6 +43,7 @@ use crate::{
         StoreError,
         alerts::{self, Alert, AlertState, Change},
     },
+    tls::Tls,
 };
 
 /// How long alerts are kept to be looked at, after they were over.
@@ -51,10 +52,10 @@ const KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Changes that one transaction makes. What a crash leaves out the next check finds.
 const CHANGES_AT_ONCE: usize = 1_000;
 
-/// Looks what is wrong until the appliance closes.
-pub fn watch(appliance: &Appliance) {
+/// Looks what is wrong until the appliance closes. `tls` is what callers are shown, where that is not another's business.
+pub fn watch(appliance: &Appliance, tls: Option<&Tls>) {
     loop {
-        if let Err(error) = check(appliance) {
+        if let Err(error) = check(appliance, tls) {
             tracing::error!(event = "alerts.not_checked", %error, "what is wrong could not be looked up or noted; it is looked at again by itself");
         }
         heartbeat::rest(appliance.config.alerts.check_every);
@@ -64,12 +65,13 @@ pub fn watch(appliance: &Appliance) {
     }
 }
 
-fn check(appliance: &Appliance) -> Result<(), StoreError> {
+fn check(appliance: &Appliance, tls: Option<&Tls>) -> Result<(), StoreError> {
     let now = appliance.clock.now();
     let (standing, lately) = appliance.store.read(|connection| {
         Ok((alerts::standing(connection)?, alerts::fired_since(connection, now.before(plan::WINDOW))?))
     })?;
-    let checks = conditions::look(appliance, now, &standing)?;
+    let mut checks = conditions::look(appliance, now, &standing)?;
+    checks.push(conditions::certificate(tls.and_then(Tls::validity), now));
     let mut changes = Vec::new();
     for check in &checks {
         let of_kind: Vec<&Alert> = standing.iter().filter(|alert| alert.kind == check.kind).collect();

@@ -26,6 +26,7 @@ struct TurnedAway {
     concurrency: IntCounter,
     gate: IntCounter,
     ledger: IntCounter,
+    lack: IntCounter,
     closing: IntCounter,
 }
 
@@ -92,6 +93,7 @@ impl OfDependency {
                 concurrency: turned_away("concurrency"),
                 gate: turned_away("gate"),
                 ledger: turned_away("ledger"),
+                lack: turned_away("lack"),
                 closing: turned_away("closing"),
             },
             closings: GateReason::ALL.map(|reason| all.closings.with_label_values(&[name, reason.as_str()])),
@@ -110,6 +112,7 @@ impl Meter for OfDependency {
             WaitReason::Concurrency => &self.turned_away.concurrency,
             WaitReason::Gate(_) => &self.turned_away.gate,
             WaitReason::Ledger => &self.turned_away.ledger,
+            WaitReason::Lack(_) => &self.turned_away.lack,
             WaitReason::Closing => &self.turned_away.closing,
         }
         .inc();
