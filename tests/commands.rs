@@ -4,6 +4,8 @@
 mod changes;
 #[path = "commands/doctor.rs"]
 mod doctor;
+#[path = "commands/examples.rs"]
+mod examples;
 #[path = "commands/purge.rs"]
 mod purge;
 #[path = "commands/simulator.rs"]

@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn what_is_due_is_found_without_a_look_at_any_batch() {
         let connection = Connection::open_in_memory().expect("sqlite");
-        connection.execute_batch(include_str!("migrations/1.sql")).expect("the schema");
+        connection.execute_batch(crate::store::migrate::SCHEMA).expect("the schema");
         let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {DUE}")).expect("a plan");
         let steps = plan.query_map([0], |row| row.get::<_, String>("detail")).expect("steps");
         let steps: Vec<_> = steps.map(|step| step.expect("a step")).collect();

@@ -253,7 +253,7 @@ mod tests {
     #[test]
     fn claims_of_batches_are_freed_without_a_look_at_any_that_is_not_claimed() {
         let connection = Connection::open_in_memory().expect("sqlite");
-        connection.execute_batch(include_str!("migrations/1.sql")).expect("the schema");
+        connection.execute_batch(crate::store::migrate::SCHEMA).expect("the schema");
         let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {}", free_batches_sql())).expect("a plan");
         let steps: Vec<String> =
             plan.raw_query().mapped(|row| row.get("detail")).map(|step| step.expect("a step")).collect();

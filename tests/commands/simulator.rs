@@ -15,14 +15,14 @@ use super::{
 };
 
 /// A simulator as a process of its own. Dropped, it is killed.
-struct Vendor {
+pub struct Vendor {
     child: Child,
-    address: SocketAddr,
+    pub address: SocketAddr,
     _folder: tempfile::TempDir,
 }
 
 impl Vendor {
-    fn playing(script: &str) -> Self {
+    pub fn playing(script: &str) -> Self {
         let (folder, mut command) = command(script);
         let mut child = command.stdout(Stdio::piped()).spawn().expect("the binary");
         let mut line = String::new();
