@@ -228,7 +228,8 @@ impl Server {
     /// Serves until `end` comes: then nothing new is claimed, what is under way finishes or is given back.
     pub fn run_until(self, end: impl Future<Output = ()> + Send + 'static) -> Result<(), CliError> {
         tell_start(&self.appliance, self.address()?, self.ops_address()?)?;
-        let context = Context::new(self.appliance.clone(), self.dispatcher.clone(), self.provider.clone());
+        let context = Context::new(self.appliance.clone(), self.dispatcher.clone(), self.provider.clone())
+            .map_err(|error| CliError::Failed(format!("the threads that answer cannot be started: {error}")))?;
         self.runtime.spawn(http::watch_rights(context.clone()));
         self.runtime.spawn(http::note_keys(context.clone()));
         self.runtime.spawn(hear_hangups(self.appliance.clone(), self.tls.clone()));

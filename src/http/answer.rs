@@ -3,13 +3,15 @@
 use std::{
     future::Future,
     net::IpAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
+use rayon::ThreadPool;
 use serde::Serialize;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tracing::{Instrument, Span, field};
 use warp::{
     Rejection,
@@ -177,21 +179,47 @@ pub async fn probing<T: Send + 'static>(
     on_a_thread(work).await
 }
 
+/// The same for what makes a long answer, on one of `threads`, which are few.
+pub(super) async fn making<T: Send + 'static>(
+    threads: &ThreadPool,
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    let (tell, told) = oneshot::channel();
+    let handle = handling(work);
+    threads.spawn(move || {
+        // Nobody hears it who has gone away meanwhile.
+        let _ = tell.send(catch_unwind(AssertUnwindSafe(handle)));
+    });
+    match told.await {
+        Ok(Ok(made)) => made,
+        Ok(Err(_)) | Err(_) => Err(ended_abnormally(true)),
+    }
+}
+
 async fn on_a_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, Problem> {
+    let ended = tokio::task::spawn_blocking(handling(work)).await;
+    ended.unwrap_or_else(|error| Err(ended_abnormally(error.is_panic())))
+}
+
+/// The work of a handler, for whichever thread: under the request's span and beside its headers. Its writes are a guest's, and
+/// whoever runs it answers for its panics.
+fn handling<T>(
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> impl FnOnce() -> Result<T, Problem> + Send + 'static {
     let (span, headers) = (Span::current(), BESIDE.try_with(Clone::clone).unwrap_or_default());
     let handle = || {
         crash_point("request.handling");
         as_guest(work)
     };
-    let there = move || panics::contained(|| BESIDE.sync_scope(headers, || span.in_scope(handle)));
-    tokio::task::spawn_blocking(there).await.unwrap_or_else(|error| {
-        // Not the error itself: it quotes what a panic said.
-        let panicked = error.is_panic();
-        tracing::error!(event = "request.ended_abnormally", panicked, "a handler ended abnormally");
-        Err(Problem::internal())
-    })
+    move || panics::contained(|| BESIDE.sync_scope(headers, || span.in_scope(handle)))
+}
+
+/// Says so without the error itself: it quotes what a panic said.
+fn ended_abnormally(panicked: bool) -> Problem {
+    tracing::error!(event = "request.ended_abnormally", panicked, "a handler ended abnormally");
+    Problem::internal()
 }
 
 /// Requests that no route takes.

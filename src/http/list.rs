@@ -185,7 +185,7 @@ async fn made(
     for room in [USUAL_BYTES, LARGEST_PAGE] {
         let place = context.reads.page(whose, room).await?;
         let make = make.clone();
-        let body = blocking(move || match make(room) {
+        let body = place.make(move || match make(room) {
             Ok(body) => Ok(Some(body)),
             Err(Unmade::TooLong) => Ok(None),
             Err(Unmade::Problem(problem)) => Err(problem),

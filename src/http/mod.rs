@@ -56,6 +56,7 @@ use std::{sync::Arc, time::Duration};
 
 use key_uses::KeyUses;
 use meter::Meter;
+use rayon::ThreadPoolBuildError;
 use reads::Reads;
 pub use side::Side;
 use sign_ins::SignIns;
@@ -114,8 +115,12 @@ pub struct Door {
 const ERROR_FILES_AT_ONCE: usize = 16;
 
 impl Context {
-    /// The context of a server.
-    pub fn new(appliance: Arc<Appliance>, dispatcher: Arc<Dispatcher>, provider: Option<Arc<Provider>>) -> Self {
+    /// The context of a server. An error is that of a thread that could not be started.
+    pub fn new(
+        appliance: Arc<Appliance>,
+        dispatcher: Arc<Dispatcher>,
+        provider: Option<Arc<Provider>>,
+    ) -> Result<Self, ThreadPoolBuildError> {
         let uploads = upload::Places::new(&appliance.config.uploads);
         let error_files = Arc::new(Semaphore::new(ERROR_FILES_AT_ONCE));
         let meter = Meter::new(appliance.config.limits.requests_per_minute);
@@ -128,16 +133,16 @@ impl Context {
             outstanding: Outstanding::default(),
             conversations: Semaphore::new(AT_ONCE),
         });
-        Self {
+        Ok(Self {
             appliance,
             dispatcher,
             uploads,
             error_files,
-            reads: Reads::default(),
+            reads: Reads::start()?,
             streams: events::Streams::default(),
             door,
             provider,
-        }
+        })
     }
 }
 

@@ -105,11 +105,11 @@ async fn next(mut download: Download) -> Result<Option<(Bytes, Download)>, Probl
     let mut room = PIECE_BYTES;
     loop {
         let place = download.place(room).await?;
-        let (piece, still) = blocking(move || {
+        let made = place.make(move || {
             let piece = download.results.next_piece(room).map_err(|error| problem(&error))?;
             Ok((piece, download))
-        })
-        .await?;
+        });
+        let (piece, still) = made.await?;
         download = Download { is_begun: true, ..still };
         match piece {
             Piece::End => return Ok(None),
