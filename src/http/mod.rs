@@ -81,8 +81,8 @@ pub struct Context {
     pub dispatcher: Arc<Dispatcher>,
     /// Uploads that are under way.
     pub uploads: Arc<upload::Places>,
-    /// Files of errors that may still be sent.
-    pub error_files: Arc<Semaphore>,
+    /// Files of errors that are on their way.
+    pub error_files: Arc<upload::ErrorFiles>,
     /// Room for long answers.
     pub reads: Reads,
     /// Streams of events that are open.
@@ -111,9 +111,6 @@ pub struct Door {
     pub conversations: Semaphore,
 }
 
-/// Files of errors that are sent at once: each lies on the disk until its caller has taken it.
-const ERROR_FILES_AT_ONCE: usize = 16;
-
 impl Context {
     /// The context of a server. An error is that of a thread that could not be started.
     pub fn new(
@@ -122,7 +119,6 @@ impl Context {
         provider: Option<Arc<Provider>>,
     ) -> Result<Self, ThreadPoolBuildError> {
         let uploads = upload::Places::new(&appliance.config.uploads);
-        let error_files = Arc::new(Semaphore::new(ERROR_FILES_AT_ONCE));
         let meter = Meter::new(appliance.config.limits.requests_per_minute);
         let door = Arc::new(Door {
             sign_ins: SignIns::default(),
@@ -137,7 +133,7 @@ impl Context {
             appliance,
             dispatcher,
             uploads,
-            error_files,
+            error_files: Arc::default(),
             reads: Reads::start()?,
             streams: events::Streams::default(),
             door,

@@ -210,6 +210,13 @@ impl Problem {
         Self::new(ProblemCode::NotFound, format!("There is no such {what}."))
     }
 
+    /// Another sentence behind what it says.
+    pub fn and(mut self, sentence: &str) -> Self {
+        self.detail.push(' ');
+        self.detail.push_str(sentence);
+        self
+    }
+
     /// A member besides the standard ones.
     pub fn with(mut self, name: &str, value: impl Serialize) -> Self {
         self.more.insert(name.to_owned(), serde_json::to_value(value).unwrap_or_default());

@@ -13,15 +13,21 @@ use super::spool::{Spool, Spooled};
 use crate::{
     intake::{Finding, FindingCode},
     model::safe_cell,
+    room::NoRoom,
 };
 
 const HEADER: [&str; 5] = ["line", "column", "column_number", "code", "message"];
 /// About so many bytes are read back at once.
 const CHUNK_BYTES: usize = 64 * 1024;
+/// It is looked whether the disk has room for more whenever so many bytes were written.
+const LOOK_EVERY_BYTES: usize = 1 << 20;
 
 /// Findings that are being written aside.
 pub struct ErrorFile {
     spool_dir: PathBuf,
+    has_room: Box<dyn Fn() -> Result<(), NoRoom> + Send>,
+    /// Bytes that were written since it was looked.
+    unseen: usize,
     /// Both lists are in order by themselves: what stands in a row, and the values that repeat earlier ones, which are
     /// known only at the end.
     rows: Option<Aside>,
@@ -43,19 +49,24 @@ struct Reading {
 }
 
 impl ErrorFile {
-    /// An empty one. Nothing is written before the first finding.
-    pub fn new(spool_dir: PathBuf) -> Self {
-        Self { spool_dir, rows: None, repeats: None }
+    /// An empty one. Nothing is written before the first finding, and nothing more once there is no room.
+    pub fn new(spool_dir: PathBuf, has_room: impl Fn() -> Result<(), NoRoom> + Send + 'static) -> Self {
+        Self { spool_dir, has_room: Box::new(has_room), unseen: 0, rows: None, repeats: None }
     }
 
     /// One more finding.
     pub fn add(&mut self, finding: &Finding) -> io::Result<()> {
+        if self.unseen >= LOOK_EVERY_BYTES {
+            (self.has_room)().map_err(|short| io::Error::new(io::ErrorKind::StorageFull, short))?;
+            self.unseen = 0;
+        }
         let aside = if finding.code == FindingCode::DuplicateValue { &mut self.repeats } else { &mut self.rows };
         let aside = match aside {
             Some(aside) => aside,
             None => aside.insert(Aside::begin(&self.spool_dir)?),
         };
-        aside.add(finding)
+        self.unseen += aside.add(finding)?;
+        Ok(())
     }
 
     /// Everything that was written, to be read once.
@@ -70,19 +81,29 @@ impl Aside {
         Ok(Self(csv::Writer::from_writer(Spool::begin(spool_dir)?)))
     }
 
-    fn add(&mut self, finding: &Finding) -> io::Result<()> {
+    /// Gives how many bytes it is about.
+    fn add(&mut self, finding: &Finding) -> io::Result<usize> {
         let column_number = finding.column_number.map(|number| number.to_string()).unwrap_or_default();
         let column = finding.column.as_deref().unwrap_or_default();
         let line = finding.line.to_string();
         // A column's name comes from the file, and so may a word of a message: no spreadsheet is to run it as a formula.
         let cells = [&line, column, &column_number, finding.code.as_str(), &finding.message].map(safe_cell::harmless);
-        self.0.write_record(cells.iter().map(|cell| cell.as_bytes())).map_err(io::Error::from)
+        self.0.write_record(cells.iter().map(|cell| cell.as_bytes())).map_err(not_written)?;
+        Ok(cells.iter().map(|cell| cell.len() + 1).sum())
     }
 
     fn read(self) -> io::Result<Option<Reading>> {
         let spool = self.0.into_inner().map_err(csv::IntoInnerError::into_error)?;
         let records = csv::ReaderBuilder::new().has_headers(false).from_reader(spool.read()?);
         Reading { records, next: StringRecord::new() }.step()
+    }
+}
+
+/// A full disk is to be known as one, behind the CSV too.
+fn not_written(error: csv::Error) -> io::Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        _ => io::Error::other("a finding has another number of fields than the others"),
     }
 }
 
@@ -143,7 +164,7 @@ mod tests {
     #[test]
     fn findings_come_back_by_their_lines_in_pieces_and_the_folder_stays_empty() {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut errors = ErrorFile::new(folder.path().to_owned());
+        let mut errors = ErrorFile::new(folder.path().to_owned(), || Ok(()));
         let missing = (2..=3_000).map(|line| finding(line, "=email", FindingCode::MissingValue));
         let repeated = (2..=3_000).map(|line| finding(line, "email", FindingCode::DuplicateValue));
         missing.chain(repeated).for_each(|finding| errors.add(&finding).expect("written"));
@@ -163,8 +184,25 @@ mod tests {
     }
 
     #[test]
+    fn nothing_more_is_written_once_there_is_no_room() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let short = NoRoom { free: 1, reserve: 2, needed: 0 };
+        let mut errors = ErrorFile::new(folder.path().to_owned(), move || Err(short));
+        let mut bytes = 0;
+        let error = loop {
+            let finding = finding(2, "email", FindingCode::MissingValue);
+            match errors.add(&finding) {
+                Ok(()) => bytes += finding.message.len(),
+                Err(error) => break error,
+            }
+            assert!(bytes < LOOK_EVERY_BYTES, "it goes on");
+        };
+        assert_eq!((error.kind(), error.downcast().ok()), (io::ErrorKind::StorageFull, Some(short)));
+    }
+
+    #[test]
     fn no_finding_makes_a_header_and_no_file() {
-        let mut lines = ErrorFile::new("/nowhere/at/all".into()).read().expect("nothing to read");
+        let mut lines = ErrorFile::new("/nowhere/at/all".into(), || Ok(())).read().expect("nothing to read");
         assert_eq!(lines.next_chunk().expect("a piece"), Some(b"line,column,column_number,code,message\n".to_vec()));
         assert_eq!(lines.next_chunk().expect("the end"), None);
     }

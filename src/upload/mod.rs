@@ -56,7 +56,7 @@ use crate::{
 pub enum UploadError {
     /// The file is not valid, too large, or broke off.
     #[error("the file is refused")]
-    Refused(#[from] Refused),
+    Refused(#[source] Refused),
     /// Its workflow is not configured.
     #[error("there is no such workflow")]
     Workflow,
@@ -87,6 +87,18 @@ pub enum UploadError {
     /// What its `Idempotency-Key` is remembered by does not open.
     #[error(transparent)]
     Remembered(#[from] OpenBatchError),
+}
+
+impl From<Refused> for UploadError {
+    /// What lies aside may not reach into the reserve either.
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Spool(error) => {
+                error.downcast::<NoRoom>().map_or_else(|error| Self::Refused(Refused::Spool(error)), Self::NoRoom)
+            }
+            other => Self::Refused(other),
+        }
+    }
 }
 
 /// How a body is to be taken.

@@ -4,12 +4,12 @@
 use std::{
     io::{Read, Write},
     net::TcpStream,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::AtomicBool,
     thread::scope,
 };
 
 use crate::{
-    memory::{MOST, Peak},
+    memory::{MOST, Over, Peak},
     raw::{Told, ask, connection_from, idle, say},
     support::app::{App, OPERATOR, people},
 };
@@ -122,15 +122,6 @@ fn all_is_given_back(app: &App) {
         });
         answered.filter(|is_whole| !is_whole).count().eq(&0).then_some(())
     });
-}
-
-/// Ends the watch, also where something else fails.
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
 }
 
 /// What a crowd does that says this, until this is so of what it heard.

@@ -60,23 +60,52 @@ pub struct Peak(AtomicU64);
 
 impl Peak {
     pub fn watch<'s>(&'s self, scope: &'s Scope<'s, '_>, app: &App, over: &'s AtomicBool) {
-        let path = format!("/proc/{}/status", app.process_id());
+        let process = app.process_id();
         scope.spawn(move || {
             while !over.load(Ordering::SeqCst) {
-                let status = std::fs::read_to_string(&path).expect("the server is alive");
-                let line = status.lines().find(|line| line.starts_with("RssAnon:")).expect("its memory");
-                let kib = line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number");
-                self.0.fetch_max(kib << 10, Ordering::SeqCst);
+                self.look(process);
                 park_timeout(Duration::from_millis(5));
             }
         });
     }
 
+    /// Looks at a server once.
+    pub fn look(&self, process: u32) {
+        let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("the server is alive");
+        let line = status.lines().find(|line| line.starts_with("RssAnon:")).expect("its memory");
+        let kib = line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number");
+        self.0.fetch_max(kib << 10, Ordering::SeqCst);
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    /// Waits until it has not grown for a second: whatever is under way stands still.
+    pub fn stands_still(&self, app: &App) {
+        let mut last = (0, Instant::now());
+        app.until("nothing takes more memory", || {
+            if self.bytes() > last.0 {
+                last = (self.bytes(), Instant::now());
+            }
+            (last.1.elapsed() > Duration::from_secs(1)).then_some(())
+        });
+    }
+
     pub fn is_below(&self, most: u64) {
-        let peak = self.0.load(Ordering::SeqCst);
+        let peak = self.bytes();
         println!("at most {} KiB of memory", peak >> 10);
         assert!(peak > 4 * MIB, "it was looked at");
         assert!(peak < most, "{} MiB of memory were taken", peak / MIB);
+    }
+}
+
+/// Ends the watch, also where something else fails.
+pub struct Over<'a>(pub &'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
     }
 }
 

@@ -2,13 +2,12 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use tokio::sync::OwnedSemaphorePermit;
 use warp::{
     http::{HeaderValue, StatusCode, header},
     reply::Response,
 };
 
-use super::{all_errors, head::bad};
+use super::{all_errors, error_files::ErrorPlace, head::bad};
 use crate::{
     http::{
         access::revoked,
@@ -118,7 +117,7 @@ impl Accepted {
 
 impl Refusal {
     /// `place` is held as long as a file of errors is being sent to whoever sent this request.
-    pub(super) fn answer(self, place: Option<OwnedSemaphorePermit>, request: &Request) -> Answer {
+    pub(super) fn answer(self, place: Option<ErrorPlace>, request: &Request) -> Answer {
         match self {
             Self::Problem(problem) => Err(problem),
             Self::Untold => Err(bad("The upload broke off.")),
@@ -198,6 +197,14 @@ fn invalid_file(report: &Report) -> Problem {
         _ => format!("The file has {count} errors; nothing of it was kept."),
     };
     Problem::new(ProblemCode::InvalidFile, detail).with("errors", &report.findings).with("error_count", count)
+}
+
+/// What else somebody is told who asked for all errors of a file, and found no place for that.
+pub(super) fn crowded_out(problem: Problem) -> Problem {
+    if problem.code() != ProblemCode::InvalidFile.as_str() {
+        return problem;
+    }
+    problem.and("All of them as a file can be had once other such files have been taken: send it again in a while.")
 }
 
 pub(super) fn too_large(max_bytes: u64) -> Problem {

@@ -49,7 +49,9 @@ impl Checking {
     pub(super) fn run(mut self, body: BodyReader, told: oneshot::Receiver<Told>) -> Result<Outcome, Refusal> {
         let appliance = self.appliance.clone();
         let workflow = appliance.config.workflows.get(&self.workflow).ok_or_else(|| Problem::not_found("workflow"))?;
-        let mut errors = self.errors_as_csv.then(|| ErrorFile::new(appliance.spool_dir()));
+        let room = appliance.clone();
+        let has_room = move || room.room.for_a_piece();
+        let mut errors = self.errors_as_csv.then(|| ErrorFile::new(appliance.spool_dir(), has_room));
         if self.validate_only {
             return self.validate(workflow, body, errors);
         }

@@ -1,26 +1,28 @@
 //! `POST` of a CSV: raw or as a form, inflated or gzipped, streamed into [`crate::upload`].
 //!
 //! `head` is what is said in front of the body, `places` says how many there may be, `incoming` takes the body, `checking` is the thread that checks and
-//! stores it, `answers` is what the caller gets, `all_errors` where that is a file. Where a file is refused before its
-//! end, the rest is read and thrown away for a while, so that the caller gets to see why.
+//! stores it, `answers` is what the caller gets, `all_errors` where that is a file, of which `error_files` says how many there
+//! may be. Where a file is refused before its end, the rest is read and thrown away for a while, so that the caller gets to see
+//! why.
 
 mod all_errors;
 mod answers;
 mod checking;
+mod error_files;
 mod head;
 mod incoming;
 mod places;
 
-use std::sync::Arc;
-
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use warp::{Filter, filters::BoxedFilter, path::FullPath, reply::Response};
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) use self::head::understand as understand_head;
-pub use self::places::{NoPlace, Places};
 pub(super) use self::{answers::Valid, head::Options};
 use self::{answers::key_in_use, checking::Checking, head::Head, incoming::Incoming};
+pub use self::{
+    error_files::ErrorFiles,
+    places::{NoPlace, Places},
+};
 use super::{
     Context,
     access::{not_for_client, unauthorized},
@@ -81,10 +83,8 @@ async fn receive(workflow: String, request: Request, body: Body) -> Answer {
     })?;
     let mut body = upload_place.watched(body);
     let head = Head::of(&request)?;
-    let errors_place = match head.errors_as_csv {
-        true => Some(place(&context.error_files, "As many files of errors as may be sent at once are on their way.")?),
-        false => None,
-    };
+    let errors_place = if head.errors_as_csv { context.error_files.take(client.client) } else { None };
+    let is_crowded_out = head.errors_as_csv && errors_place.is_none();
     if let Some(max_bytes) = announces_too_much(context, &workflow, &head) {
         linger(body).await;
         return Err(answers::too_large(max_bytes));
@@ -98,7 +98,7 @@ async fn receive(workflow: String, request: Request, body: Body) -> Answer {
         announced: head.announced,
         validate_only: head.options.validate_only,
         allow_duplicate: head.options.allow_duplicate,
-        errors_as_csv: head.errors_as_csv,
+        errors_as_csv: errors_place.is_some(),
         badge,
     });
     let outcome = match incoming.take(&mut body, head.body).await {
@@ -113,7 +113,10 @@ async fn receive(workflow: String, request: Request, body: Body) -> Answer {
     };
     match outcome {
         Ok(outcome) => outcome.answer(),
-        Err(refusal) => refusal.answer(errors_place, &request),
+        Err(refusal) => {
+            let answered = refusal.answer(errors_place, &request);
+            answered.map_err(|problem| if is_crowded_out { answers::crowded_out(problem) } else { problem })
+        }
     }
 }
 
@@ -122,12 +125,6 @@ async fn receive(workflow: String, request: Request, body: Body) -> Answer {
 fn announces_too_much(context: &Context, workflow: &str, head: &Head) -> Option<u64> {
     let max_bytes = context.appliance.config.workflows.get(workflow)?.max_bytes;
     (head.announced > max_bytes + max_bytes / 1_000 + LARGEST_FRAME).then_some(max_bytes)
-}
-
-/// One of a limited number of places.
-fn place(places: &Arc<Semaphore>, taken: &str) -> Result<OwnedSemaphorePermit, Problem> {
-    let place = places.clone().try_acquire_owned();
-    place.map_err(|_| busy(taken))
 }
 
 fn busy(taken: &str) -> Problem {
