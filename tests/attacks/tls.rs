@@ -6,7 +6,8 @@ use std::{
     net::TcpStream,
     os::unix::fs::PermissionsExt,
     path::Path,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
+    thread::scope,
     time::{Duration, Instant},
 };
 
@@ -22,6 +23,7 @@ use tokio_rustls::rustls::{
 };
 
 use crate::{
+    memory::{Over, Peak},
     raw::{Told, connection, connection_from, heard, idle, say},
     support::app::{App, OPERATOR, Setup, write_private},
 };
@@ -82,8 +84,12 @@ type Secured = StreamOwned<ClientConnection, TcpStream>;
 
 /// Shakes hands with the server.
 fn secure(app: &App, settings: Arc<ClientConfig>) -> std::io::Result<Secured> {
+    secure_on(connection(app), settings)
+}
+
+fn secure_on(connection: TcpStream, settings: Arc<ClientConfig>) -> std::io::Result<Secured> {
     let name = ServerName::try_from("127.0.0.1").expect("a name");
-    let mut stream = StreamOwned::new(ClientConnection::new(settings, name).expect("valid"), connection(app));
+    let mut stream = StreamOwned::new(ClientConnection::new(settings, name).expect("valid"), connection);
     while stream.conn.is_handshaking() {
         stream.conn.complete_io(&mut stream.sock)?;
     }
@@ -385,4 +391,35 @@ fn a_hello_that_announces_far_too_much_is_not_kept() {
     let begun = Instant::now();
     say(connection(&app), &records);
     assert!(begun.elapsed() < Duration::from_secs(5), "it was waited for");
+}
+
+/// What is on its way to somebody who takes nothing lies with the system, and next to nothing of it in our own memory, sealed or
+/// not.
+#[test]
+fn answers_that_nobody_takes_are_held_in_bounds_under_tls_too() {
+    const ADDRESSES: std::ops::Range<u8> = 10..20;
+    const OF_EACH: usize = 100;
+    /// Of each connection: its session, and what of an answer is sealed.
+    const OF_ONE: u64 = 54 << 10;
+    let authority = Authority::new();
+    let app = start(&authority);
+    let settings = authority.settings(&[&TLS13], &[]);
+    // More than the system takes in of what is answered.
+    let asked = "GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n".repeat(20);
+    let (before, peak, over) = (Peak::default(), Peak::default(), AtomicBool::new(false));
+    before.look(app.process_id());
+    let untaken: Vec<_> = scope(|scope| {
+        let _over = Over(&over);
+        peak.watch(scope, &app, &over);
+        let connections = ADDRESSES.flat_map(|from| [from; OF_EACH]).map(|from| {
+            let mut stream = secure_on(connection_from(&app, from), settings.clone()).expect("shaken");
+            stream.write_all(asked.as_bytes()).expect("sent");
+            stream
+        });
+        let untaken = connections.collect();
+        peak.stands_still(&app);
+        assert_eq!(status(&mut secure(&app, settings.clone()).expect("shaken"), "/readyz"), 200);
+        untaken
+    });
+    peak.is_below(before.bytes() + untaken.len() as u64 * OF_ONE);
 }

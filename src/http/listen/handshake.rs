@@ -22,6 +22,9 @@ const HANDSHAKE: u8 = 22;
 /// How much may come until hands are shaken: a hello with keys that outlast quantum computers has less than 3 KiB, and
 /// rustls would keep 64 KiB of it.
 const HANDSHAKE_BYTES: usize = 16 * 1024;
+/// How much is sealed of an answer ahead of what the system takes in. Twice as much can be held: a record that has left in part,
+/// and the next one. By itself rustls would have 64 KiB ready for each caller who takes nothing.
+const SEALED_AHEAD: usize = 4 * 1024;
 
 /// A stream that TLS is spoken on.
 pub type Secured = TlsStream<Impatient<TcpStream>>;
@@ -47,7 +50,9 @@ pub async fn shake(
     let mut stream = Impatient::new(stream, STALL_TIMEOUT);
     stream.let_come(Some(HANDSHAKE_BYTES));
     let mut secured = timeout_at(deadline, acceptor.accept(stream)).await.map_err(|_| io::ErrorKind::TimedOut)??;
-    secured.get_mut().0.let_come(None);
+    let (stream, session) = secured.get_mut();
+    stream.let_come(None);
+    session.set_buffer_limit(Some(SEALED_AHEAD));
     Ok(Some(secured))
 }
 
