@@ -240,13 +240,14 @@ base_url = "http://{downstream}"
         found.is_some()
     }
 
-    /// How the launched server ended by itself, if it does within `longest`.
+    /// How the launched server ended by itself, if it does within `longest`. All that it said is there then.
     pub fn ends_within(&mut self, longest: Duration) -> Option<ExitStatus> {
-        let child = &mut self.server.as_mut().expect("a launched server").child;
+        let Running { child, log, complaints, .. } = self.server.as_mut().expect("a launched server");
         let deadline = Instant::now() + longest;
         loop {
             let ended = child.try_wait().expect("a child");
-            if ended.is_some() || Instant::now() >= deadline {
+            let is_heard = [&*log, complaints].iter().all(|said| Arc::strong_count(said) == 1);
+            if (ended.is_some() && is_heard) || Instant::now() >= deadline {
                 return ended;
             }
             std::thread::park_timeout(LOOK_AGAIN);
@@ -417,7 +418,7 @@ fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>, log: impl Fn() -> S
     }
 }
 
-/// Keeps what comes out of a process, as it comes.
+/// Keeps what comes out of a process, as it comes: it is somebody else's too until that has come to its end.
 fn hear(output: impl Read + Send + 'static) -> Said {
     let said = Said::default();
     let kept = said.clone();
