@@ -150,9 +150,12 @@ fn add(env: Env<'_>, new: NewClient, json: bool) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Changes a client; one that does not exist is told.
+/// Changes a client; one that does not exist is told. What somebody asked for may be so already: that is fine, and no news.
 pub(super) fn change(env: Env<'_>, name: &str, change: Change) -> Result<(), CliError> {
-    clients::change(env, &actor(), name, change).map_err(|fault| told(fault, name))
+    if !clients::change(env, &actor(), name, change).map_err(|fault| told(fault, name))? {
+        say!("{name} is so already; nothing was changed");
+    }
+    Ok(())
 }
 
 pub(super) fn told(fault: ClientFault, name: &str) -> CliError {

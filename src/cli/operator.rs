@@ -64,9 +64,7 @@ impl OperatorCommand {
         let env = Env::of_store(&store, &config);
         match self {
             Self::Add { name, role, json } => add(env, &name, role, json),
-            Self::Role { name, role } => {
-                operators::set_role(env, &actor(), &name, role).map_err(|fault| told(fault, &name))
-            }
+            Self::Role { name, role } => set_role(env, &name, role),
             Self::List { json } => list(&store, json),
             Self::Remove { name } => operators::remove(env, &actor(), &name).map_err(|fault| told(fault, &name)),
         }
@@ -89,6 +87,13 @@ fn add(env: Env<'_>, name: &str, role: Role, json: bool) -> Result<(), CliError>
         return output::json(&NewToken { name, role, token: &token });
     }
     say!("{name} was added, as {}. The token, shown this once:\n\n  {token}\n", role.as_str());
+    Ok(())
+}
+
+fn set_role(env: Env<'_>, name: &str, role: Role) -> Result<(), CliError> {
+    if !operators::set_role(env, &actor(), name, role).map_err(|fault| told(fault, name))? {
+        say!("{name} is {} already; nothing was changed", role.as_str());
+    }
     Ok(())
 }
 

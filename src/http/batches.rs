@@ -134,8 +134,8 @@ impl From<BatchFault> for Problem {
                 "One of the batch's rows is being worked on; try again in a while. Nothing was changed.".to_owned(),
             ),
             BatchFault::Unworkable(why) => conflict(format!("Nothing of it can be worked: {why}.")),
-            BatchFault::NoStep(_) => {
-                Self::new(ProblemCode::BadRequest, "`step` is the name of a step of its workflow.")
+            BatchFault::NoStep(names) => {
+                Self::new(ProblemCode::BadRequest, format!("`step` is one of {}.", names.join(", ")))
             }
             BatchFault::Store(error) => error.into(),
         }

@@ -7,8 +7,8 @@ use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
 use super::{
     Context,
     answer::{Answer, answer, blocking, json},
-    problem::{Problem, ProblemCode},
     request::{Request, client_request},
+    rows::failure_code,
 };
 use crate::{
     model::{BatchId, FailureCode, Scope},
@@ -72,8 +72,7 @@ async fn retry(id: BatchId, request: Request) -> Answer {
         let (appliance, caller) = (request.appliance(), request.caller()?);
         let batch = caller.batch(appliance, id)?;
         let Query { code, step } = request.query::<Query>()?;
-        let code = code.as_deref().map(str::parse).transpose();
-        let code = code.map_err(|()| Problem::new(ProblemCode::BadRequest, "`code` is the code of a failed row."))?;
+        let code = failure_code(code.as_deref())?;
         let actor = request.actor(&caller);
         let (retried, batch) = retries::retry(request.env(), &actor, &batch, code, step.as_deref())?;
         let batch = BatchView::of(appliance, batch, caller.sees()?.is_none())?;

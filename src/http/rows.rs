@@ -88,15 +88,16 @@ pub(super) fn kind_of(
     code: Option<&str>,
 ) -> Result<(Option<RowStatus>, Option<FailureCode>), Problem> {
     let status = status.map(str::parse).transpose();
-    let code = code.map(str::parse).transpose();
-    match (status, code) {
-        (Ok(status), Ok(code)) => Ok((status, code)),
-        (Err(()), _) => Err(Problem::new(
-            ProblemCode::BadRequest,
-            "`status` is pending, processing, completed, failed or cancelled.",
-        )),
-        (_, Err(())) => Err(Problem::new(ProblemCode::BadRequest, "`code` is the code of a failed row.")),
-    }
+    let wrong = "`status` is pending, processing, completed, failed or cancelled.";
+    Ok((status.map_err(|()| Problem::new(ProblemCode::BadRequest, wrong))?, failure_code(code)?))
+}
+
+/// `?code=`, understood.
+pub(super) fn failure_code(code: Option<&str>) -> Result<Option<FailureCode>, Problem> {
+    code.map(str::parse).transpose().map_err(|()| {
+        let known = FailureCode::ALL.map(FailureCode::as_str).join(", ");
+        Problem::new(ProblemCode::BadRequest, format!("`code` is one of {known}."))
+    })
 }
 
 pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {

@@ -53,7 +53,8 @@ pub struct Changed {
 pub fn pause(env: Env<'_>, actor: &Actor, batch: &Batch, reason: Option<String>) -> Result<Changed, BatchFault> {
     let (key, id) = (batch.batch, batch.id);
     let deed = actor.undoable("batch.pause", id.to_string(), reason.clone());
-    let changed = change(env, key, deed, move |tx| batches::pause(tx, key, reason.as_deref()).map(Some))?;
+    let changed =
+        change(env, key, deed, move |tx| if_it_goes_on(tx, key, |tx| batches::pause(tx, key, reason.as_deref())))?;
     if changed.is_news {
         tracing::info!(event = "batch.paused", batch = %id, "batch paused");
         env.wake_work();
@@ -66,7 +67,7 @@ pub fn resume(env: Env<'_>, actor: &Actor, batch: &Batch, reason: Option<String>
     let (key, id) = (batch.batch, batch.id);
     must_be_workable(env, batch)?;
     let deed = actor.undoable("batch.resume", id.to_string(), reason);
-    let changed = change(env, key, deed, move |tx| batches::resume(tx, key).map(Some))?;
+    let changed = change(env, key, deed, move |tx| if_it_goes_on(tx, key, |tx| batches::resume(tx, key)))?;
     if changed.is_news {
         tracing::info!(event = "batch.resumed", batch = %id, "batch resumed");
         begin_anew(env, key);
@@ -93,6 +94,18 @@ pub fn cancel(env: Env<'_>, actor: &Actor, batch: &Batch, reason: Option<String>
     Ok(changed)
 }
 
+/// Makes a change where rows of the batch can be worked yet.
+fn if_it_goes_on(
+    tx: &Tx<'_>,
+    batch: i64,
+    make: impl FnOnce(&Tx<'_>) -> error::Result<bool>,
+) -> error::Result<Option<bool>> {
+    match batches::by_key(tx.connection, batch)?.over() {
+        Some(_) => Ok(None),
+        None => make(tx).map(Some),
+    }
+}
+
 /// Makes a change that says whether it is one, or nothing where it cannot be made any more.
 fn change(
     env: Env<'_>,
@@ -109,7 +122,7 @@ fn change(
     })?;
     match made {
         Some(is_news) => Ok(Changed { batch, is_news }),
-        None => Err(BatchFault::Ended(batch.status)),
+        None => Err(BatchFault::Ended(batch.over().unwrap_or(batch.status))),
     }
 }
 

@@ -7,7 +7,10 @@ use crate::{
         nearest,
         quota::{QuotaChanges, UPLOADS_AT_ONCE},
     },
-    store::{Result, Tx, clients},
+    store::{
+        Result, Tx,
+        clients::{self, Client},
+    },
 };
 
 /// What is changed of that; what is left out stays, and an inner `None` goes back to what is configured, or to all workflows.
@@ -44,6 +47,13 @@ impl Limits {
     /// Whether nothing is changed.
     pub fn are_left_out(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Whether this client has others.
+    pub fn are_news_to(&self, client: &Client) -> bool {
+        self.rows_per_run.is_some_and(|rows| rows != client.rows_per_run)
+            || self.workflows.as_ref().is_some_and(|names| *names != client.workflows)
+            || self.quotas.of(client.quotas) != client.quotas
     }
 
     /// Whether they can be.

@@ -94,36 +94,35 @@ pub struct Change {
     pub reason: Option<String>,
 }
 
-/// Changes a client. Blocks.
-pub fn change(env: Env<'_>, actor: &Actor, name: &str, change: Change) -> Result<(), ClientFault> {
+/// Changes a client; whether anything changed by it: what is so already is fine, and no news. Blocks.
+pub fn change(env: Env<'_>, actor: &Actor, name: &str, change: Change) -> Result<bool, ClientFault> {
     let Change { limits, paused, reason } = change;
     if limits.are_left_out() && paused.is_none() {
         return Err(ClientFault::NothingSaid);
     }
     limits.check(env.config)?;
     let (of, default_rows, actor) = (name.to_owned(), env.config.dispatch.rows_per_client_per_run, actor.clone());
-    let known = env.store.write(move |tx| {
-        if !limits.are_left_out() {
-            if !limits.set(tx, &of, default_rows)? {
-                return Ok(false);
-            }
+    let is_news = env.store.write(move |tx| {
+        let Some(before) = clients::by_name(tx.connection, &of)? else { return Ok(None) };
+        let has_others = limits.are_news_to(&before);
+        if has_others {
+            limits.set(tx, &of, default_rows)?;
             let why = because(limits.told(), reason.clone());
             audit::note(tx, &actor.deed("client.limit", of.as_str(), Some(why)))?;
         }
+        let paused = paused.filter(|paused| *paused != before.paused_at.is_some());
         if let Some(paused) = paused {
-            if !clients::set_paused(tx, &of, paused)? {
-                return Ok(false);
-            }
+            clients::set_paused(tx, &of, paused)?;
             let action = if paused { "client.pause" } else { "client.resume" };
             audit::note(tx, &actor.deed(action, of, reason))?;
         }
-        Ok(true)
+        Ok(Some(has_others || paused.is_some()))
     })?;
-    if !known {
-        return Err(ClientFault::Missing);
+    let is_news = is_news.ok_or(ClientFault::Missing)?;
+    if is_news {
+        env.wake_work();
     }
-    env.wake_work();
-    Ok(())
+    Ok(is_news)
 }
 
 /// What something was changed to, and why where somebody said so: one text for the audit.

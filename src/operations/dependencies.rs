@@ -41,11 +41,17 @@ pub fn set_rate(
     let to = kept.map_or_else(|| "as configured".to_owned(), |rate| format!("{rate} a second"));
     let (of, by) = (name.to_owned(), actor.who.clone());
     let deed = actor.deed("dependency.rate", name, Some(because(to, reason)));
-    appliance.store.write(move |tx| {
-        audit::note(tx, &deed)?;
-        dependencies::set_rate(tx, &of, kept)
+    let is_news = appliance.store.write(move |tx| {
+        let is_news = dependencies::rate_of(tx.connection, &of)? != kept;
+        if is_news {
+            audit::note(tx, &deed)?;
+            dependencies::set_rate(tx, &of, kept)?;
+        }
+        Ok(is_news)
     })?;
     appliance.downstream.set_rate(name, rate).map_err(RateFault::Unused)?;
-    tracing::warn!(event = "rate.changed", by, dependency = name, rate, "a rate was changed");
+    if is_news {
+        tracing::warn!(event = "rate.changed", by, dependency = name, rate, "a rate was changed");
+    }
     Ok(rate)
 }

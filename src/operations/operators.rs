@@ -45,17 +45,19 @@ pub fn add(env: Env<'_>, actor: &Actor, name: &str, role: Role) -> Result<String
     if added { Ok(token) } else { Err(OperatorFault::NameTaken) }
 }
 
-/// Gives an operator another role, from the next request on. Blocks.
-pub fn set_role(env: Env<'_>, actor: &Actor, name: &str, role: Role) -> Result<(), OperatorFault> {
+/// Gives an operator another role, from the next request on; whether it is another. Blocks.
+pub fn set_role(env: Env<'_>, actor: &Actor, name: &str, role: Role) -> Result<bool, OperatorFault> {
     let (of, deed) = (name.to_owned(), actor.deed("operator.role", name, Some(role.as_str().to_owned())));
-    let known = env.store.write(move |tx| {
-        let known = operators::set_role(tx, &of, role)?;
-        if known {
+    let is_news = env.store.write(move |tx| {
+        let Some(before) = operators::by_name(tx.connection, &of)? else { return Ok(None) };
+        let is_news = before.role != role;
+        if is_news {
+            operators::set_role(tx, &of, role)?;
             audit::note(tx, &deed)?;
         }
-        Ok(known)
+        Ok(Some(is_news))
     })?;
-    if known { Ok(()) } else { Err(OperatorFault::Missing) }
+    is_news.ok_or(OperatorFault::Missing)
 }
 
 /// Removes an operator: the token stops working at once, also for what is under way. Blocks.

@@ -113,6 +113,16 @@ impl Batch {
     }
 }
 
+impl Batch {
+    /// How it has ended for good, or is to end: none of its rows is ever worked again. A retry opens a completed one again.
+    pub fn over(&self) -> Option<BatchStatus> {
+        match self.status {
+            ended @ (BatchStatus::Failed | BatchStatus::Cancelled) => Some(ended),
+            _ => self.cancelled_at.map(|_| BatchStatus::Cancelled),
+        }
+    }
+}
+
 /// A count that drifted can be anything ([`super::counts`]), and what shows it must not stumble over it.
 fn count(row: &Row<'_>, column: &str) -> Result<u32> {
     let count: i64 = row.get(column)?;

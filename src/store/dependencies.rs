@@ -34,6 +34,12 @@ impl Ledger for StoredLedger {
     }
 }
 
+/// The rate that was set for a dependency, where one was.
+pub fn rate_of(connection: &Connection, dependency: &str) -> Result<Option<f64>> {
+    let mut statement = connection.prepare_cached("SELECT rate_per_second FROM dependencies WHERE name = ?")?;
+    Ok(statement.query_row([dependency], |row| row.get(0)).optional()?.flatten())
+}
+
 /// Sets the rate that holds for a dependency, in requests a second; `None` goes back to the configured one.
 pub fn set_rate(tx: &Tx<'_>, dependency: &str, per_second: Option<f64>) -> Result<()> {
     tx.connection

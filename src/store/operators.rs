@@ -98,6 +98,12 @@ pub fn list(connection: &Connection) -> Result<Vec<NamedOperator>> {
     Ok(statement.query_map([], NamedOperator::from_row)?.collect::<rusqlite::Result<_>>()?)
 }
 
+/// The operator of this name.
+pub fn by_name(connection: &Connection, name: &str) -> Result<Option<NamedOperator>> {
+    let mut statement = connection.prepare_cached("SELECT name, role, created_at FROM operators WHERE name = ?")?;
+    Ok(statement.query_row([name], NamedOperator::from_row).optional()?)
+}
+
 /// The operator with this token.
 pub fn by_token_hash(connection: &Connection, token_hash: [u8; 32]) -> Result<Option<NamedOperator>> {
     let mut statement =

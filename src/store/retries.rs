@@ -147,8 +147,7 @@ impl Retry {
 /// Asks for a retry, and puts the first rows back. A completed batch is `queued` again.
 pub fn begin(tx: &Tx<'_>, id: BatchId, which: Which) -> Result<Asked> {
     let Some(batch) = super::batches::find(tx.connection, id)? else { return Ok(Asked::Missing) };
-    if batch.cancelled_at.is_some() || batch.status == BatchStatus::Failed {
-        let ended = if batch.status.is_finished() { batch.status } else { BatchStatus::Cancelled };
+    if let Some(ended) = batch.over() {
         return Ok(Asked::Ended(ended));
     }
     let left_alone = which.leaves_alone(&failures::groups(tx.connection, batch.batch)?);

@@ -100,6 +100,72 @@ fn what_has_consequences_leaves_an_entry_by_every_door() {
 }
 
 #[test]
+fn what_changes_nothing_leaves_no_entry_by_either_door() {
+    let app = idle();
+    assert!(app.command(&["operator", "add", "ann"]).status.success());
+    let id = app.accepted(people(3));
+    app.until_status(&id, "queued");
+    let batch = |act: &str| format!("/v2/batches/{id}/{act}");
+    let client = || "/ops/v1/clients/acme".to_owned();
+    let reason = json!({ "reason": "lunch" });
+    for (path, body, command) in [
+        (client(), json!({ "paused": true }), &["client", "pause", "acme"][..]),
+        (client(), json!({ "paused": false }), &["client", "resume", "acme"]),
+        (client(), json!({ "rows_per_run": 7 }), &["client", "limit", "acme", "--rows-per-run", "7"]),
+        (client(), json!({ "workflows": ["invite"] }), &["client", "limit", "acme", "--workflows", "invite"]),
+        (client(), json!({ "quotas": { "batches": 9 } }), &["client", "limit", "acme", "--batches", "9"]),
+        (
+            "/ops/v1/dependencies/addresses".to_owned(),
+            json!({ "rate_per_second": 7 }),
+            &["dependency", "rate", "addresses", "7"],
+        ),
+        ("/ops/v1/dispatch/pause".to_owned(), reason.clone(), &["dispatch", "pause", "--reason", "lunch"]),
+        ("/ops/v1/dispatch/pause".to_owned(), json!({ "reason": "tea" }), &["dispatch", "pause"]),
+        ("/ops/v1/dispatch/resume".to_owned(), json!({}), &["dispatch", "resume"]),
+        (batch("pause"), reason.clone(), &["batch", "pause", &id]),
+        (batch("resume"), json!({}), &["batch", "resume", &id]),
+    ] {
+        let before = entries(&app).len();
+        let ask = || match path.starts_with("/ops/v1/clients") || path.starts_with("/ops/v1/dependencies") {
+            true => app.patch_json(OPERATOR, &path, &body),
+            false => app.post_json(OPERATOR, &path, &body),
+        };
+        let (status, first) = ask();
+        assert_eq!((status, entries(&app).len()), (200, before + 1), "{path} {body}: {first}");
+        let told = app.events().len();
+        assert_eq!(ask().0, 200, "it is a success all the same: {path} {body}");
+        let again = app.command(command);
+        assert!(again.status.success(), "{again:?}");
+        assert_eq!(entries(&app).len(), before + 1, "{path} {body} and {command:?}");
+        let news = app.events().split_off(told);
+        let news: Vec<_> = news.iter().filter(|event| event["event"] != "request.answered").collect();
+        assert!(news.is_empty(), "{news:?}");
+    }
+    let role = ["operator", "role", "ann", "viewer"];
+    let [first, again] = [(); 2].map(|()| app.command(&role));
+    assert!(first.status.success() && again.status.success(), "{again:?}");
+    assert_eq!(String::from_utf8_lossy(&again.stdout), "ann is viewer already; nothing was changed\n");
+    assert_eq!(entries(&app).iter().filter(|entry| entry["action"] == "operator.role").count(), 1);
+}
+
+#[test]
+fn what_has_ended_for_good_is_neither_paused_nor_set_going() {
+    let app = idle();
+    let id = app.accepted(people(3));
+    assert_eq!(app.post(&app.key, &format!("/v2/batches/{id}/cancel")).0, 200);
+    app.until_status(&id, "cancelled");
+    let before = entries(&app).len();
+    for act in ["pause", "resume"] {
+        let (status, problem) = app.post(OPERATOR, &format!("/v2/batches/{id}/{act}"));
+        assert_eq!((status, &problem["code"]), (409, &json!("conflict")), "{act}: {problem}");
+        assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("cancelled already")), "{problem}");
+        let command = app.command(&["batch", act, &id]);
+        assert_eq!(command.status.code(), Some(1), "{command:?}");
+    }
+    assert_eq!((entries(&app).len(), &app.batch(&id)["paused"]), (before, &json!(false)));
+}
+
+#[test]
 fn wrong_keys_are_told_with_their_address_and_fill_nothing() {
     let mut app = idle();
     assert_eq!(entries(&app).len(), 1);

@@ -167,6 +167,13 @@ fn what_cannot_be_retried_is_refused_and_what_an_operator_retries_is_noted() {
     for wrong in ["code=none", "step=none", "colour=red"] {
         assert_eq!(app.post(&app.key, &format!("{}?{wrong}", path(&kept))).0, 400, "{wrong}");
     }
+    let detail = |wrong: &str| app.post(&app.key, &format!("{}?{wrong}", path(&kept))).1["detail"].clone();
+    let (codes, steps) = (detail("code=nonsense"), detail("step=nonsense"));
+    assert!(
+        codes.as_str().is_some_and(|told| told.contains("rejected, bad_answer, timeout")),
+        "those there are: {codes}"
+    );
+    assert_eq!(steps, "`step` is one of address-links, get-addresses, invite-create.");
     app.post(DISPATCH, "/ops/v1/dispatch");
     app.until_status(&kept, "completed");
     let (status, batch) = app.post(OPERATOR, &path(&kept));
