@@ -39,6 +39,7 @@
 //! | [`crash_point`] | where a test can let the process die |
 //! | [`panics`], [`heartbeat`] | a thread that panics ends the process; one that hangs is seen |
 //! | [`private`] | what nobody else on the machine may open |
+//! | [`descriptors`] | how the files that may be open are shared out |
 //! | [`template`] | strict templates |
 //! | [`config`] | the configuration, and the only reader of the environment |
 //! | [`tls`] | what our own listeners show where they speak TLS |
@@ -98,6 +99,7 @@ pub mod closing;
 pub mod config;
 pub mod crash_point;
 pub mod crypto;
+pub mod descriptors;
 pub mod dispatch;
 pub mod downstream;
 pub mod extract;

@@ -16,7 +16,6 @@ use std::{
 
 use clap::Args;
 use rustix::fs::{FlockOperation, flock};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{net::TcpListener, runtime::Runtime};
 
 use super::{certificate, error::CliError};
@@ -27,11 +26,13 @@ use crate::{
     chores,
     clock::Clock,
     config::{Config, show_duration},
+    descriptors::{self, Shares, Wanted},
     dispatch::{clock as dispatch_clock, feeder, rescue, run::Dispatcher},
-    extract, heartbeat,
+    downstream, extract, heartbeat,
     http::{
         self, Context, Side, answer,
-        listen::{self, Entrance},
+        listen::{self, Entrance, Most},
+        upload::ErrorFiles,
         wrong_keys,
     },
     keys,
@@ -80,11 +81,31 @@ impl Serve {
     }
 }
 
-/// Each request under way is an open file, and so is each caller: the soft limit, often 1,024, is for programs that `select`.
-fn open_as_many_files_as_allowed() {
-    let limit = getrlimit(Resource::Nofile);
-    // Where it cannot be raised, it holds as it is, and who meets it says so.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+/// Lets as many files be open as the system allows, and shares them out.
+fn share_out_files(config: &Config) -> Shares {
+    let listeners = 1 + usize::from(config.server.ops_listen.is_some());
+    let wanted = Wanted {
+        connections: listeners * Most::configured(&config.limits).open(),
+        calls: config.workers.under_way,
+        uploads: config.uploads.at_once,
+        error_files: ErrorFiles::MOST,
+    };
+    let files = descriptors::raise();
+    let shares = Shares::of(files, wanted);
+    downstream::allow_connections(shares.calls);
+    if shares.are_short_of(wanted) {
+        let Shares { connections, calls, error_files } = shares;
+        tracing::warn!(
+            event = "files.few",
+            files,
+            connections,
+            calls,
+            error_files,
+            "fewer files may be open here than the configuration could use, so that callers and calls have fewer: raise the \
+             limit (LimitNOFILE, ulimit -n)"
+        );
+    }
+    shares
 }
 
 /// A server and its threads.
@@ -97,6 +118,7 @@ pub struct Server {
     provider: Option<Arc<Provider>>,
     runtime: Runtime,
     threads: Threads,
+    files: Shares,
     _lock: File,
 }
 
@@ -109,7 +131,7 @@ impl Server {
             .enable_all()
             .build()?;
         start_sealers()?;
-        open_as_many_files_as_allowed();
+        let files = share_out_files(&config);
         let lock = lock(&config.storage.data_dir)?;
         let tls = certificate::open(&config)?;
         certificate::tell(tls.as_ref().and_then(|tls| tls.validity()), clock.now());
@@ -135,6 +157,7 @@ impl Server {
             provider: provider.map(Arc::new),
             runtime,
             threads: Threads::new(),
+            files,
             _lock: lock,
         };
         server.start_threads()?;
@@ -228,7 +251,9 @@ impl Server {
     /// Serves until `end` comes: then nothing new is claimed, what is under way finishes or is given back.
     pub fn run_until(self, end: impl Future<Output = ()> + Send + 'static) -> Result<(), CliError> {
         tell_start(&self.appliance, self.address()?, self.ops_address()?)?;
-        let context = Context::new(self.appliance.clone(), self.dispatcher.clone(), self.provider.clone())
+        let Shares { connections, error_files, .. } = self.files;
+        let (dispatcher, provider) = (self.dispatcher.clone(), self.provider.clone());
+        let context = Context::new(self.appliance.clone(), dispatcher, provider, error_files)
             .map_err(|error| CliError::Failed(format!("the threads that answer cannot be started: {error}")))?;
         self.runtime.spawn(http::watch_rights(context.clone()));
         self.runtime.spawn(http::note_keys(context.clone()));
@@ -241,10 +266,12 @@ impl Server {
             appliance.close();
         };
         let side = if self.ops_listener.is_some() { Side::Clients } else { Side::Everybody };
+        let listeners = 1 + usize::from(self.ops_listener.is_some());
+        let most = Most::configured(&self.appliance.config.limits).within(connections / listeners);
         let ops_listener = self.ops_listener.map(|listener| (listener, Side::Operators));
         let entrances = [(self.listener, side)].into_iter().chain(ops_listener).map(|(listener, side)| {
             let routes = http::routes(context.clone(), side);
-            Entrance { listener, tls: self.tls.clone(), side, routes }
+            Entrance { listener, tls: self.tls.clone(), side, routes, most }
         });
         let entrances = entrances.collect();
         let left = self.runtime.block_on(listen::serve(entrances, &self.appliance, ended, drain));

@@ -18,6 +18,7 @@ mod head;
 mod in_pieces;
 mod names;
 mod pool;
+mod sockets;
 mod tls;
 mod wire;
 mod written;
@@ -49,6 +50,7 @@ use crate::{
 pub use self::in_pieces::understood;
 pub use self::{
     answer::{Answer, AnswerBody, MAX_ANSWER, json},
+    sockets::allow_connections,
     tls::{shake_hands, speaks_tls, tls_in_words},
 };
 
@@ -197,8 +199,8 @@ impl Client {
             self.name.forget();
             CallError::not_sent(code, format!("no connection ({why})"))
         };
-        let stream = match timeout_at(deadline, self.connector.connect(&place.addresses)).await {
-            Ok(Ok(stream)) => stream,
+        let (stream, socket) = match timeout_at(deadline, self.connector.connect(&place.addresses)).await {
+            Ok(Ok(connected)) => connected,
             Ok(Err(why)) => return Err(self.not_connected("no connection", why)),
             Err(_) => return Err(no_connection(FailureCode::Timeout, "it took too long")),
         };
@@ -207,7 +209,7 @@ impl Client {
             Ok(Err(why)) => return Err(no_connection(FailureCode::Connection, &why)),
             Err(_) => return Err(no_connection(FailureCode::Timeout, tls::UNANSWERED)),
         };
-        Ok(Connection::new(stream, place.moves))
+        Ok(Connection::new(stream, socket, place.moves))
     }
 
     fn not_connected(&self, what: &str, why: Why) -> CallError {

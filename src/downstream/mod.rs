@@ -56,7 +56,7 @@ use crate::{
 pub use admission::{CLAIM_AHEAD, LEAD, Reservation, Room};
 #[cfg(any(test, feature = "fuzzing"))]
 pub use client::understood;
-pub use client::{ClientError, MAX_ANSWER, shake_hands, speaks_tls, tls_in_words};
+pub use client::{ClientError, MAX_ANSWER, allow_connections, shake_hands, speaks_tls, tls_in_words};
 pub use gate::{Closed, GateReason, GateState};
 pub use lack::Lack;
 pub use lane::Wake;

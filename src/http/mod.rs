@@ -112,11 +112,12 @@ pub struct Door {
 }
 
 impl Context {
-    /// The context of a server. An error is that of a thread that could not be started.
+    /// The context of a server, of which so many files of errors are on their way at once. An error is that of a thread that could not be started.
     pub fn new(
         appliance: Arc<Appliance>,
         dispatcher: Arc<Dispatcher>,
         provider: Option<Arc<Provider>>,
+        error_files: usize,
     ) -> Result<Self, ThreadPoolBuildError> {
         let uploads = upload::Places::new(&appliance.config.uploads);
         let meter = Meter::new(appliance.config.limits.requests_per_minute);
@@ -133,7 +134,7 @@ impl Context {
             appliance,
             dispatcher,
             uploads,
-            error_files: Arc::default(),
+            error_files: upload::ErrorFiles::up_to(error_files),
             reads: Reads::start()?,
             streams: events::Streams::default(),
             door,

@@ -4,6 +4,7 @@
 mod at_rest;
 mod audit;
 mod connections;
+mod descriptors;
 mod error_files;
 mod half_sent;
 mod heads;

@@ -12,7 +12,7 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
 
-use super::{Why, tls, wire::Stream};
+use super::{Why, sockets::Socket, tls, wire::Stream};
 use crate::downstream::lack::Lack;
 
 /// How long an address is waited for before the next one is tried beside it (RFC 8305, section 8).
@@ -32,7 +32,7 @@ impl Connector {
     }
 
     /// A connection to one of these addresses; or why there is none.
-    pub(super) async fn connect(&self, addresses: &[SocketAddr]) -> Result<TcpStream, Why> {
+    pub(super) async fn connect(&self, addresses: &[SocketAddr]) -> Result<(TcpStream, Socket), Why> {
         let mut order = in_turn(addresses);
         let worked = *self.worked();
         if let Some(worked) = worked {
@@ -42,10 +42,10 @@ impl Connector {
             Some(lack) => Why::lack(lack),
             None => Why::other(error.kind().to_string()),
         };
-        let (stream, address) = first_of(&order).await.map_err(why)?;
+        let (stream, socket, address) = first_of(&order).await.map_err(why)?;
         *self.worked() = Some(address);
         stream.set_nodelay(true).map_err(why)?;
-        Ok(stream)
+        Ok((stream, socket))
     }
 
     /// The same connection with TLS, where that is meant; or why that cannot be, for a person.
@@ -76,29 +76,34 @@ fn in_turn(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
 }
 
 /// The first of these addresses that takes a connection.
-async fn first_of(addresses: &[SocketAddr]) -> io::Result<(TcpStream, SocketAddr)> {
+async fn first_of(addresses: &[SocketAddr]) -> io::Result<(TcpStream, Socket, SocketAddr)> {
     let mut attempts = FuturesUnordered::new();
     let mut left = addresses.iter();
     let mut refused = io::Error::from(io::ErrorKind::NotFound);
     loop {
         let next = left.next();
         if let Some(address) = next {
-            attempts.push(async move { (TcpStream::connect(*address).await, *address) });
+            attempts.push(open(*address));
         }
         let ended = match next {
             Some(_) => tokio::time::timeout(STAGGER, attempts.next()).await,
             None => Ok(attempts.next().await),
         };
         match ended {
-            Ok(Some((Ok(stream), address))) => return Ok((stream, address)),
+            Ok(Some(Ok(connected))) => return Ok(connected),
             // What is lacking here is lacking for all of them.
-            Ok(Some((Err(error), _))) if Lack::of(&error, false).is_some() => return Err(error),
-            Ok(Some((Err(error), _))) => refused = error,
+            Ok(Some(Err(error))) if Lack::of(&error, false).is_some() => return Err(error),
+            Ok(Some(Err(error))) => refused = error,
             Ok(None) => return Err(refused),
             // It is still waited for, beside the next.
             Err(_) => {}
         }
     }
+}
+
+async fn open(address: SocketAddr) -> io::Result<(TcpStream, Socket, SocketAddr)> {
+    let socket = Socket::take()?;
+    Ok((TcpStream::connect(address).await?, socket, address))
 }
 
 #[cfg(test)]

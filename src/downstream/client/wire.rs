@@ -23,7 +23,10 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
-use super::head::{self, Head, NotHttp};
+use super::{
+    head::{self, Head, NotHttp},
+    sockets::Socket,
+};
 
 /// The most bytes that are read at once, and that a connection holds of a body that nobody has taken.
 const PIECE: usize = 4 * 1024;
@@ -48,6 +51,7 @@ pub(super) enum Fault {
 /// A connection to a dependency.
 pub(super) struct Connection {
     stream: Stream,
+    _socket: Socket,
     /// What was read and is not used up yet. It holds no memory while nothing is in it.
     unread: Vec<u8>,
     /// How often the dependency's name had moved when the connection was made.
@@ -63,9 +67,9 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(stream: Stream, moves: u64) -> Self {
+    pub(super) fn new(stream: Stream, socket: Socket, moves: u64) -> Self {
         let (unread, no) = (Vec::new(), false);
-        Self { stream, unread, moves, is_kept: no, has_sent: no, has_received: no, is_whole: no }
+        Self { stream, _socket: socket, unread, moves, is_kept: no, has_sent: no, has_received: no, is_whole: no }
     }
 
     /// Sends a request, and reads the head of its answer. Those that only say that it will come are passed over. An answer may come

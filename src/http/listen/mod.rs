@@ -45,6 +45,7 @@ use warp::{
 };
 
 pub(super) use self::exchange::{Line, no_room};
+pub use self::places::Most;
 use self::{
     exchange::{Exchange, UnderWay},
     head::HEAD_BYTES,
@@ -110,6 +111,8 @@ pub struct Entrance {
     pub side: Side,
     /// What is answered.
     pub routes: BoxedFilter<(Response,)>,
+    /// How many connections it can have.
+    pub most: Most,
 }
 
 /// Everything that is served on a socket, and who may connect.
@@ -171,9 +174,8 @@ impl Door {
         ending: watch::Receiver<bool>,
         held_bytes: usize,
     ) -> (Arc<Self>, TcpListener) {
-        let Entrance { listener, tls, side, routes } = entrance;
-        let limits = &appliance.config.limits;
-        let places = Places::new(limits.connections, limits.connections_per_address, held_bytes);
+        let Entrance { listener, tls, side, routes, most } = entrance;
+        let places = Places::new(most, held_bytes);
         let tell: Tell = {
             let appliance = appliance.clone();
             Arc::new(move |problem: Problem| answer::unheard(problem, &appliance.metrics.requests))

@@ -16,19 +16,27 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::http::forwarded::neighbourhood;
+use crate::{config::Limits, http::forwarded::neighbourhood};
 
 /// Places beyond the others, for addresses that have next to none: a probe gets through beside a crowd.
 const KEPT_BACK: usize = 32;
 /// How many connections of an address are next to none.
 const A_FEW: usize = 4;
 
+/// How many connections one listener can have.
+#[derive(Debug, Clone, Copy)]
+pub struct Most {
+    /// Of everybody together.
+    all: usize,
+    /// Beyond those, of addresses that have next to none.
+    kept_back: usize,
+    /// Of all, those of one address.
+    of_one: usize,
+}
+
 /// The places.
 pub struct Places {
-    /// How many there are.
-    most: usize,
-    /// How many of them one address can have.
-    of_one: usize,
+    most: Most,
     /// How many bytes all of them can hold.
     most_bytes: usize,
     state: Mutex<State>,
@@ -71,10 +79,32 @@ pub struct Place {
     close: Arc<Notify>,
 }
 
+impl Most {
+    /// As it is configured.
+    pub fn configured(limits: &Limits) -> Self {
+        Self { all: limits.connections, kept_back: KEPT_BACK, of_one: limits.connections_per_address }
+    }
+
+    /// How many can be open in the end.
+    pub fn open(self) -> usize {
+        self.all + self.kept_back
+    }
+
+    /// The same where no more than so many can be open. If that is fewer, no address has more than half of them.
+    pub fn within(self, open: usize) -> Self {
+        if self.open() <= open {
+            return self;
+        }
+        let kept_back = self.kept_back.min(open / 4);
+        let all = open - kept_back;
+        Self { all, kept_back, of_one: self.of_one.min((all / 2).max(A_FEW)) }
+    }
+}
+
 impl Places {
-    /// So many connections, so many of one address, and so many bytes for all of them.
-    pub fn new(most: usize, of_one: usize, most_bytes: usize) -> Arc<Self> {
-        Arc::new(Self { most, of_one, most_bytes, state: Mutex::default() })
+    /// For so many connections, and so many bytes for all of them.
+    pub fn new(most: Most, most_bytes: usize) -> Arc<Self> {
+        Arc::new(Self { most, most_bytes, state: Mutex::default() })
     }
 
     /// A place for a connection, which begins by resting; `None` where it cannot be had. `address`: `None` for a proxy
@@ -83,12 +113,12 @@ impl Places {
         let address = address.map(neighbourhood);
         let mut state = self.state();
         let has = address.map_or(0, |address| state.count(address));
-        if has >= self.of_one && !state.make_room(|open| open.address == address) {
+        if has >= self.most.of_one && !state.make_room(|open| open.address == address) {
             return None;
         }
         let few = address.is_none() || has < A_FEW;
-        let most = if few { self.most + KEPT_BACK } else { self.most };
-        if state.open.len() >= self.most && !state.make_room(|_| true) && state.open.len() >= most {
+        let most = if few { self.most.open() } else { self.most.all };
+        if state.open.len() >= self.most.all && !state.make_room(|_| true) && state.open.len() >= most {
             return None;
         }
         let (id, close) = (state.next, Arc::new(Notify::new()));
@@ -241,13 +271,17 @@ mod tests {
         Some(IpAddr::from([203, 0, 113, last]))
     }
 
+    fn places(all: usize, of_one: usize, most_bytes: usize) -> Arc<Places> {
+        Places::new(Most { all, kept_back: KEPT_BACK, of_one }, most_bytes)
+    }
+
     fn is_closed(place: &Place) -> bool {
         !place.places.state().open.contains_key(&place.id)
     }
 
     #[test]
     fn silent_connections_make_way_and_those_at_work_do_not() {
-        let (places, now) = (Places::new(4, 3, 0), Instant::now());
+        let (places, now) = (places(4, 3, 0), Instant::now());
         let take = |last, at| places.take(address(last), now + Duration::from_secs(at));
         let crowd: Vec<_> = (0..3).map(|at| take(1, at).expect("a place")).collect();
         let other = take(2, 3).expect("a place");
@@ -262,7 +296,7 @@ mod tests {
 
     #[test]
     fn an_address_has_its_share_and_the_last_places_are_for_those_with_few() {
-        let (places, now) = (Places::new(6, 5, 0), Instant::now());
+        let (places, now) = (places(6, 5, 0), Instant::now());
         let busy = |place: Place| {
             assert!(place.works());
             place
@@ -282,8 +316,17 @@ mod tests {
     }
 
     #[test]
+    fn where_fewer_can_be_open_all_parts_are_smaller_and_no_address_has_most_of_them() {
+        let most = Most { all: 1_024, kept_back: KEPT_BACK, of_one: 128 };
+        let told = |most: Most| (most.all, most.kept_back, most.of_one);
+        assert_eq!(told(most.within(most.open())), (1_024, 32, 128), "as configured");
+        assert_eq!(told(most.within(1_000)), (968, 32, 128));
+        assert_eq!(told(most.within(74)), (56, 18, 28));
+    }
+
+    #[test]
     fn kept_back_places_come_to_an_end() {
-        let (places, now) = (Places::new(1, 1, 0), Instant::now());
+        let (places, now) = (places(1, 1, 0), Instant::now());
         let mut held = Vec::new();
         for last in 0..=255 {
             held.extend(places.take(address(last), now).inspect(|place| assert!(place.works())));
@@ -293,7 +336,7 @@ mod tests {
 
     #[test]
     fn what_waits_for_its_caller_makes_way_like_what_says_nothing() {
-        let (places, now) = (Places::new(2, 2, 0), Instant::now());
+        let (places, now) = (places(2, 2, 0), Instant::now());
         let [half, whole] = [1, 2].map(|last| places.take(address(last), now).expect("a place"));
         assert!(half.works() && whole.works() && half.waits(now));
         let _new = places.take(address(3), now).expect("what is half sent makes way");
@@ -303,7 +346,7 @@ mod tests {
 
     #[test]
     fn bytes_are_given_back_by_those_who_rest_and_by_those_who_hold_most() {
-        let (places, now) = (Places::new(100, 100, 100), Instant::now());
+        let (places, now) = (places(100, 100, 100), Instant::now());
         let take = |last, at| places.take(address(last), now + Duration::from_secs(at)).expect("a place");
         let (first, second, third) = (take(1, 0), take(1, 1), take(1, 2));
         assert!(first.may_hold(40) && second.may_hold(40) && second.may_hold(30), "it does not hold less again");

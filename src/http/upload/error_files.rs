@@ -11,12 +11,10 @@ use std::{
 
 /// What one client can have: as many as the uploads that it may have at once, where nothing else is configured.
 const OF_CLIENT: usize = 2;
-/// What all of them can have: two open files each, and less than 16 MiB of memory together.
-const OF_ALL: usize = 64;
 
 /// The places.
-#[derive(Default)]
 pub struct ErrorFiles {
+    most: usize,
     /// How many each client has, of those that have any.
     taken: Mutex<HashMap<i64, usize>>,
 }
@@ -28,11 +26,19 @@ pub struct ErrorPlace {
 }
 
 impl ErrorFiles {
+    /// What all clients together can have: two open files each, and less than 16 MiB of memory for all.
+    pub const MOST: usize = 64;
+
+    /// So many, where not even the most may be.
+    pub fn up_to(most: usize) -> Arc<Self> {
+        Arc::new(Self { most, taken: Mutex::default() })
+    }
+
     /// A place for this client, if there is one now.
     pub fn take(self: &Arc<Self>, client: i64) -> Option<ErrorPlace> {
         let mut taken = self.taken();
         let own = taken.get(&client).copied().unwrap_or_default();
-        if own >= OF_CLIENT || taken.values().sum::<usize>() >= OF_ALL {
+        if own >= OF_CLIENT || taken.values().sum::<usize>() >= self.most {
             return None;
         }
         taken.insert(client, own + 1);
@@ -62,7 +68,7 @@ mod tests {
 
     #[test]
     fn a_client_has_two_and_keeps_no_other_from_its_own() {
-        let files = Arc::new(ErrorFiles::default());
+        let files = ErrorFiles::up_to(ErrorFiles::MOST);
         let [first, _second] = [(); 2].map(|()| files.take(1).expect("a place"));
         assert!(files.take(1).is_none());
         let other = files.take(2);
@@ -75,9 +81,9 @@ mod tests {
 
     #[test]
     fn all_clients_together_have_so_many() {
-        let files = Arc::new(ErrorFiles::default());
+        let files = ErrorFiles::up_to(9);
         let mut all: Vec<_> = (0..).map_while(|number| files.take(number)).collect();
-        assert_eq!(all.len(), OF_ALL);
+        assert_eq!(all.len(), 9);
         all.pop();
         assert!(files.take(-1).is_some_and(|_| files.take(-2).is_none()));
     }
