@@ -3,6 +3,8 @@
 //! The order is that in which claims are refused: somebody's pause, the client's grant, a gate or a rate. What it costs
 //! does not depend on how many rows the batch has.
 
+mod in_hand;
+
 use std::time::Duration;
 
 use super::{clock::MISSING_RUNS, estimate};
@@ -22,7 +24,6 @@ use crate::{
         retries,
         rows::StoredRow,
         stall::{Stall, Why},
-        stuck,
     },
     work::workflows::VersionError,
 };
@@ -118,7 +119,7 @@ fn of_queued(appliance: &Appliance, batch: &Batch, now: Timestamp) -> Result<Opt
         return Ok(Some(format!("the batch is paused since {}{because}", at.told(now))));
     }
     if batch.counts.processing > 0 {
-        return held_by_nobody(appliance, batch, now);
+        return in_hand::stuck(appliance, batch, now);
     }
     if let Some(braked) = braked(appliance, batch)? {
         return Ok(Some(braked));
@@ -216,19 +217,6 @@ fn for_a_person(dependency: &str, reason: GateReason, batch: &str) -> String {
          other is tried by itself; `dripfeed row run {batch}/NUMBER` finds out",
         shuts(reason)
     )
-}
-
-/// Rows under way move, unless whoever claimed them is gone.
-fn held_by_nobody(appliance: &Appliance, batch: &Batch, now: Timestamp) -> Result<Option<String>, StoreError> {
-    let held = appliance.store.read(|connection| stuck::held_until(connection, batch.batch))?;
-    let Some(expired) = held.filter(|until| *until < now) else { return Ok(None) };
-    let frees = if appliance.config.workers.auto_rescue {
-        "they are freed soon"
-    } else {
-        "`dripfeed stuck --apply` frees them"
-    };
-    let since = expired.told(now);
-    Ok(Some(format!("whoever had its rows under way is gone, the last claim expired at {since}; {frees}")))
 }
 
 /// What a batch waits for that has no row to claim.

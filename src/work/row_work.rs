@@ -171,7 +171,7 @@ impl Worker {
     /// A row is put down between two steps where what was saved made it so wide that there is no room for it beside the others.
     fn check_room(&self) -> Result<(), Stop> {
         let Some(next) = self.workflow().steps.get(self.standing.step as usize) else { return Ok(()) };
-        if self.appliance.under_way.widen(self.claimed.row, self.width, &next.dependency) {
+        if self.appliance.under_way.took_step(self.claimed.row, self.width, &next.dependency) {
             return Ok(());
         }
         Err(Stop::End(End::Again { at: self.appliance.clock.now(), failure: None }))

@@ -3,13 +3,15 @@
 //! Their claims are renewed before expired ones are freed, in the same transaction. So a database that was locked for longer
 //! than a claim lasts costs no row that somebody works on, and no outcome that waits to be written.
 //!
+//! Here is known, too, since when nothing has become of those of a batch.
+//!
 //! They take memory, some of them a megabyte and more: how much is left is asked here, before rows are claimed and when what is
 //! saved of an answer makes one wider.
 
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::fitting::{Left, Room, Taken};
@@ -28,6 +30,8 @@ pub struct UnderWay {
 #[derive(Debug, Default)]
 struct Held {
     rows: HashMap<RowId, InHand>,
+    /// By batch.
+    moves: HashMap<i64, Moves>,
     /// What the wide ones of them take.
     wide: Taken,
     /// Batches whose next row waits until there is room for it.
@@ -43,7 +47,46 @@ struct InHand {
     wide: Option<(usize, Box<str>)>,
 }
 
+/// How the rows of a batch that are in hand move.
+#[derive(Debug)]
+struct Moves {
+    rows: usize,
+    /// When one of them began, took a step, or ended.
+    last: Instant,
+}
+
+/// Rows of a batch that are in hand, and that stand still.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Still {
+    /// So many.
+    pub rows: usize,
+    /// For so long.
+    pub lasts: Duration,
+}
+
 impl Held {
+    fn moved(&mut self, row: RowId) -> &mut Moves {
+        let moves = self.moves.entry(row.batch()).or_insert_with(|| Moves { rows: 0, last: Instant::now() });
+        moves.last = Instant::now();
+        moves
+    }
+
+    fn put(&mut self, row: RowId, in_hand: InHand) {
+        if self.rows.insert(row, in_hand).is_none() {
+            self.moved(row).rows += 1;
+        }
+    }
+
+    fn take(&mut self, row: RowId) -> Option<InHand> {
+        let taken = self.rows.remove(&row)?;
+        let moves = self.moved(row);
+        moves.rows -= 1;
+        if moves.rows == 0 {
+            self.moves.remove(&row.batch());
+        }
+        Some(taken)
+    }
+
     fn give_back(&mut self, wide: Option<(usize, Box<str>)>) {
         if let Some((bytes, dependency)) = wide {
             self.wide.give_back(&dependency, bytes);
@@ -63,7 +106,7 @@ impl UnderWay {
         for (row, dependency) in rows {
             let wide = self.wide(row.width(), dependency);
             held.wide.add(dependency, wide.as_ref().map_or(0, |(bytes, _)| *bytes));
-            held.rows.insert(row.row, InHand { claim: row.claim, expires_at: row.claim_expires_at, wide });
+            held.put(row.row, InHand { claim: row.claim, expires_at: row.claim_expires_at, wide });
         }
     }
 
@@ -75,16 +118,25 @@ impl UnderWay {
     pub(super) fn end(&self, rows: &[RowId]) {
         let mut held = self.lock();
         for row in rows {
-            let ended = held.rows.remove(row);
+            let ended = held.take(*row);
             held.give_back(ended.and_then(|row| row.wide));
         }
     }
 
-    /// What was saved made a row as wide as this, and it calls this dependency next. Whether there is room for that beside the
+    /// Since when all rows of the batch that are in hand have stood still; `None` where there are none.
+    pub fn still(&self, batch: i64) -> Option<Still> {
+        self.lock().moves.get(&batch).map(|moves| Still { rows: moves.rows, lasts: moves.last.elapsed() })
+    }
+
+    /// A row took a step. What was saved made it as wide as this, and it calls this dependency next. Whether there is room for that beside the
     /// others.
-    pub(super) fn widen(&self, row: RowId, width: usize, dependency: &str) -> bool {
+    pub(super) fn took_step(&self, row: RowId, width: usize, dependency: &str) -> bool {
         let mut held = self.lock();
         let wide = self.wide(width, dependency);
+        if !held.rows.contains_key(&row) {
+            return true;
+        }
+        held.moved(row);
         let Some(in_hand) = held.rows.get_mut(&row) else { return true };
         if in_hand.wide == wide {
             return true;

@@ -251,6 +251,27 @@ fn what_it_waits_for_is_told_without_a_grant_and_with_a_paused_client() {
     assert!(batch["waiting_for"].as_str().is_some_and(|says| says.starts_with("its client is paused")), "{batch}");
 }
 
+/// Nothing is wrong yet with requests that are under way, but nothing moves.
+#[test]
+fn what_it_waits_for_is_told_while_an_api_leaves_requests_without_an_answer() {
+    let is_well = Arc::new(AtomicBool::new(true));
+    let well = is_well.clone();
+    let server = Server::start(move |request| match well.load(Ordering::SeqCst) {
+        true => created(request),
+        false => Reply::Silence,
+    });
+    let app = app(&[api("vendor", &server, "rate_per_second = 50\ntimeout = \"5m\"", "", "")]);
+    let id = upload(&app, &app.key, "vendor", &people("a.example", 3));
+    app.until_status(&id, "completed");
+    is_well.store(false, Ordering::SeqCst);
+    let id = upload(&app, &app.key, "vendor", &people("b.example", 2));
+    app.until("both are sent", || (server.calls() == 5).then_some(()));
+    let told = app.until("it is told", || app.batch(&id)["waiting_for"].as_str().map(str::to_owned));
+    assert!(told.starts_with("an answer of vendor: its 2 rows under way had none since "), "{told}");
+    let row = &app.get(&app.key, &format!("/v2/batches/{id}/rows")).1["rows"][0];
+    assert!(row["status"] == "processing", "{row}");
+}
+
 #[test]
 fn what_it_waits_for_is_told_where_others_have_all_the_places() {
     let silent = Server::start(|_| Reply::Silence);
