@@ -69,14 +69,12 @@ impl Target {
     /// A new one, as it is kept: sealed under the ring.
     pub fn seal(ring: &KeyRing, client: i64, url: &str, secret: &MacKey) -> SealedSecret {
         let plain = Zeroizing::new([secret.as_bytes().as_slice(), url.as_bytes()].concat());
-        let WrappedKey { key_id, sealed } = ring.wrap_secret(&sealed_as(client), &plain);
-        SealedSecret { key_id, sealed }
+        seal(ring, client, &plain)
     }
 
     /// Opens what is kept of a client's.
     pub fn open(ring: &KeyRing, client: i64, sealed: SealedSecret) -> Result<Self, OpenError> {
-        let sealed = WrappedKey { key_id: sealed.key_id, sealed: sealed.sealed };
-        let plain = ring.unwrap_secret(&sealed, &sealed_as(client))?;
+        let plain = unseal(ring, client, sealed)?;
         let (secret, url) = plain.split_at_checked(SECRET_BYTES).ok_or(OpenError::DoesNotOpen)?;
         let url = std::str::from_utf8(url).map_err(|_| OpenError::DoesNotOpen)?;
         Ok(Self { url: Zeroizing::new(url.to_owned()), secret: Zeroizing::new(secret.to_vec()) })
@@ -93,6 +91,17 @@ impl Target {
 /// What a client's webhook is sealed as.
 pub fn sealed_as(client: i64) -> String {
     format!("webhook:{client}")
+}
+
+/// Seals what is kept of a client's webhook.
+pub fn seal(ring: &KeyRing, client: i64, plain: &[u8]) -> SealedSecret {
+    let WrappedKey { key_id, sealed } = ring.wrap_secret(&sealed_as(client), plain);
+    SealedSecret { key_id, sealed }
+}
+
+/// Opens it: the same for the same address and signing secret, whichever key seals it.
+pub fn unseal(ring: &KeyRing, client: i64, sealed: SealedSecret) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+    ring.unwrap_secret(&WrappedKey { key_id: sealed.key_id, sealed: sealed.sealed }, &sealed_as(client))
 }
 
 /// Whether a webhook may be there; what would be right, where not. Over TLS, or on this machine: what is announced is

@@ -11,14 +11,15 @@
 //!
 //! [`take`] runs beside a server, and [`restore`] into a data folder that has no database. Each can be interrupted at any
 //! moment, and simply begun again. [`schedule`] takes one from time to time and removes what is old, [`shelf`] is where
-//! those lie, [`gone`] keeps beside them what was deleted since, and [`home`] notices a database that came to its data folder in
-//! another way.
+//! those lie, [`gone`] keeps beside them what was deleted since, [`revived`] is what else a restore would undo, and [`home`]
+//! notices a database that came to its data folder in another way.
 
 pub mod gone;
 mod hashing;
 pub mod home;
 pub mod manifest;
 mod name;
+mod old;
 mod place;
 pub mod restore;
 pub mod revived;
@@ -73,9 +74,27 @@ pub enum BackupError {
     Revives(String),
     /// What is given as the old data folder is none that this backup was taken of.
     #[error(
-        "{0} is not the data folder that this backup was taken of, or is older than it: leave --old out, or name that one"
+        "{0}, which --old names, is not the data folder that this backup was taken of, or is older than it: name that one, or leave \
+         --old out and say --keep-revived"
     )]
     NotOfOld(PathBuf),
+    /// What is given as the old data folder knows nothing of what came after it.
+    #[error(
+        "{0}, which --old names, is a backup, and not a data folder, so that it does not tell what was ended since: name the folder \
+         that the server worked in, or leave --old out and say --keep-revived"
+    )]
+    OldIsBackup(PathBuf),
+    /// Nothing can be learnt from what is given as the old data folder.
+    #[error(
+        "{old}, which --old names as the data folder of before, cannot be read: {why}; see to that, or leave --old out and say \
+         --keep-revived"
+    )]
+    OldUnreadable {
+        /// The folder.
+        old: PathBuf,
+        /// What is in the way.
+        why: String,
+    },
     /// The database in it does not pass the check.
     #[error("the database in the backup is damaged: {0}; use another one")]
     Unsound(String),

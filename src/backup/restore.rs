@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::{
     BackupError, DATABASE, OBJECTS, Place, at, gone, hashing,
     manifest::{Manifest, Part, StoredFiles},
+    old::{self, Since},
     place::remove_if_there,
     revived::Revived,
     risk::{self, BatchAtRisk},
@@ -23,7 +24,7 @@ use crate::{
     clock::Clock,
     config::{self, Config},
     crash_point::crash_point,
-    crypto::{KeyRing, same},
+    crypto::KeyRing,
     keys,
     model::{BatchId, Timestamp},
     objects::{ObjectError, Objects},
@@ -31,15 +32,13 @@ use crate::{
         Store,
         audit::{self, Deed},
         backups::{self, Copy},
-        dependencies, ended, operators, restored,
+        ended, restored,
         stuck::{self, Lost},
     },
 };
 
 /// Where it is brought together, in the data folder.
 const STAGING: &str = "restoring";
-/// In there, a copy of the old database.
-const OLD: &str = "old";
 /// In there, once what has been checked is being moved to its place.
 const PLACING: &str = "placing";
 /// Who pauses dispatch.
@@ -92,19 +91,35 @@ pub fn restore(place: &Place, target: Target<'_>) -> Result<Restored, BackupErro
     let manifest = Manifest::read(place)?;
     // Before a byte of it is looked at by anything but a hash.
     manifest.check_seal(target.ring)?;
+    target.old.map_or(Ok(()), old::must_be_data_folder)?;
     clear_interrupted(&data_dir)?;
     must_be_free(&data_dir)?;
+    let restored = bring_back(place, &manifest, &target);
+    // However it ended, what it did not put in place goes.
+    if let Err(error) = clear_interrupted(&data_dir) {
+        tracing::warn!(
+            event = "restore.not_cleared",
+            %error,
+            "a restore could not clear away what it made in the data folder; another one begins with that"
+        );
+    }
+    restored
+}
+
+/// Restores it into a data folder where nothing is in its way. What it made there besides is left to the caller.
+fn bring_back(place: &Place, manifest: &Manifest, target: &Target<'_>) -> Result<Restored, BackupError> {
+    let data_dir = &target.config.storage.data_dir;
     let staging = data_dir.join(STAGING);
     fs::DirBuilder::new().mode(0o700).create(&staging).map_err(at(&staging))?;
     let database = staging.join(DATABASE);
     bring_database(place, &manifest.database, &database)?;
     crash_point("restore.database_staged");
-    let freed_rows = check_and_prepare(&staging, &manifest, &target)?;
+    let freed_rows = check_and_prepare(&staging, manifest, target)?;
     let mut since = match target.old {
-        Some(old) => carry_over(&staging, old, &manifest, &target)?,
+        Some(old) => old::carry_over(&staging, old, manifest, target)?,
         None => Since::default(),
     };
-    let listed = delete_listed(&staging, place, &target)?;
+    let listed = delete_listed(&staging, place, target)?;
     let deletions_known = target.old.is_some() || listed.is_some();
     since.deleted.extend(listed.unwrap_or_default());
     let may_have_been_called = {
@@ -112,9 +127,9 @@ pub fn restore(place: &Place, target: Target<'_>) -> Result<Restored, BackupErro
         risk::find(&store, manifest.taken_at, target.clock.now())?
     };
     backups::fold(&database)?;
-    bring_files(place, &manifest, &target, &staging)?;
+    bring_files(place, manifest, target, &staging)?;
     crash_point("restore.files_staged");
-    put_in_place(&staging, &data_dir)?;
+    put_in_place(&staging, data_dir)?;
     Ok(Restored {
         taken_at: manifest.taken_at,
         files: manifest.files(),
@@ -132,10 +147,11 @@ fn reason(taken_at: Timestamp) -> String {
     format!("restored from the backup of {taken_at}: see which rows may have been called since")
 }
 
-/// What a restore left that died. Stored files that it had moved to their place are its own: nothing else was there.
+/// What a restore leaves that does not come to its end. Stored files that it has moved to their place are its own: nothing else
+/// was there.
 fn clear_interrupted(data_dir: &Path) -> Result<(), BackupError> {
-    let staging = data_dir.join(STAGING);
-    if staging.join(PLACING).exists() && !data_dir.join(DATABASE).exists() {
+    let (staging, database) = (data_dir.join(STAGING), data_dir.join(DATABASE));
+    if staging.join(PLACING).exists() && !database.try_exists().map_err(at(&database))? {
         let objects = data_dir.join(OBJECTS);
         remove_if_there(fs::remove_dir_all(&objects), &objects)?;
     }
@@ -193,63 +209,6 @@ fn check_and_prepare(staging: &Path, manifest: &Manifest, target: &Target<'_>) -
         audit::note(tx, &deed)
     })?;
     Ok(freed_rows)
-}
-
-/// What came of the old data folder.
-#[derive(Default)]
-struct Since {
-    revived: Revived,
-    ended: bool,
-    deleted: Vec<BatchId>,
-}
-
-/// Looks what was ended and deleted in the old data folder since the backup was taken, and does the same here.
-fn carry_over(staging: &Path, old: &Path, manifest: &Manifest, target: &Target<'_>) -> Result<Since, BackupError> {
-    let store = Store::open(staging, target.config.database, target.clock.clone())?;
-    let identity = keys::unlock(&store, target.ring)?;
-    // A copy of it: to look at a database may change it.
-    let copied = staging.join(OLD);
-    fs::DirBuilder::new().mode(0o700).create(&copied).map_err(at(&copied))?;
-    for file in backups::database_files(old).iter().filter(|file| file.exists()) {
-        let to = copied.join(file.file_name().unwrap_or_default());
-        fs::copy(file, &to).map_err(at(file))?;
-    }
-    let foreign = || BackupError::NotOfOld(old.to_owned());
-    if !copied.join(DATABASE).exists() {
-        return Err(foreign());
-    }
-    let late = {
-        let old = Store::open(&copied, target.config.database, target.clock.clone())?;
-        let is_ours = same(keys::unlock(&old, target.ring)?.as_bytes(), identity.as_bytes());
-        let late = old.read(ended::standing)?;
-        // Each backup is noted before it is taken: who has no note of it is another, or older.
-        if !is_ours || !late.backups.contains(&manifest.taken_at) {
-            return Err(foreign());
-        }
-        late
-    };
-    let early = store.read(ended::standing)?;
-    let revived = Revived::between(&early, &late, target.clock.now());
-    let ended = !revived.is_empty() && (target.ends)(&revived)?;
-    let deleted: Vec<BatchId> = early.batches.difference(&late.batches).copied().collect();
-    let (batches, kept) = (deleted.clone(), target.config.backup.copies_kept());
-    let (keys, roles) = (revived.keys_of(&late), revived.roles_of(&late));
-    let (limits, rates, stops) = (revived.limits_of(&late), revived.rates_of(&late), revived.stops_of(&late));
-    let default_rows = target.config.dispatch.rows_per_client_per_run;
-    let operators = revived.operators.clone();
-    store.write(move |tx| {
-        if ended {
-            operators.iter().try_for_each(|name| operators::remove(tx, name).map(drop))?;
-            roles.iter().try_for_each(|(name, role)| operators::set_role(tx, name, *role).map(drop))?;
-            keys.iter().try_for_each(|(name, keys)| ended::set_keys(tx, name, keys.as_ref()))?;
-            limits.iter().try_for_each(|(name, limits)| ended::set_limits(tx, name, limits, default_rows))?;
-            rates.iter().try_for_each(|(name, rate)| dependencies::set_rate(tx, name, *rate))?;
-            stops.iter().try_for_each(|(id, stop)| ended::stop(tx, *id, stop))?;
-        }
-        batches.iter().try_for_each(|id| ended::delete(tx, *id, kept).map(drop))
-    })?;
-    fs::remove_dir_all(&copied).map_err(at(&copied))?;
-    Ok(Since { revived, ended, deleted })
 }
 
 /// Deletes what was deleted since, by the lists that lie beside the backup; `None` where there are none.
@@ -312,6 +271,5 @@ fn put_in_place(staging: &Path, data_dir: &Path) -> Result<(), BackupError> {
         io::ErrorKind::AlreadyExists => BackupError::Occupied(to.clone()),
         _ => BackupError::File(to.clone(), error),
     })?;
-    sync(data_dir)?;
-    fs::remove_dir_all(staging).map_err(at(staging))
+    sync(data_dir)
 }

@@ -57,6 +57,8 @@ impl Backup {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let objects = open_objects(&config, runtime.handle()).map_err(|error| CliError::Failed(error.to_string()))?;
         let ring = keys::read_ring(&config)?;
+        // So that the backup has the appliance's secret, by which a restore knows the data folder of before.
+        keys::unlock(&store, &ring)?;
         let place = Place::open_new(&self.to, &config, runtime.handle())?;
         let source = Source {
             store: &store,

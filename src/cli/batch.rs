@@ -13,6 +13,7 @@ use super::{
     output, purge,
 };
 use crate::{
+    dispatch::{estimate::Estimate, outlook::Outlook},
     extract::{self, Extracted},
     model::{BatchId, BatchStatus, FailureCode},
     operations::{
@@ -94,7 +95,7 @@ impl BatchCommand {
             Self::List { limit, after, json: true } => list_json(config, limit, after),
             Self::List { limit, after, json: false } => list(&open_store(config)?.1, limit, after),
             Self::Show { id, json: true } => output::json(&view(config, id)?),
-            Self::Show { id, json: false } => show(&find(&open_store(config)?.1, id)?),
+            Self::Show { id, json: false } => show(config, id),
             Self::Run { id, manual_run: _ } => run(config, id),
             Self::Pause { id, reason } => {
                 change(config, id, "paused already", |env, batch| batches::pause(env, &actor(), batch, reason))
@@ -197,7 +198,10 @@ fn view(config: Option<&Path>, id: BatchId) -> Result<BatchView, CliError> {
     Ok(BatchView::of(&open.appliance, batch, true)?)
 }
 
-fn show(batch: &Batch) -> Result<(), CliError> {
+fn show(config: Option<&Path>, id: BatchId) -> Result<(), CliError> {
+    let open = OpenForCommand::open(config)?;
+    let batch = &find(&open.appliance.store, id)?;
+    let outlook = Outlook::of(&open.appliance, batch)?;
     let counts = &batch.counts;
     say!("{}  {} of {}", batch.id, batch.workflow, batch.client_name);
     say!("status     {}", shown_status(batch));
@@ -214,6 +218,12 @@ fn show(batch: &Batch) -> Result<(), CliError> {
         counts.cancelled
     );
     say!("created    {}", batch.created_at);
+    if let Some(why) = outlook.waiting_for {
+        say!("waits for  {why}");
+    }
+    if let Some(Estimate { finished_at, reason, .. }) = outlook.estimate {
+        say!("done by    {finished_at}: {reason}");
+    }
     Ok(())
 }
 

@@ -34,9 +34,9 @@ Examples:
 The data folder must have no database, and the key file must hold the keys that the backup was sealed with. Dispatch is
 paused afterwards: rows that are unfinished in the backup may have been called since, and batches that were deleted
 since are deleted again, where the server noted them beside its backups. Keys, roles, clients and operators that were ended
-since are good again; pauses, limits, rates and cancellations since are gone: `--old FOLDER`, the data folder of before,
-tells which, and what was deleted. Where it is lost nothing tells: a terminal is asked, and else `--keep-revived` has to
-say that this is known. Set them again before you resume: remove clients and operators that should be gone (`dripfeed client list`,
+since are good again, webhooks are where they were; pauses, limits, rates and cancellations since are gone: `--old FOLDER`, the
+data folder of before, tells which, and what was deleted. Where it is lost nothing tells: a terminal is asked, and else
+`--keep-revived` has to say that this is known. Set them again before you resume: remove clients and operators that should be gone (`dripfeed client list`,
 `dripfeed operator list`), rotate keys (`dripfeed client rotate-key NAME --now`), pause and cancel what must not run.";
 
 /// What to do where the data folder of before is lost.
@@ -59,8 +59,8 @@ pub struct Restore {
     /// out which keys were rotated and which clients and operators were removed
     #[arg(long, value_name = "FOLDER")]
     old: Option<PathBuf>,
-    /// With --old: end those keys, clients and operators here too, and hold back what was held back. Without a word on it a
-    /// terminal is asked, and else nothing is restored
+    /// With --old: end those keys, clients and operators here too, tell clients where they are told now, and hold back what was
+    /// held back. Without a word on it a terminal is asked, and but for a yes nothing is restored
     #[arg(long)]
     revoke_since: bool,
     /// Leave them as they are in the backup, good again; the only word where the data folder of before is lost
@@ -142,26 +142,27 @@ impl Restore {
 
 /// Asks for leave to restore where nothing tells what was ended since.
 fn ask_blindly() -> Result<(), CliError> {
-    const UNKNOWN: &str = "keys, roles, clients and operators that were ended since the backup was taken will be good again, pauses, \
-                           limits and cancellations since are gone, and without --old FOLDER, the data folder of before, nothing tells which";
+    const UNKNOWN: &str = "keys, roles, clients and operators that were ended since the backup was taken will be good again, webhooks \
+                           are where they were, pauses, limits and cancellations since are gone, and without --old FOLDER, the data \
+                           folder of before, nothing tells which";
     if !std::io::stdin().is_terminal() {
         return Err(CliError::Unusable(format!("{UNKNOWN}, so nothing was restored; {WHERE_LOST}")));
     }
-    if heard(&format!("{UNKNOWN}\nrestore all the same? [y/N] ")).is_ok_and(|said| said.eq_ignore_ascii_case("y")) {
+    if is_agreed(&format!("{UNKNOWN}\nrestore all the same? [y/n] ")) {
         return Ok(());
     }
     Err(CliError::Failed("nothing was restored".to_owned()))
 }
 
-/// What the terminal answers to this.
-fn heard(question: &str) -> std::io::Result<String> {
-    std::io::stderr().write_all(question.as_bytes())?;
+/// Whether the terminal answers this with a yes. Whatever else it says, and nothing at all, is a no.
+fn is_agreed(question: &str) -> bool {
     let mut said = String::new();
-    std::io::stdin().lock().read_line(&mut said)?;
-    Ok(said.trim().to_owned())
+    let asked = std::io::stderr().write_all(question.as_bytes());
+    let heard = asked.and_then(|()| std::io::stdin().lock().read_line(&mut said));
+    heard.is_ok() && ["y", "yes"].iter().any(|yes| said.trim().eq_ignore_ascii_case(yes))
 }
 
-/// Whether to end what the backup would make good again.
+/// Asks for leave to end what the backup would make good again.
 fn ask(revived: &Revived) -> Result<bool, BackupError> {
     let told = revived.told();
     if !std::io::stdin().is_terminal() {
@@ -170,9 +171,15 @@ fn ask(revived: &Revived) -> Result<bool, BackupError> {
              the same here, or --keep-revived to leave all as the backup has it"
         )));
     }
-    let asked =
-        format!("ended or held back since the backup was taken, and not in it: {told}\ndo the same here? [Y/n] ");
-    Ok(!heard(&asked).is_ok_and(|said| said.eq_ignore_ascii_case("n")))
+    let asked = format!(
+        "ended or held back since the backup was taken, and not in it: {told}\nrestore, and do the same here? [y/n] "
+    );
+    if is_agreed(&asked) {
+        return Ok(true);
+    }
+    Err(BackupError::Revives(
+        "nothing was restored: --keep-revived restores and leaves all as the backup has it".to_owned(),
+    ))
 }
 
 fn tell(restored: &Restored, old_is_known: bool) -> Result<(), CliError> {
@@ -188,8 +195,8 @@ fn tell(restored: &Restored, old_is_known: bool) -> Result<(), CliError> {
     say!("\nbatches accepted since then are not in it");
     match (old_is_known, restored.ended) {
         (false, _) => say!(
-            "keys and roles taken away, and clients and operators removed since then are good again, and pauses, limits and \
-             cancellations since are gone: where the old data folder is at hand, restore with `--old FOLDER`; else set them again \
+            "keys and roles taken away, and clients and operators removed since then are good again, webhooks are where they were, \
+             and pauses, limits and cancellations since are gone: where the old data folder is at hand, restore with `--old FOLDER`; else set them again \
              (`dripfeed client list`, `dripfeed operator list`)"
         ),
         (true, true) => say!("ended or held back here too: {}", restored.revived.told()),

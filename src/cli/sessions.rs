@@ -73,7 +73,14 @@ fn end_one(config: Option<&Path>, id: i64) -> Result<(), CliError> {
 
 fn end_all(config: Option<&Path>, of: Option<String>) -> Result<(), CliError> {
     let (config, store) = open_store(config)?;
-    let ended = sessions::end_all(Env::of_store(&store, &config), &actor(), of)?;
+    let ended = sessions::end_all(Env::of_store(&store, &config), &actor(), of.clone())?;
+    let ended = ended.ok_or_else(|| {
+        let who = of.unwrap_or_default();
+        CliError::Failed(format!(
+            "there is no operator `{who}`, nor a client that is named so (`client:NAME`); no session was ended: \
+             `dripfeed sessions list` shows who is signed in"
+        ))
+    })?;
     say!("{ended} sessions have ended");
     Ok(())
 }

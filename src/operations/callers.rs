@@ -14,6 +14,9 @@ use crate::{
     },
 };
 
+/// What stands before the name of a client, where operators are named as well.
+pub(super) const CLIENT: &str = "client:";
+
 /// Whoever showed a key or a token.
 #[derive(Debug, Clone)]
 pub enum Caller {
@@ -98,7 +101,7 @@ impl Caller {
     /// What the audit calls them, with the name of their key where a client has more than its first one.
     pub fn audited_with_key(&self) -> String {
         match self {
-            Self::Client(client, pass) if pass.name != FIRST_KEY => format!("client:{}/{}", client.name, pass.name),
+            Self::Client(client, pass) if pass.name != FIRST_KEY => format!("{CLIENT}{}/{}", client.name, pass.name),
             _ => self.audited_as(),
         }
     }
@@ -106,7 +109,7 @@ impl Caller {
     /// Who they are, whatever they came in with. No name of an operator has a colon in it.
     pub fn audited_as(&self) -> String {
         match self {
-            Self::Client(client, _) => format!("client:{}", client.name),
+            Self::Client(client, _) => format!("{CLIENT}{}", client.name),
             Self::Operator(name, _) => name.clone(),
             Self::Dispatcher => "dispatch token".to_owned(),
             Self::Watcher => "metrics token".to_owned(),

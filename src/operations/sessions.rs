@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::{Actor, Env};
+use super::{Actor, Env, callers::CLIENT};
 use crate::{
-    access::KeyHash,
+    access::{KeyHash, ROOT},
     model::Role,
     store::{
-        StoreError, audit,
+        Connection, StoreError, audit, clients,
         operators::{self, MARK_LENGTH},
         sessions::{self, Opener, Session},
     },
@@ -76,17 +76,27 @@ pub fn end(env: Env<'_>, actor: &Actor, number: i64) -> Result<Option<String>, S
     })
 }
 
-/// Ends all sessions, of somebody or of everybody; says how many. Blocks.
-pub fn end_all(env: Env<'_>, actor: &Actor, of: Option<String>) -> Result<usize, StoreError> {
+/// Ends all sessions, of somebody or of everybody; says how many, or `None` where nobody is called so. Blocks.
+pub fn end_all(env: Env<'_>, actor: &Actor, of: Option<String>) -> Result<Option<usize>, StoreError> {
     let actor = actor.clone();
     env.store.write(move |tx| {
         let ended = sessions::end_all(tx, of.as_deref())?;
-        if ended > 0 {
-            let whose = of.map_or_else(|| "all sessions".to_owned(), |who| format!("sessions of {who}"));
-            audit::note(tx, &actor.deed("session.end", whose, Some(format!("{ended} sessions"))))?;
+        if ended == 0 {
+            let is_known = of.map_or(Ok(true), |who| is_somebody(tx.connection, &who))?;
+            return Ok(is_known.then_some(0));
         }
-        Ok(ended)
+        let whose = of.map_or_else(|| "all sessions".to_owned(), |who| format!("sessions of {who}"));
+        audit::note(tx, &actor.deed("session.end", whose, Some(format!("{ended} sessions"))))?;
+        Ok(Some(ended))
     })
+}
+
+/// Whether an operator or a client is called so. One who was removed has no session left.
+fn is_somebody(connection: &Connection, who: &str) -> Result<bool, StoreError> {
+    if let Some(client) = who.strip_prefix(CLIENT) {
+        return Ok(clients::by_name(connection, client)?.is_some());
+    }
+    Ok(who == ROOT || operators::list(connection)?.iter().any(|operator| operator.name == who))
 }
 
 /// Ends what people did by another provider than the one that is marked so, or by other settings of it. Blocks.

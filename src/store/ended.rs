@@ -9,7 +9,8 @@ use super::{
     Tx, batches, client_keys, clients,
     deletions::{self, Asked, CopiesKept},
     error::Result,
-    operators,
+    keys::SealedSecret,
+    operators, webhooks,
 };
 use crate::model::{
     BatchId, BatchStatus, Role, Scopes, Timestamp,
@@ -38,12 +39,15 @@ pub struct Key {
     pub expires_at: Option<Timestamp>,
 }
 
+/// When something ends by itself that never does.
+const NEVER: Timestamp = Timestamp(i64::MAX);
+
 impl Key {
-    /// The hashes that are good at this time.
-    pub fn good(&self, now: Timestamp) -> impl Iterator<Item = &[u8; 32]> {
-        let is_good = self.expires_at.is_none_or(|at| at > now);
-        let old = self.old.as_ref().filter(|(_, until)| *until > now).map(|(hash, _)| hash);
-        std::iter::once(&self.hash).chain(old).filter(move |_| is_good)
+    /// The hashes that are good at this time, each with when it ends.
+    pub fn good(&self, now: Timestamp) -> impl Iterator<Item = (&[u8; 32], Timestamp)> {
+        let end = self.expires_at.unwrap_or(NEVER);
+        let old = self.old.as_ref().map(|(hash, until)| (hash, end.min(*until)));
+        std::iter::once((&self.hash, end)).chain(old).filter(move |(_, end)| *end > now)
     }
 }
 
@@ -61,6 +65,15 @@ pub struct Limits {
     pub workflows: Option<Vec<String>>,
     /// Its own quotas.
     pub quotas: OwnQuotas,
+}
+
+/// Where a client is told of its batches.
+#[derive(Debug, Clone)]
+pub struct ClientWebhook {
+    /// The client's key in this database, for which it is sealed.
+    pub client: i64,
+    /// What is sealed of it; `None` where the client is told nowhere.
+    pub sealed: Option<SealedSecret>,
 }
 
 /// What keeps a batch from being worked.
@@ -81,6 +94,8 @@ pub struct Standing {
     pub clients: BTreeMap<String, Keys>,
     /// What each of these clients may.
     pub limits: BTreeMap<String, Limits>,
+    /// Where each of them is told of its batches.
+    pub webhooks: BTreeMap<String, ClientWebhook>,
     /// The rate that was set for a dependency in the place of the configured one, in requests a second.
     pub rates: BTreeMap<String, f64>,
     /// Those that are not deleted.
@@ -108,6 +123,7 @@ pub fn standing(connection: &Connection) -> Result<Standing> {
         operators: tokens(connection)?,
         clients: keys(connection)?,
         limits: clients::list(connection)?.into_iter().map(limits).collect(),
+        webhooks: told_at(connection)?,
         rates: rates.collect::<rusqlite::Result<_>>()?,
         batches: batches.collect::<rusqlite::Result<_>>()?,
         unfinished: unfinished.collect::<rusqlite::Result<_>>()?,
@@ -145,6 +161,14 @@ fn keys(connection: &Connection) -> Result<BTreeMap<String, Keys>> {
         keys.insert(name, key);
     }
     Ok(clients)
+}
+
+fn told_at(connection: &Connection) -> Result<BTreeMap<String, ClientWebhook>> {
+    let found = clients::list(connection)?.into_iter().map(|client| {
+        let webhook = webhooks::find(connection, client.client)?;
+        Ok((client.name, ClientWebhook { client: client.client, sealed: webhook.map(|webhook| webhook.sealed) }))
+    });
+    found.collect()
 }
 
 fn limits(client: clients::Client) -> (String, Limits) {
@@ -189,11 +213,21 @@ pub fn stop(tx: &Tx<'_>, id: BatchId, stop: &Stop) -> Result<()> {
     }
 }
 
-/// Gives a client these keys in the place of its own; `None`: it was removed.
+/// Has a client be told at this webhook, sealed for it, in the place of its own; `None`: nowhere.
+pub fn set_webhook(tx: &Tx<'_>, name: &str, sealed: Option<&SealedSecret>) -> Result<()> {
+    let Some(client) = clients::by_name(tx.connection, name)? else { return Ok(()) };
+    match sealed {
+        Some(sealed) => webhooks::set(tx, client.client, sealed),
+        None => webhooks::remove(tx, client.client).map(drop),
+    }
+}
+
+/// Gives a client these keys in the place of its own; `None`: it was removed, and its webhook with it.
 pub fn set_keys(tx: &Tx<'_>, name: &str, keys: Option<&Keys>) -> Result<()> {
     let Some(client) = clients::by_name(tx.connection, name)? else { return Ok(()) };
     client_keys::remove_all(tx, client.client)?;
     if keys.is_none() {
+        webhooks::remove(tx, client.client)?;
         tx.connection
             .prepare_cached("UPDATE clients SET removed_at = ? WHERE client = ?")?
             .execute(params![tx.now, client.client])?;

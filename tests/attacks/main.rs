@@ -15,6 +15,7 @@ mod keys;
 mod lists;
 mod memory;
 mod oidc;
+mod old_folder;
 mod ops_listen;
 mod quotas;
 mod raw;

@@ -21,16 +21,16 @@ use crate::support::{
 const FORM: &str = "/v2/client/users/batch/invite";
 const ROWS: usize = 30;
 
-fn text(path: &Path) -> String {
+pub fn text(path: &Path) -> String {
     path.to_str().expect("a path").to_owned()
 }
 
-fn said(output: &Output) -> String {
+pub fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 /// Takes a backup, and gives its folder.
-fn backup(app: &App, name: &str) -> PathBuf {
+pub fn backup(app: &App, name: &str) -> PathBuf {
     let folder = app.folder.path().join(name);
     let output = app.command(&["backup", &text(&folder)]);
     assert!(output.status.success(), "{}", said(&output));
@@ -38,7 +38,7 @@ fn backup(app: &App, name: &str) -> PathBuf {
 }
 
 /// Puts the data folder aside, and gives where it is.
-fn aside(app: &App, name: &str) -> PathBuf {
+pub fn aside(app: &App, name: &str) -> PathBuf {
     let old = app.folder.path().join(name);
     fs::rename(app.data_dir(), &old).expect("moved");
     old
@@ -163,200 +163,103 @@ fn an_operator_that_somebody_planted_in_a_backup_is_refused() {
     assert!(restored.status.success(), "{}", said(&restored));
 }
 
+/// Somebody at a terminal is asked. A yes is a yes, and whatever else is said restores nothing.
 #[test]
-fn what_was_ended_since_the_backup_stays_ended_where_the_old_folder_tells() {
-    let mut app = App::start(Setup::default());
-    let added = |app: &App, arguments: &[&str]| -> Value {
-        let output = app.command(arguments);
-        assert!(output.status.success(), "{}", said(&output));
-        serde_json::from_slice(&output.stdout).unwrap_or_default()
-    };
-    let eve = added(&app, &["operator", "add", "eve", "--json"]);
-    let eve = eve["token"].as_str().or(eve["key"].as_str()).expect("a token").to_owned();
-    let gone = app.add_client("gone", None);
-    let stays = app.add_client("stays", None);
-    let job = added(&app, &["client", "key", "add", "stays", "job", "--json"]);
-    let job = job["key"].as_str().expect("a key").to_owned();
-    let low = added(&app, &["operator", "add", "low", "--role", "admin", "--json"]);
-    let low = low["token"].as_str().expect("a token").to_owned();
-    let [kept, dropped] = ["kept.example", "dropped.example"].map(|domain| {
-        let id = app.accepted(people(3).replace("mail.example", domain));
-        app.until_status(&id, "completed");
-        id
-    });
-    // Deleted later too, and not finished yet.
-    assert_eq!(app.post(OPERATOR, "/ops/v1/dispatch/pause").0, 200);
-    let unfinished = app.accepted(people(3).replace("mail.example", "unfinished.example"));
-    app.until_status(&unfinished, "queued");
-    let backup = backup(&app, "backup");
-
-    let new_key = added(&app, &["client", "rotate-key", "acme", "--json"]);
-    let new_key = new_key["key"].as_str().expect("a key").to_owned();
-    for arguments in [
-        &["operator", "remove", "eve"][..],
-        &["operator", "role", "low", "viewer"],
-        &["client", "remove", "gone"],
-        &["client", "key", "remove", "stays", "job"],
-    ] {
-        added(&app, arguments);
-    }
-    assert_eq!(app.post(OPERATOR, &format!("/v2/batches/{unfinished}/cancel")).0, 200);
-    app.until("it is cancelled", || {
-        (app.get(OPERATOR, &format!("/v2/batches/{unfinished}")).1["status"] == "cancelled").then_some(())
-    });
-    for id in [&dropped, &unfinished] {
-        let (status, said) = app.delete(OPERATOR, &format!("/v2/batches/{id}"));
-        assert!(matches!(status, 200 | 202), "{said}");
-    }
-    app.kill();
-    // The old key is good for a while after a rotation; that is over.
-    let lost = Connection::open(app.data_dir().join("dripfeed.db")).expect("the database");
-    lost.execute("UPDATE client_keys SET old_until = 1 WHERE old_until IS NOT NULL", []).expect("over");
-    drop(lost);
-    let old = text(&aside(&app, "lost"));
-
-    let from = text(&backup);
-    // Without the old folder nothing tells what was ended, and nobody is at a terminal to say that this is known.
-    for arguments in [&["restore", &from][..], &["restore", &from, "--revoke-since"]] {
-        let refused = app.command(arguments);
-        assert_eq!(refused.status.code(), Some(2), "{arguments:?}: {}", said(&refused));
-        for told in ["--old", "--keep-revived", "rotate"] {
-            assert!(said(&refused).contains(told), "no {told} in {}", said(&refused));
-        }
-        assert!(!app.data_dir().join("dripfeed.db").exists(), "nothing was restored");
-    }
-    let refused = app.command(&["restore", &from, "--old", &old]);
-    assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
-    for told in ["eve", "low", "gone", "acme/default", "stays/job", "--revoke-since", "--keep-revived"] {
-        assert!(said(&refused).contains(told), "no {told} in {}", said(&refused));
-    }
-    assert!(!app.data_dir().join("dripfeed.db").exists(), "nothing was restored");
-    // A folder that it was not taken of tells nothing.
-    let other = App::prepared(Setup::default());
-    let foreign = app.command(&["restore", &from, "--old", &text(&other.data_dir())]);
-    assert_eq!(foreign.status.code(), Some(1), "{}", said(&foreign));
-    assert!(said(&foreign).contains("is not the data folder that this backup was taken of"), "{}", said(&foreign));
-
-    for revokes in [true, false] {
-        let flag = if revokes { "--revoke-since" } else { "--keep-revived" };
-        let restored = app.command(&["restore", &from, "--old", &old, flag]);
-        assert!(restored.status.success(), "{}", said(&restored));
-        app.serve();
-        let is_let_in = |app: &App, key: &str, path: &str| app.get(key, path).0 == 200;
-        let batches = "/v2/batches";
-        assert_eq!(is_let_in(&app, &app.key, batches), !revokes, "the rotated key, {flag}");
-        assert_eq!(is_let_in(&app, &new_key, batches), revokes, "the key since, {flag}");
-        assert_eq!(is_let_in(&app, &gone, batches), !revokes, "the removed client, {flag}");
-        assert_eq!(is_let_in(&app, &eve, "/ops/v1/overview"), !revokes, "the removed operator, {flag}");
-        assert_eq!(is_let_in(&app, &job, batches), !revokes, "the removed key, {flag}");
-        assert_eq!(is_let_in(&app, &low, "/ops/v1/sessions"), !revokes, "the lowered role, {flag}");
-        assert!(is_let_in(&app, &low, "/ops/v1/overview") && is_let_in(&app, &stays, batches));
-        assert_eq!(app.get(OPERATOR, &format!("/v2/batches/{kept}")).0, 200);
-        for id in [&dropped, &unfinished] {
-            assert_eq!(app.get(OPERATOR, &format!("/v2/batches/{id}")).0, 404, "{id} was deleted, {flag}");
-        }
-        app.kill();
-        aside(&app, &format!("restored{flag}"));
-    }
-}
-
-/// Whoever paused a client, lowered a rate or cancelled a batch at 3 a.m. had a reason, and the disk that failed at four is none to
-/// forget it.
-#[test]
-fn what_held_work_back_since_the_backup_does_so_again_where_the_old_folder_tells() {
-    let mut app = App::start(Setup::default());
-    app.add_client("globex", None);
-    assert_eq!(app.post(OPERATOR, "/ops/v1/dispatch/pause").0, 200);
-    let [cancelled, paused, goes] = ["cancelled", "paused", "goes"].map(|domain| {
-        let id = app.accepted(people(3).replace("mail.example", &format!("{domain}.example")));
-        app.until_status(&id, "queued");
-        id
-    });
-    let backup = backup(&app, "backup");
-    for arguments in [
-        &["client", "pause", "acme"][..],
-        &["client", "limit", "globex", "--pending-rows", "5", "--rows-per-run", "7"],
-        &["dependency", "rate", "invites", "3"],
-        &["batch", "cancel", &cancelled],
-        &["batch", "pause", &paused],
-    ] {
-        let output = app.command(arguments);
-        assert!(output.status.success(), "{arguments:?}: {}", said(&output));
-    }
-    app.kill();
-    let (from, old) = (text(&backup), text(&aside(&app, "lost")));
-    let refused = app.command(&["restore", &from, "--old", &old]);
-    assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
-    for told in ["acme, globex", "another rate: invites", &cancelled, &paused] {
-        assert!(said(&refused).contains(told), "no {told} in {}", said(&refused));
-    }
-    assert!(!said(&refused).contains(&goes), "{}", said(&refused));
-    for holds in [true, false] {
-        let flag = if holds { "--revoke-since" } else { "--keep-revived" };
-        let restored = app.command(&["restore", &from, "--old", &old, flag]);
-        assert!(restored.status.success(), "{}", said(&restored));
-        app.serve();
-        let clients = app.get(OPERATOR, "/ops/v1/clients").1;
-        let client = |name: &str| -> Value {
-            let all = clients["clients"].as_array().expect("clients");
-            all.iter().find(|client| client["name"] == name).expect("the client").clone()
-        };
-        assert_eq!(client("acme")["paused"], holds, "{clients}");
-        assert_eq!(client("globex")["rows_per_run"] == 7, holds, "{clients}");
-        assert_eq!(client("globex")["quotas"]["pending_rows"]["limit"] == 5, holds, "{clients}");
-        let dependencies = app.get(OPERATOR, "/ops/v1/dependencies").1;
-        assert_eq!(dependencies.to_string().contains("\"rate_per_second\":3.0"), holds, "{dependencies}");
-        let batch = |id: &str| app.get(OPERATOR, &format!("/v2/batches/{id}")).1;
-        if holds {
-            app.until_status(&cancelled, "cancelled");
-        } else {
-            assert_eq!(batch(&cancelled)["status"], "queued");
-        }
-        assert_eq!((&batch(&paused)["paused"], &batch(&goes)["paused"]), (&json!(holds), &json!(false)));
-        app.kill();
-        aside(&app, &format!("restored{flag}"));
-    }
-}
-
-/// Somebody at a terminal is asked, and what they say holds; saying nothing restores nothing.
-#[test]
-fn whoever_is_at_a_terminal_is_asked_and_restores_nothing_by_saying_nothing() {
+fn whoever_is_at_a_terminal_is_asked_and_restores_nothing_but_by_a_yes() {
     let mut app = App::start(Setup::default());
     let backup = text(&backup(&app, "backup"));
-    let removed = app.command(&["client", "pause", "acme"]);
-    assert!(removed.status.success(), "{}", said(&removed));
+    let paused = app.command(&["client", "pause", "acme"]);
+    assert!(paused.status.success(), "{}", said(&paused));
     app.kill();
     let old = text(&aside(&app, "lost"));
     let database = app.data_dir().join("dripfeed.db");
-    let answered = |arguments: &[&str], question: &str, answer: &str| {
-        let (mut child, mut terminal) = app.spawn_at_terminal(arguments);
-        let mut shown = String::new();
-        while !shown.contains(question) {
-            let mut some = [0; 1024];
-            let read = terminal.read(&mut some).unwrap_or(0);
-            assert!(read > 0, "it was not asked: {shown}");
-            shown += &String::from_utf8_lossy(&some[..read]);
+    let blindly = (&["restore", &backup][..], "restore all the same? [y/n] ");
+    let knowing = (&["restore", &backup, "--old", &old][..], "restore, and do the same here? [y/n] ");
+    for (arguments, question) in [blindly, knowing] {
+        for answer in ["\n", "n\n", "no\n", "yes please\n", "\u{4}"] {
+            let (is_done, told) = answered(&app, arguments, question, answer);
+            assert!(!is_done && told.contains("nothing was restored"), "{answer:?} to {question}: {told}");
+            assert!(arguments == blindly.0 || told.contains("--keep-revived"), "{told}");
+            assert!(!database.exists(), "{answer:?} to {question}");
         }
-        assert!(!database.exists(), "nothing is there before the answer");
-        terminal.write_all(answer.as_bytes()).expect("answered");
-        child.wait().expect("ended").success()
+        for answer in ["y\n", " YES \n"] {
+            let (is_done, told) = answered(&app, arguments, question, answer);
+            assert!(is_done, "{answer:?} to {question}: {told}");
+            let restored = Connection::open(&database).expect("the database");
+            let paused = "SELECT paused_at IS NOT NULL FROM clients";
+            let is_paused: bool = restored.query_row(paused, [], |row| row.get(0)).expect("the client");
+            assert_eq!(is_paused, arguments == knowing.0, "{question}");
+            drop(restored);
+            aside(&app, &format!("restored {question} {}", answer.trim()).replace('/', "-"));
+        }
+    }
+}
+
+/// Answers what a command asks at a terminal; whether it did well, and what it said to that.
+fn answered(app: &App, arguments: &[&str], question: &str, answer: &str) -> (bool, String) {
+    let (mut child, mut terminal) = app.spawn_at_terminal(arguments);
+    let mut shown = String::new();
+    while !shown.ends_with("] ") {
+        assert!(hear(&mut terminal, &mut shown), "it was not asked: {shown}");
+    }
+    assert!(shown.ends_with(question), "{shown}");
+    assert!(!app.data_dir().join("dripfeed.db").exists(), "nothing is there before the answer");
+    terminal.write_all(answer.as_bytes()).expect("answered");
+    let mut told = String::new();
+    while hear(&mut terminal, &mut told) {}
+    (child.wait().expect("ended").success(), told)
+}
+
+/// Reads what is shown at a terminal; `false` once nobody writes there any more.
+fn hear(terminal: &mut fs::File, shown: &mut String) -> bool {
+    let mut some = [0; 1024];
+    let read = terminal.read(&mut some).unwrap_or(0);
+    *shown += &String::from_utf8_lossy(&some[..read]);
+    read > 0
+}
+
+/// Whatever a restore comes to grief over, the data folder is as it was, and the next one has nothing in its way.
+#[test]
+fn a_restore_that_fails_leaves_the_data_folder_as_it_was() {
+    let mut app = App::start(Setup::default());
+    let id = app.accepted(people(3));
+    app.until_status(&id, "completed");
+    let backup = backup(&app, "backup");
+    let paused = app.command(&["client", "pause", "acme"]);
+    assert!(paused.status.success(), "{}", said(&paused));
+    app.kill();
+    let (from, old) = (text(&backup), text(&aside(&app, "lost")));
+    let names = || {
+        let mut names: Vec<_> = fs::read_dir(app.data_dir()).expect("there").map(|it| it.expect("it").path()).collect();
+        names.retain(|name| !name.ends_with("serve.lock"));
+        names.sort();
+        names
     };
-    let blindly = "restore all the same? [y/N] ";
-    for answer in ["\n", "n\n", "yes please\n", "\u{4}"] {
-        assert!(!answered(&["restore", &backup], blindly, answer), "{answer:?}");
-        assert!(!database.exists(), "{answer:?}");
+    let fails = |arguments: &[&str], why: &str| {
+        let before = if app.data_dir().exists() { names() } else { Vec::new() };
+        let refused = app.command(arguments);
+        assert!(refused.status.code() == Some(1) && said(&refused).contains(why), "{why}: {}", said(&refused));
+        assert_eq!(names(), before, "{why}");
+    };
+    // Nobody is there to be asked.
+    fails(&["restore", &from, "--old", &old], "--revoke-since");
+    let blind = ["restore", &from, "--keep-revived"];
+    let stored = fs::read_dir(backup.join("objects")).expect("files").find_map(|it| it.ok()).expect("a file").path();
+    for damaged in [&stored, &backup.join("dripfeed.db")] {
+        let whole = fs::read(damaged).expect("read");
+        fs::write(damaged, &whole[..whole.len() - 1]).expect("written");
+        fails(&blind, "is damaged");
+        fs::write(damaged, whole).expect("written");
     }
-    assert!(answered(&["restore", &backup], blindly, "y\n") && database.exists());
-    aside(&app, "restored blindly");
-    for (answer, holds) in [("\n", true), ("y\n", true), ("n\n", false)] {
-        let asked = answered(&["restore", &backup, "--old", &old], "do the same here? [Y/n] ", answer);
-        assert!(asked && database.exists(), "{answer:?}");
-        let restored = Connection::open(&database).expect("the database");
-        let paused = restored.query_row("SELECT paused_at IS NOT NULL FROM clients", [], |row| row.get::<_, bool>(0));
-        assert_eq!(paused.expect("the client"), holds, "{answer:?}");
-        drop(restored);
-        aside(&app, &format!("restored {}", answer.escape_default()));
-    }
+    // What only shows when the database is put in its place, behind the stored files.
+    let in_the_way = app.data_dir().join("dripfeed.db");
+    std::os::unix::fs::symlink("nowhere", &in_the_way).expect("a link");
+    fails(&blind, "is there already");
+    fs::remove_file(&in_the_way).expect("removed");
+    let restored = app.command(&blind);
+    assert!(restored.status.success(), "{}", said(&restored));
+    app.serve();
+    assert_eq!(app.get(OPERATOR, &format!("/v2/batches/{id}/rows/1")).0, 200);
 }
 
 /// The disk is lost with the data folder; the backups are elsewhere, and beside them is what the server noted there.

@@ -143,6 +143,15 @@ fn sessions_are_listed_and_ended_by_every_door() {
     for (arguments, status) in [(&["sessions", "end"][..], 2), (&["sessions", "end", "99"], 1)] {
         assert_eq!(app.command(arguments).status.code(), Some(status), "{arguments:?}");
     }
+    for who in ["adda", "acme", "client:ada", "client:", ""] {
+        let ended = app.command(&["sessions", "end", "--of", who]);
+        assert_eq!(ended.status.code(), Some(1), "nobody is called {who}");
+        let told = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert!(told.contains(&format!("`{who}`")) && told.contains("`dripfeed sessions list`"), "{told}");
+    }
+    for who in ["ada", "root", "client:acme"] {
+        assert!(app.command(&["sessions", "end", "--of", who]).status.success(), "{who} has none, and that is fine");
+    }
     let (_, audit) = app.get(OPERATOR, "/ops/v1/audit");
     let ended = audit["entries"].as_array().expect("entries").iter().filter(|entry| entry["action"] == "session.end");
     assert_eq!(ended.count(), 3, "{audit}");

@@ -135,3 +135,25 @@ fn a_rows_values_are_revealed_by_command_and_the_audit_says_who_looked() {
     assert_eq!(app.command(&["row", "show", &format!("{id}/2"), "--reveal"]).status.code(), Some(1));
     assert_eq!(done_by_commands(&app), [deed("row.reveal", &row, Value::Null)], "what is not there is not looked at");
 }
+
+#[test]
+fn a_batch_says_by_command_what_it_waits_for_and_when_it_is_done() {
+    let app = App::start(Setup { dispatch: "every = \"1h\"\nmin_interval = \"0s\"".into(), ..Setup::default() });
+    app.until("the run of the start", || {
+        (app.get(OPERATOR, "/ops/v1/dispatch/runs").1["runs"][0].is_object()).then_some(())
+    });
+    let [waits, paused] = [people(3), people(4).replace("@mail", "@post")].map(|file| app.accepted(file));
+    for id in [&waits, &paused] {
+        app.until_status(id, "queued");
+    }
+    printed(&app.command(&["batch", "pause", &paused, "--reason", "the list is an old one"]));
+    for id in [&waits, &paused] {
+        let shown = printed(&app.command(&["batch", "show", id]));
+        let line = |head: &str| shown.lines().find_map(|line| line.strip_prefix(head)).map(str::to_owned);
+        let batch = app.batch(id);
+        assert_eq!(line("waits for  ").as_deref(), batch["waiting_for"].as_str(), "{shown}");
+        let reason = line("done by    ").map(|told| told.split_once("Z: ").expect("a time").1.to_owned());
+        assert_eq!(reason.as_deref(), batch["estimate"]["reason"].as_str(), "{shown}");
+        eprintln!("{shown}\n{batch}");
+    }
+}
