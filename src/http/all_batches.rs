@@ -2,14 +2,12 @@
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use warp::{Filter as _, filters::BoxedFilter, reply::Response};
 
 use super::{
-    Context,
-    answer::{Answer, answer},
+    answer::Answer,
     list::listed,
     problem::{Problem, ProblemCode},
-    request::{Request, request},
+    request::Request,
 };
 use crate::{
     model::{BatchId, BatchStatus},
@@ -48,15 +46,7 @@ pub(super) struct Query {
     after: Option<String>,
 }
 
-pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
-    warp::path!("ops" / "v1" / "batches")
-        .and(warp::get())
-        .and(request(&context))
-        .and_then(|request| answer("/ops/v1/batches", list(request)))
-        .boxed()
-}
-
-async fn list(request: Request) -> Answer {
+pub(super) async fn list(request: Request) -> Answer {
     let ask = |request: &Request| {
         request.caller()?.operator()?;
         let query = request.query::<Query>()?;

@@ -14,21 +14,17 @@ use serde::Serialize;
 use tokio::sync::{Semaphore, oneshot};
 use tracing::{Instrument, Span, field};
 use warp::{
-    Rejection,
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
-    reject::{InvalidQuery, MethodNotAllowed, UnsupportedMediaType},
     reply::Response,
 };
 
 use super::{
     access::Caller,
-    problem::{PROBLEM_TYPE, Problem, ProblemCode},
-    request::Known,
+    problem::{PROBLEM_TYPE, Problem},
 };
 use crate::{crash_point::crash_point, panics, store::as_guest, telemetry::metrics::Requests};
 
-/// Stands beside an answer till it is counted. None stands beside the answer to somebody who only asks whether a path
-/// knows a method.
+/// Stands beside an answer till it is counted.
 #[derive(Clone, Copy)]
 struct Handled {
     /// The pattern of its path.
@@ -81,7 +77,7 @@ fn lock(headers: &Headers) -> std::sync::MutexGuard<'_, HeaderMap> {
 
 /// Runs a handler, gives its answer a request id, and logs one line. `route` is the pattern and not the path, which
 /// may hold what does not belong into a log.
-pub async fn answer(route: &'static str, handler: impl Future<Output = Answer>) -> Result<Response, Rejection> {
+pub async fn answer(route: &'static str, handler: impl Future<Output = Answer>) -> Response {
     let request_id = new_request_id();
     let begun = Instant::now();
     // Whatever is logged meanwhile, on whichever thread, is logged under the request's id.
@@ -108,7 +104,7 @@ pub async fn answer(route: &'static str, handler: impl Future<Output = Answer>) 
         }
         code => tracing::info!(event = "request.answered", route, status, code, duration_ms, "request answered"),
     });
-    Ok(identified(response, &request_id))
+    identified(response, &request_id)
 }
 
 /// Says who sends the request, in whatever is logged of it from here on.
@@ -222,23 +218,8 @@ fn ended_abnormally(panicked: bool) -> Problem {
     Problem::internal()
 }
 
-/// Requests that no route takes.
-pub fn rejected(rejection: &Rejection) -> Response {
-    if rejection.find::<Known>().is_some() {
-        return Response::default();
-    }
-    // The route that understood most says most: others may have refused the same request for its method.
-    let problem = if rejection.find::<InvalidQuery>().is_some() {
-        Problem::new(ProblemCode::BadRequest, "The query is not understood.")
-    } else if rejection.find::<MethodNotAllowed>().is_some() {
-        Problem::new(ProblemCode::MethodNotAllowed, "This path does not know that method.")
-    } else if rejection.is_not_found() {
-        Problem::not_found("path")
-    } else if rejection.find::<UnsupportedMediaType>().is_some() {
-        Problem::new(ProblemCode::UnsupportedMediaType, "This path does not take that content type.")
-    } else {
-        Problem::new(ProblemCode::BadRequest, "The request is not understood: check its query and body.")
-    };
+/// An answer to a request that no route takes.
+pub fn unrouted(problem: Problem) -> Response {
     let request_id = new_request_id();
     let (code, response) = (problem.code(), of_route("none", problem.into_response(&request_id)));
     let status = response.status().as_u16();

@@ -1,26 +1,26 @@
 //! Batches: look at them, pause, resume, cancel.
 
 use schemars::JsonSchema;
-use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
+use warp::http::StatusCode;
 
 use super::{
-    Context,
-    answer::{Answer, answer, blocking, json},
+    answer::{Answer, blocking, json},
     list::listed,
     problem::{Problem, ProblemCode},
-    request::{Request, client_request},
-    small_json::{Reason, Sent, reason},
+    request::Request,
+    small_json::{Reason, Sent},
 };
 use crate::{
-    model::{BatchId, Scope},
+    model::BatchId,
     operations::{
+        Actor, Env,
         batches::{self, BatchFault, Changed},
         views::{
             batch::BatchView,
             paging::{Paging, PagingFault},
         },
     },
-    store::batches::page,
+    store::batches::{Batch, page},
 };
 
 /// A page of batches; it may be short while `next` is not null.
@@ -31,24 +31,7 @@ pub(super) struct BatchList {
     next: Option<BatchId>,
 }
 
-pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
-    let list = warp::path!("v2" / "batches")
-        .and(warp::get())
-        .and(client_request(&context, Scope::Read))
-        .and_then(|request| answer("/v2/batches", list(request)));
-    let show = warp::path!("v2" / "batches" / BatchId)
-        .and(warp::get())
-        .and(client_request(&context, Scope::Read))
-        .and_then(|id, request| answer("/v2/batches/ID", show(id, request)));
-    let change = warp::path!("v2" / "batches" / BatchId / Change)
-        .and(warp::post())
-        .and(client_request(&context, Scope::Manage))
-        .and(reason())
-        .and_then(|id, change: Change, request, sent| answer(change.route(), apply(id, change, request, sent)));
-    list.or(show).unify().or(change).unify().boxed()
-}
-
-async fn list(request: Request) -> Answer {
+pub(super) async fn list(request: Request) -> Answer {
     let ask = |request: &Request| {
         let (caller, paging) = (request.caller()?, request.query::<Paging>()?);
         Ok((caller.sees()?, paging.most()?, paging.after::<BatchId>()?))
@@ -62,7 +45,7 @@ async fn list(request: Request) -> Answer {
     .await
 }
 
-async fn show(id: BatchId, request: Request) -> Answer {
+pub(super) async fn show(id: BatchId, request: Request) -> Answer {
     let view = blocking(move || {
         let caller = request.caller()?;
         let batch = caller.batch(request.appliance(), id)?;
@@ -71,35 +54,19 @@ async fn show(id: BatchId, request: Request) -> Answer {
     json(StatusCode::OK, &view.await?)
 }
 
-/// What somebody can do with a batch.
-#[derive(Debug, Clone, Copy)]
-enum Change {
-    Pause,
-    Resume,
-    Cancel,
+/// What somebody does with a batch, with a reason or without one.
+type Change = fn(Env<'_>, &Actor, &Batch, Option<String>) -> Result<Changed, BatchFault>;
+
+pub(super) async fn pause(id: BatchId, request: Request, sent: Sent<Reason>) -> Answer {
+    apply(id, batches::pause, request, sent).await
 }
 
-impl std::str::FromStr for Change {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        match text {
-            "pause" => Ok(Self::Pause),
-            "resume" => Ok(Self::Resume),
-            "cancel" => Ok(Self::Cancel),
-            _ => Err(()),
-        }
-    }
+pub(super) async fn resume(id: BatchId, request: Request, sent: Sent<Reason>) -> Answer {
+    apply(id, batches::resume, request, sent).await
 }
 
-impl Change {
-    fn route(self) -> &'static str {
-        match self {
-            Self::Pause => "/v2/batches/ID/pause",
-            Self::Resume => "/v2/batches/ID/resume",
-            Self::Cancel => "/v2/batches/ID/cancel",
-        }
-    }
+pub(super) async fn cancel(id: BatchId, request: Request, sent: Sent<Reason>) -> Answer {
+    apply(id, batches::cancel, request, sent).await
 }
 
 async fn apply(id: BatchId, change: Change, request: Request, sent: Sent<Reason>) -> Answer {
@@ -107,12 +74,7 @@ async fn apply(id: BatchId, change: Change, request: Request, sent: Sent<Reason>
     let view = blocking(move || {
         let (appliance, caller) = (request.appliance(), request.caller()?);
         let batch = caller.batch(appliance, id)?;
-        let make = match change {
-            Change::Pause => batches::pause,
-            Change::Resume => batches::resume,
-            Change::Cancel => batches::cancel,
-        };
-        let Changed { batch, .. } = make(request.env(), &request.actor(&caller), &batch, reason?.reason)?;
+        let Changed { batch, .. } = change(request.env(), &request.actor(&caller), &batch, reason?.reason)?;
         Ok(BatchView::of(appliance, batch, caller.sees()?.is_none())?)
     });
     json(StatusCode::OK, &view.await?)

@@ -2,19 +2,13 @@
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use warp::{
-    Filter,
-    filters::BoxedFilter,
-    http::{HeaderValue, StatusCode, header},
-    reply::Response,
-};
+use warp::http::{HeaderValue, StatusCode, header};
 
 use super::{
-    Context,
-    answer::{Answer, answer, blocking, json, no_content},
+    answer::{Answer, blocking, json, no_content},
     problem::{Problem, ProblemCode},
-    request::{Request, request},
-    small_json::{Sent, required, small_json},
+    request::Request,
+    small_json::{JsonBody, Sent, required},
 };
 use crate::{
     config::parse_duration,
@@ -34,6 +28,16 @@ pub(super) struct Rotation {
     old_key_works_for: Option<String>,
 }
 
+impl JsonBody for Rotation {
+    const SHAPE: &'static str = "{\"key\": its name, \"old_key_works_for\": a duration like \"24h\"}, or left out";
+    const REQUIRED: bool = false;
+}
+
+impl JsonBody for WantedKey {
+    const SHAPE: &'static str = "{\"name\": TEXT, \"scopes\": a list of \"upload\", \"read\", \"manage\", \"expires\": a time, or a \
+                                duration like \"30d\"}";
+}
+
 impl From<KeyFault> for Problem {
     fn from(fault: KeyFault) -> Self {
         let code = match fault {
@@ -47,33 +51,7 @@ impl From<KeyFault> for Problem {
     }
 }
 
-pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
-    let keys = || warp::path!("ops" / "v1" / "clients" / String / "keys");
-    let show = keys()
-        .and(warp::get())
-        .and(request(&context))
-        .and_then(|name, request| answer("/ops/v1/clients/NAME/keys", show(name, request)));
-    let put = keys()
-        .and(warp::post())
-        .and(request(&context))
-        .and(small_json(
-            "{\"name\": TEXT, \"scopes\": a list of \"upload\", \"read\", \"manage\", \"expires\": a time, or a duration \
-             like \"30d\"}",
-        ))
-        .and_then(|name, request, sent| answer("/ops/v1/clients/NAME/keys", post(name, request, sent)));
-    let delete = warp::path!("ops" / "v1" / "clients" / String / "keys" / String)
-        .and(warp::delete())
-        .and(request(&context))
-        .and_then(|name, key, request| answer("/ops/v1/clients/NAME/keys/KEY", delete(name, key, request)));
-    let change = warp::path!("ops" / "v1" / "clients" / String / "rotate-key")
-        .and(warp::post())
-        .and(request(&context))
-        .and(small_json("{\"key\": its name, \"old_key_works_for\": a duration like \"24h\"}, or left out"))
-        .and_then(|name, request, sent| answer("/ops/v1/clients/NAME/rotate-key", post_rotation(name, request, sent)));
-    show.or(put).unify().or(delete).unify().or(change).unify().boxed()
-}
-
-async fn show(client: String, request: Request) -> Answer {
+pub(super) async fn show(client: String, request: Request) -> Answer {
     let list = blocking(move || {
         request.caller()?.operator()?;
         Ok(client_keys::list(request.env(), &client, request.appliance().clock.now())?)
@@ -81,7 +59,7 @@ async fn show(client: String, request: Request) -> Answer {
     json(StatusCode::OK, &list.await?)
 }
 
-async fn post(client: String, request: Request, sent: Sent<WantedKey>) -> Answer {
+pub(super) async fn post(client: String, request: Request, sent: Sent<WantedKey>) -> Answer {
     let told = sent.told(&request).await?;
     let added = blocking(move || {
         let admin = request.admin()?;
@@ -96,7 +74,7 @@ async fn post(client: String, request: Request, sent: Sent<WantedKey>) -> Answer
     Ok(response)
 }
 
-async fn delete(client: String, key: String, request: Request) -> Answer {
+pub(super) async fn delete(client: String, key: String, request: Request) -> Answer {
     blocking(move || {
         let admin = request.admin()?;
         Ok(client_keys::remove(request.env(), &admin, &client, &key)?)
@@ -105,7 +83,7 @@ async fn delete(client: String, key: String, request: Request) -> Answer {
     no_content()
 }
 
-async fn post_rotation(client: String, request: Request, sent: Sent<Rotation>) -> Answer {
+pub(super) async fn post_rotation(client: String, request: Request, sent: Sent<Rotation>) -> Answer {
     let told = sent.told(&request).await?;
     let key = blocking(move || {
         let admin = request.admin()?;

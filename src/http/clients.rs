@@ -6,20 +6,14 @@ use serde::{
     de::{DeserializeOwned, Error as _},
 };
 use serde_json::{Map, Value};
-use warp::{
-    Filter,
-    filters::BoxedFilter,
-    http::{HeaderValue, StatusCode, header},
-    reply::Response,
-};
+use warp::http::{HeaderValue, StatusCode, header};
 
 use super::{
-    Context,
-    answer::{Answer, answer, blocking, json, no_content},
+    answer::{Answer, blocking, json, no_content},
     list::listed,
     problem::{Problem, ProblemCode},
-    request::{Request, request},
-    small_json::{Sent, checked, required, small_json},
+    request::Request,
+    small_json::{JsonBody, Sent, checked, required},
 };
 use crate::{
     model::quota::{QuotaChanges, said},
@@ -64,6 +58,11 @@ pub(super) struct NewClient {
     workflows: Option<Vec<String>>,
 }
 
+impl JsonBody for NewClient {
+    const SHAPE: &'static str = "{\"name\": TEXT, \"rows_per_run\": NUMBER, or left out for the configured default, \
+                                \"workflows\": a list of names, or left out for all}";
+}
+
 /// What is changed of a client. `null` goes back to what is configured; for `workflows` it means all.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -80,46 +79,19 @@ pub(super) struct ClientChange {
     reason: Option<String>,
 }
 
+impl JsonBody for ClientChange {
+    const SHAPE: &'static str = "{\"rows_per_run\": NUMBER, or null for the configured default; \"workflows\": a list of \
+                                names, or null for all; \"quotas\": {\"pending_rows\", \"stored_bytes\", \"batches\", \
+                                \"uploads_at_once\": NUMBER, or null for the configured one}; \"paused\": true or false}";
+}
+
 /// By the names of its members alone: without names, as a list, nobody could tell what is meant.
 fn object<'de, D: Deserializer<'de>, T: DeserializeOwned>(from: D) -> Result<T, D::Error> {
     let members = Map::<String, Value>::deserialize(from)?;
     serde_json::from_value(members.into()).map_err(D::Error::custom)
 }
 
-pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
-    let clients = || warp::path!("ops" / "v1" / "clients");
-    let client = || warp::path!("ops" / "v1" / "clients" / String);
-    let list =
-        clients().and(warp::get()).and(request(&context)).and_then(|request| answer("/ops/v1/clients", list(request)));
-    let add = clients()
-        .and(warp::post())
-        .and(request(&context))
-        .and(small_json(
-            "{\"name\": TEXT, \"rows_per_run\": NUMBER, or left out for the configured default, \"workflows\": a list of \
-             names, or left out for all}",
-        ))
-        .and_then(|request, sent| answer("/ops/v1/clients", add(request, sent)));
-    let show = client()
-        .and(warp::get())
-        .and(request(&context))
-        .and_then(|name, request| answer("/ops/v1/clients/NAME", show(name, request)));
-    let change = client()
-        .and(warp::patch())
-        .and(request(&context))
-        .and(small_json(
-            "{\"rows_per_run\": NUMBER, or null for the configured default; \"workflows\": a list of names, or null for all; \
-             \"quotas\": {\"pending_rows\", \"stored_bytes\", \"batches\", \"uploads_at_once\": NUMBER, or null for the \
-             configured one}; \"paused\": true or false}",
-        ))
-        .and_then(|name, request, sent| answer("/ops/v1/clients/NAME", change(name, request, sent)));
-    let remove = client()
-        .and(warp::delete())
-        .and(request(&context))
-        .and_then(|name, request| answer("/ops/v1/clients/NAME", remove(name, request)));
-    list.or(add).unify().or(show).unify().or(change).unify().or(remove).unify().boxed()
-}
-
-async fn list(request: Request) -> Answer {
+pub(super) async fn list(request: Request) -> Answer {
     let ask = |request: &Request| {
         request.caller()?.operator()?;
         let paging = request.query::<Paging>()?;
@@ -142,7 +114,7 @@ async fn list(request: Request) -> Answer {
     .await
 }
 
-async fn show(name: String, request: Request) -> Answer {
+pub(super) async fn show(name: String, request: Request) -> Answer {
     let view = blocking(move || {
         request.caller()?.operator()?;
         view(&request, &name)
@@ -159,7 +131,7 @@ fn view(request: &Request, name: &str) -> Result<ClientView, Problem> {
     found.ok_or_else(|| Problem::not_found("client"))
 }
 
-async fn add(request: Request, sent: Sent<NewClient>) -> Answer {
+pub(super) async fn add(request: Request, sent: Sent<NewClient>) -> Answer {
     let new = sent.told(&request).await?;
     let key = blocking(move || {
         let admin = request.admin()?;
@@ -174,7 +146,7 @@ async fn add(request: Request, sent: Sent<NewClient>) -> Answer {
     Ok(response)
 }
 
-async fn change(name: String, request: Request, sent: Sent<ClientChange>) -> Answer {
+pub(super) async fn change(name: String, request: Request, sent: Sent<ClientChange>) -> Answer {
     let told = sent.told(&request).await?;
     let view = blocking(move || {
         let operator = request.operator()?;
@@ -187,7 +159,7 @@ async fn change(name: String, request: Request, sent: Sent<ClientChange>) -> Ans
     json(StatusCode::OK, &view.await?)
 }
 
-async fn remove(name: String, request: Request) -> Answer {
+pub(super) async fn remove(name: String, request: Request) -> Answer {
     blocking(move || {
         let admin = request.admin()?;
         Ok(clients::remove(request.env(), &admin, &name)?)

@@ -1,15 +1,14 @@
 //! `/ops/v1/dispatch`: what the clock that triggers dispatch asks for, and the one big switch.
 
 use schemars::JsonSchema;
-use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
+use warp::http::StatusCode;
 
 use super::{
-    Context,
     access::Caller,
-    answer::{Answer, answer, blocking, json},
+    answer::{Answer, blocking, json},
     list::listed,
-    request::{Request, request},
-    small_json::{Reason, Sent, reason},
+    request::Request,
+    small_json::{Reason, Sent},
 };
 use crate::{
     model::AskedBy,
@@ -28,29 +27,7 @@ pub(super) struct RunList {
     next: Option<String>,
 }
 
-pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
-    let ask = warp::path!("ops" / "v1" / "dispatch")
-        .and(warp::post())
-        .and(request(&context))
-        .and_then(|request| answer("/ops/v1/dispatch", run(request)));
-    let runs = warp::path!("ops" / "v1" / "dispatch" / "runs")
-        .and(warp::get())
-        .and(request(&context))
-        .and_then(|request| answer("/ops/v1/dispatch/runs", runs(request)));
-    let pause = warp::path!("ops" / "v1" / "dispatch" / "pause")
-        .and(warp::post())
-        .and(request(&context))
-        .and(reason())
-        .and_then(|request, sent| answer("/ops/v1/dispatch/pause", pause(request, sent)));
-    let resume = warp::path!("ops" / "v1" / "dispatch" / "resume")
-        .and(warp::post())
-        .and(request(&context))
-        .and(reason())
-        .and_then(|request, sent| answer("/ops/v1/dispatch/resume", resume(request, sent)));
-    ask.or(runs).unify().or(pause).unify().or(resume).unify().boxed()
-}
-
-async fn run(request: Request) -> Answer {
+pub(super) async fn run(request: Request) -> Answer {
     let ran = blocking(move || {
         let caller = request.uncounted_caller()?;
         let deed = match &caller {
@@ -66,7 +43,7 @@ async fn run(request: Request) -> Answer {
     json(StatusCode::OK, &ran.await?)
 }
 
-async fn runs(request: Request) -> Answer {
+pub(super) async fn runs(request: Request) -> Answer {
     let ask = |request: &Request| {
         request.caller()?.operator()?;
         let paging = request.query::<Paging>()?;
@@ -80,7 +57,7 @@ async fn runs(request: Request) -> Answer {
     .await
 }
 
-async fn pause(request: Request, sent: Sent<Reason>) -> Answer {
+pub(super) async fn pause(request: Request, sent: Sent<Reason>) -> Answer {
     let reason = sent.reason(&request).await?;
     let state = blocking(move || {
         let operator = request.operator()?;
@@ -89,7 +66,7 @@ async fn pause(request: Request, sent: Sent<Reason>) -> Answer {
     json(StatusCode::OK, &state.await?)
 }
 
-async fn resume(request: Request, sent: Sent<Reason>) -> Answer {
+pub(super) async fn resume(request: Request, sent: Sent<Reason>) -> Answer {
     let reason = sent.reason(&request).await?;
     let state = blocking(move || {
         let operator = request.operator()?;

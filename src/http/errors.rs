@@ -2,16 +2,14 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use warp::{Filter, filters::BoxedFilter, reply::Response};
 
 use super::{
-    Context,
-    answer::{Answer, answer, blocking},
+    answer::{Answer, blocking},
     list::long_json,
-    request::{Request, client_request},
+    request::Request,
 };
 use crate::{
-    model::{BatchId, FailureCode, Scope},
+    model::{BatchId, FailureCode},
     store::{failures, workflows},
 };
 
@@ -41,15 +39,7 @@ pub struct ErrorGroup {
     example_row: Option<u32>,
 }
 
-pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
-    warp::path!("v2" / "batches" / BatchId / "errors")
-        .and(warp::get())
-        .and(client_request(&context, Scope::Read))
-        .and_then(|id, request| answer("/v2/batches/ID/errors", errors(id, request)))
-        .boxed()
-}
-
-async fn errors(id: BatchId, request: Request) -> Answer {
+pub(super) async fn errors(id: BatchId, request: Request) -> Answer {
     let context = request.context.clone();
     let (whose, batch) = blocking(move || {
         let caller = request.caller()?;

@@ -17,21 +17,18 @@ use futures_util::{Stream, stream::unfold};
 use tokio::time::{Instant, sleep};
 use tracing::{Instrument, Span};
 use warp::{
-    Filter, Reply,
-    filters::BoxedFilter,
+    Reply,
     http::{HeaderValue, StatusCode, header},
-    reply::Response,
 };
 
 use super::{
-    Context,
-    answer::{Answer, answer, blocking},
+    answer::{Answer, blocking},
     problem::{Problem, ProblemCode},
-    request::{Request, client_request},
+    request::Request,
 };
 use crate::{
     appliance::Appliance,
-    model::{BatchId, Scope},
+    model::BatchId,
     operations::views::batch::BatchView,
     store::batches::{self, Batch},
 };
@@ -52,15 +49,7 @@ const MOST_OF_ONE: usize = 32;
 /// When a caller should come again who found no place.
 const BUSY_RETRY_SECONDS: u64 = 10;
 
-pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
-    warp::path!("v2" / "batches" / BatchId / "events")
-        .and(warp::get())
-        .and(client_request(&context, Scope::Read))
-        .and_then(|id, request| answer("/v2/batches/ID/events", open(id, request)))
-        .boxed()
-}
-
-async fn open(id: BatchId, request: Request) -> Answer {
+pub(super) async fn open(id: BatchId, request: Request) -> Answer {
     let streams = request.context.streams.clone();
     let appliance = request.context.appliance.clone();
     let seen = request.headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned);

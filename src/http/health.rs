@@ -4,13 +4,12 @@ use std::time::Instant;
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
+use warp::http::StatusCode;
 
 use super::{
-    Context,
-    answer::{Answer, answer, json, probing},
+    answer::{Answer, json, probing},
     problem::{Problem, ProblemCode},
-    with,
+    request::Request,
 };
 use crate::store::keys;
 
@@ -19,19 +18,9 @@ pub(super) struct Health {
     status: &'static str,
 }
 
-pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
-    let livez = warp::path!("livez")
-        .and(warp::get())
-        .and(with(context.clone()))
-        .and_then(|context| answer("/livez", async move { alive(&context) }));
-    let readyz =
-        warp::path!("readyz").and(warp::get()).and(with(context)).and_then(|context| answer("/readyz", ready(context)));
-    livez.or(readyz).unify().boxed()
-}
-
 /// Fails for what a restart mends: a thread that gives no sign of life any more. It waits for nothing itself.
-fn alive(context: &Context) -> Answer {
-    let stalled = context.appliance.hearts.stalled(Instant::now());
+pub(super) async fn alive(request: Request) -> Answer {
+    let stalled = request.appliance().hearts.stalled(Instant::now());
     if !stalled.is_empty() {
         let threads = stalled.join(", ");
         tracing::error!(
@@ -46,12 +35,12 @@ fn alive(context: &Context) -> Answer {
 }
 
 /// Fails for the database and for shutdown. Keys are checked before the server listens at all.
-async fn ready(context: Context) -> Answer {
+pub(super) async fn ready(request: Request) -> Answer {
     probing(move || {
-        if context.appliance.closing.is_closed() {
+        if request.appliance().closing.is_closed() {
             return Err(Problem::new(ProblemCode::Unavailable, "shutdown: the server is ending."));
         }
-        context.appliance.store.read(keys::proofs).map_err(|error| {
+        request.appliance().store.read(keys::proofs).map_err(|error| {
             tracing::error!(event = "server.not_ready", %error, "not ready");
             Problem::new(ProblemCode::Unavailable, "database: it does not answer; the log says why.")
         })

@@ -2,14 +2,13 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
+use warp::http::StatusCode;
 
 use super::{
-    Context,
-    answer::{Answer, answer, blocking, json},
+    answer::{Answer, blocking, json},
     problem::{Problem, ProblemCode},
-    request::{Request, request},
-    small_json::{Sent, checked, required, small_json},
+    request::Request,
+    small_json::{JsonBody, Sent, checked, required},
 };
 use crate::{
     downstream::DependencyStatus,
@@ -32,20 +31,11 @@ pub(super) struct RateChange {
     reason: Option<String>,
 }
 
-pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
-    let list = warp::path!("ops" / "v1" / "dependencies")
-        .and(warp::get())
-        .and(request(&context))
-        .and_then(|request| answer("/ops/v1/dependencies", list_dependencies(request)));
-    let rate = warp::path!("ops" / "v1" / "dependencies" / String)
-        .and(warp::patch())
-        .and(request(&context))
-        .and(small_json("{\"rate_per_second\": NUMBER, or null for the configured rate}"))
-        .and_then(|name, request, sent| answer("/ops/v1/dependencies/NAME", set_rate(name, request, sent)));
-    list.or(rate).unify().boxed()
+impl JsonBody for RateChange {
+    const SHAPE: &'static str = "{\"rate_per_second\": NUMBER, or null for the configured rate}";
 }
 
-async fn list_dependencies(request: Request) -> Answer {
+pub(super) async fn list_dependencies(request: Request) -> Answer {
     let status = blocking(move || {
         request.caller()?.operator()?;
         Ok(DependencyList { dependencies: request.appliance().downstream.status() })
@@ -67,7 +57,7 @@ impl From<RateFault> for Problem {
     }
 }
 
-async fn set_rate(name: String, request: Request, sent: Sent<RateChange>) -> Answer {
+pub(super) async fn set_rate(name: String, request: Request, sent: Sent<RateChange>) -> Answer {
     let change = sent.told(&request).await?;
     let status = blocking(move || {
         let (appliance, operator) = (request.appliance(), request.operator()?);

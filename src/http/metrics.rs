@@ -1,34 +1,23 @@
 //! `GET /metrics`: what Prometheus reads.
 
 use warp::{
-    Filter,
-    filters::BoxedFilter,
     http::{HeaderValue, header},
     reply::Response,
 };
 
 use super::{
-    Context,
     access::Caller,
-    answer::{Answer, answer, blocking},
+    answer::{Answer, blocking},
     problem::Problem,
-    request::{Request, request},
+    request::Request,
 };
 use crate::telemetry::metrics::scrape;
 
 /// The format's own name for itself (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
 const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
-    warp::path!("metrics")
-        .and(warp::get())
-        .and(request(&context))
-        .and_then(|request| answer("/metrics", metrics(request)))
-        .boxed()
-}
-
 /// No limit holds a scrape up: it is wanted most when everybody asks much.
-async fn metrics(request: Request) -> Answer {
+pub(super) async fn metrics(request: Request) -> Answer {
     let text = blocking(move || {
         match request.uncounted_caller()? {
             Caller::Watcher => {}

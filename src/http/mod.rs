@@ -1,4 +1,4 @@
-//! The HTTP API: routes, access, problem details. One file an area.
+//! The HTTP API: routes, access, problem details. One file an area; [`routes`] declares the calls.
 //!
 //! A handler parses what came, makes one call into the rest of the house, and shows the result; everything that blocks
 //! runs on a blocking thread ([`answer::blocking`]). It sees no SQL and makes no HTTP calls of its own.
@@ -38,6 +38,7 @@ pub mod reads;
 pub mod request;
 pub mod results;
 pub mod retry;
+mod routes;
 pub mod rows;
 mod session;
 pub mod sessions;
@@ -58,11 +59,11 @@ use key_uses::KeyUses;
 use meter::Meter;
 use rayon::ThreadPoolBuildError;
 use reads::Reads;
+pub use routes::routes;
 pub use side::Side;
 use sign_ins::SignIns;
 use standing::Standings;
 use tokio::sync::Semaphore;
-use warp::{Filter, Rejection, filters::BoxedFilter, reply::Response};
 use wrong_keys::WrongKeys;
 
 use crate::{
@@ -168,52 +169,4 @@ pub async fn note_keys(context: Context) {
         heart.beat();
         key_uses::look(&context).await;
     }
-}
-
-/// The routes of one area.
-type Area = fn(Context) -> BoxedFilter<(Response,)>;
-
-/// Everything that the server answers on a listener of this side, problems included.
-pub fn routes(context: Context, side: Side) -> BoxedFilter<(Response,)> {
-    let areas: [Area; 25] = [
-        health::routes,
-        upload::routes,
-        batches::routes,
-        rows::routes,
-        deletion::routes,
-        retry::routes,
-        errors::routes,
-        results::routes,
-        events::routes,
-        upgrade::routes,
-        workflows::routes,
-        dispatch::routes,
-        limits::routes,
-        overview::routes,
-        session::routes,
-        oidc::routes,
-        sessions::routes,
-        clients::routes,
-        client_keys::routes,
-        webhooks::routes,
-        audit::routes,
-        stuck::routes,
-        all_batches::routes,
-        metrics::routes,
-        openapi::routes,
-    ];
-    let page = page::routes().or(docs::routes()).unify();
-    let page = page.map(|response| answer::of_route("page", response)).boxed();
-    let answered = areas.into_iter().fold(page, |others, area| area(context.clone()).or(others).unify().boxed());
-    side::has(side)
-        .and(answered)
-        .recover(|rejection: Rejection| async move { Ok::<_, Rejection>(answer::rejected(&rejection)) })
-        .unify()
-        .map(move |response| answer::finished(response, &context.appliance.metrics.requests))
-        .boxed()
-}
-
-/// Hands the context to a handler.
-fn with(context: Context) -> impl Filter<Extract = (Context,), Error = std::convert::Infallible> + Clone {
-    warp::any().map(move || context.clone())
 }

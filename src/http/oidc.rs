@@ -9,19 +9,17 @@ use std::{sync::Arc, time::Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use warp::{
-    Filter,
-    filters::BoxedFilter,
     http::{HeaderValue, StatusCode, header},
     reply::Response,
 };
 
 use super::{
-    Context, Side,
+    Side,
     access::{forbidden, slowed_down},
-    answer::{Answer, answer, blocking, json},
+    answer::{Answer, blocking, json},
     forwarded::neighbourhood,
     problem::{Problem, ProblemCode},
-    request::{Request, request},
+    request::Request,
     session::{cookie_named, with_cookie},
 };
 use crate::{
@@ -65,34 +63,18 @@ pub struct Back {
     error: Option<String>,
 }
 
-pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
-    let ways = warp::path!("session" / "ways")
-        .and(warp::get())
-        .and(request(&context))
-        .and_then(|request| answer("/session/ways", ways(request)));
-    let begin = warp::path!("session" / "oidc")
-        .and(warp::get())
-        .and(request(&context))
-        .and_then(|request| answer("/session/oidc", begin(request)));
-    let back = warp::path!("session" / "oidc" / "back")
-        .and(warp::get())
-        .and(request(&context))
-        .and_then(|request| answer("/session/oidc/back", back(request)));
-    ways.or(begin).unify().or(back).unify().boxed()
-}
-
 /// Ends what people did by another provider, or by other settings of this one: their sessions stand for those.
 pub fn end_others(appliance: &Appliance) -> Result<(), StoreError> {
     let mark = appliance.config.access.oidc.as_ref().map(|settings| mark(appliance, settings));
     sessions::end_strangers(Env::of(appliance), mark)
 }
 
-async fn ways(request: Request) -> Answer {
+pub(super) async fn ways(request: Request) -> Answer {
     let provider = provider(&request).ok().map(|provider| provider.host().to_owned());
     json(StatusCode::OK, &Ways { provider })
 }
 
-async fn begin(request: Request) -> Answer {
+pub(super) async fn begin(request: Request) -> Answer {
     let (provider, redirect) = (provider(&request)?, back_url(&request)?);
     let begun = conversing(&request, move || provider.begin(redirect)).await?;
     let (browser, now) = (new_session(), request.appliance().clock.steady());
@@ -107,7 +89,7 @@ async fn begin(request: Request) -> Answer {
 }
 
 /// A person sees a page that says why they were not let in; a program what every other call says.
-async fn back(request: Request) -> Answer {
+pub(super) async fn back(request: Request) -> Answer {
     let accepts = request.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let is_browser = accepts.contains("text/html");
     let mut answered = match let_in(request.clone()).await {

@@ -4,13 +4,11 @@ use std::sync::atomic::Ordering;
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use warp::{Filter, filters::BoxedFilter, reply::Response};
 
 use super::{
-    Context,
-    answer::{Answer, answer, blocking},
+    answer::{Answer, blocking},
     list::long_json,
-    request::{Request, request},
+    request::Request,
 };
 use crate::{
     downstream::DependencyStatus,
@@ -81,15 +79,7 @@ pub(super) struct StuckCounts {
     batches: usize,
 }
 
-pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
-    warp::path!("ops" / "v1" / "overview")
-        .and(warp::get())
-        .and(request(&context))
-        .and_then(|request| answer("/ops/v1/overview", overview(request)))
-        .boxed()
-}
-
-async fn overview(request: Request) -> Answer {
+pub(super) async fn overview(request: Request) -> Answer {
     let context = request.context.clone();
     blocking(move || request.caller()?.operator()).await?;
     let appliance = context.appliance.clone();

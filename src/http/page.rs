@@ -7,14 +7,11 @@ use std::sync::LazyLock;
 
 use sha2::{Digest, Sha256};
 use warp::{
-    Filter,
-    filters::BoxedFilter,
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
-    path::Tail,
     reply::Response,
 };
 
-use super::request::{self, Headers};
+use super::docs;
 
 const HTML: &str = include_str!("../../static/index.html");
 /// What stands in `index.html` in the place of the folder's name.
@@ -101,15 +98,18 @@ impl Start {
     }
 }
 
-pub(super) fn routes() -> BoxedFilter<(Response,)> {
-    // The path comes first: what is no path of the page is not refused for its method here.
-    let read = || warp::get().or(warp::head()).unify();
-    let html = warp::path::end().and(read()).and(request::headers()).map(|headers: Headers| start(&headers));
-    let found = warp::path!("static" / String / ..).and(warp::path::tail()).and_then(|version: String, tail: Tail| {
-        let found = if version == START.version { file(tail.as_str()) } else { None };
-        async move { found.ok_or_else(warp::reject::not_found) }
-    });
-    html.or(found.and(read())).unify().boxed()
+/// What the page has at a path, if anything.
+pub(super) fn at(path: &str, headers: &HeaderMap) -> Option<Response> {
+    let path = path.strip_prefix('/')?;
+    let (first, rest) = path.split_once('/').unwrap_or((path, ""));
+    match first {
+        "" => path.is_empty().then(|| start(headers)),
+        "docs" => docs::at(rest.strip_suffix('/').unwrap_or(rest)),
+        "static" => {
+            rest.split_once('/').filter(|(version, _)| *version == START.version).and_then(|(_, name)| file(name))
+        }
+        _ => None,
+    }
 }
 
 fn start(headers: &HeaderMap) -> Response {

@@ -8,14 +8,13 @@ use std::{
 
 use serde::de::DeserializeOwned;
 use warp::{
-    Filter, Rejection,
+    Filter,
     http::{HeaderMap, Method},
-    reject,
 };
 
 use super::{
     Context, Side,
-    access::{Badge, Caller, Shown, identify, turn_of_bearer, unauthorized},
+    access::{Badge, Caller, Shown, identify, unauthorized},
     answer, forwarded,
     listen::{Line, no_room},
     meter::Reading,
@@ -39,20 +38,19 @@ pub struct Peer {
     pub side: Side,
 }
 
-/// Stands beside a request that only asks whether its path knows its method: no handler gets to see it.
-#[derive(Debug, Clone, Copy)]
-pub struct Probe;
-
-/// The path of a [`Probe`] knows its method.
-#[derive(Debug)]
-pub struct Known;
-
-impl reject::Reject for Known {}
-
 /// A request's headers, as all who read them share them. The listener puts them beside every request.
 pub type Headers = Arc<HeaderMap>;
 
-/// A request without its path and body: a route's filter takes those apart.
+/// What a request says of itself besides its path and body, and what the listener says of it.
+pub(super) struct Parts {
+    pub(super) method: Method,
+    pub(super) headers: Headers,
+    query: String,
+    peer: Option<Peer>,
+    line: Option<Line>,
+}
+
+/// A request as handlers get it: without its path and body, of which a route gives them what they take.
 #[derive(Clone)]
 pub struct Request {
     /// What every handler has at hand.
@@ -74,6 +72,13 @@ pub struct Request {
 }
 
 impl Request {
+    /// A request for a call that is for clients where their key is good for `scope`; where there is none, no client's
+    /// [`Request::caller`] gets through.
+    pub(super) fn new(context: Context, parts: Parts, scope: Option<Scope>) -> Self {
+        let Parts { method, headers, query, peer, line } = parts;
+        Self { context, headers, method, query, scope, peer, line, counted: Arc::default(), shown: Arc::default() }
+    }
+
     /// The appliance.
     pub fn appliance(&self) -> &Arc<Appliance> {
         &self.context.appliance
@@ -194,51 +199,11 @@ impl Request {
     }
 }
 
-/// Takes a request apart for a handler, all but its path and body. No client's [`Request::caller`] gets through.
-pub fn request(context: &Context) -> impl Filter<Extract = (Request,), Error = Rejection> + Clone + use<> {
-    parts(context, None)
-}
-
-/// The same for a call that is for clients too, where their key is good for this.
-pub fn client_request(
-    context: &Context,
-    scope: Scope,
-) -> impl Filter<Extract = (Request,), Error = Rejection> + Clone + use<> {
-    parts(context, Some(scope))
-}
-
-/// A request's headers.
-pub(super) fn headers() -> impl Filter<Extract = (Headers,), Error = Infallible> + Clone {
-    warp::ext::optional::<Headers>().map(Option::unwrap_or_default)
-}
-
-fn parts(
-    context: &Context,
-    scope: Option<Scope>,
-) -> impl Filter<Extract = (Request,), Error = Rejection> + Clone + use<> {
-    let context = context.clone();
+/// Takes a request apart, all but its path and body.
+pub(super) fn parts() -> impl Filter<Extract = (Parts,), Error = Infallible> + Clone {
+    let headers = warp::ext::optional::<Headers>().map(Option::unwrap_or_default);
     let query = warp::query::raw().or(warp::any().map(String::new)).unify();
-    let meant = warp::ext::optional::<Probe>().and_then(|probe: Option<Probe>| async move {
-        match probe {
-            None => Ok(()),
-            Some(Probe) => Err(reject::custom(Known)),
-        }
-    });
     let beside = warp::ext::optional::<Peer>().and(warp::ext::optional::<Line>());
-    let parts = warp::method().and(headers()).and(query).and(beside);
-    let request = meant.untuple_one().and(parts).map(move |method, headers, query, peer, line| Request {
-        context: context.clone(),
-        headers,
-        method,
-        query,
-        scope,
-        peer,
-        line,
-        counted: Arc::default(),
-        shown: Arc::default(),
-    });
-    request.and_then(|request: Request| async move {
-        turn_of_bearer(&request).await;
-        Ok::<_, Rejection>(request)
-    })
+    let parts = warp::method().and(headers).and(query).and(beside);
+    parts.map(|method, headers, query, peer, line| Parts { method, headers, query, peer, line })
 }

@@ -8,22 +8,19 @@ use futures_util::stream;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use warp::{
-    Filter, Reply,
-    filters::BoxedFilter,
+    Reply,
     http::{HeaderValue, header},
-    reply::Response,
 };
 
 use super::{
-    Context,
-    answer::{Answer, answer, blocking, too_long},
+    answer::{Answer, blocking, too_long},
     problem::{Problem, ProblemCode},
     reads::{LARGEST_PIECE, Place, Reads},
-    request::{Request, client_request},
+    request::Request,
     rows::{self, Opened, opened},
 };
 use crate::{
-    model::{BatchId, FailureCode, RowStatus, Scope},
+    model::{BatchId, FailureCode, RowStatus},
     results::{self, PIECE_BYTES, Piece, Results, ResultsError, Selection},
 };
 
@@ -45,15 +42,7 @@ pub(super) struct Query {
     reveal: bool,
 }
 
-pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
-    warp::path!("v2" / "batches" / BatchId / "results.csv")
-        .and(warp::get())
-        .and(client_request(&context, Scope::Read))
-        .and_then(|id, request| answer("/v2/batches/ID/results.csv", download(id, request)))
-        .boxed()
-}
-
-async fn download(id: BatchId, request: Request) -> Answer {
+pub(super) async fn download(id: BatchId, request: Request) -> Answer {
     let reads = request.context.reads.clone();
     let (results, whose, file_name, right) = blocking(move || {
         let (caller, query) = (request.caller()?, request.query::<Query>()?);

@@ -2,16 +2,15 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
+use warp::http::StatusCode;
 
 use super::{
-    Context,
-    answer::{Answer, answer, blocking, json},
-    request::{Request, client_request},
+    answer::{Answer, blocking, json},
+    request::Request,
     rows::failure_code,
 };
 use crate::{
-    model::{BatchId, FailureCode, Scope},
+    model::{BatchId, FailureCode},
     operations::{retries, views::batch::BatchView},
     store::retries::{LeftAlone, Retried},
 };
@@ -59,15 +58,7 @@ impl From<Retried> for RetriedView {
     }
 }
 
-pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
-    warp::path!("v2" / "batches" / BatchId / "retry")
-        .and(warp::post())
-        .and(client_request(&context, Scope::Manage))
-        .and_then(|id, request| answer("/v2/batches/ID/retry", retry(id, request)))
-        .boxed()
-}
-
-async fn retry(id: BatchId, request: Request) -> Answer {
+pub(super) async fn retry(id: BatchId, request: Request) -> Answer {
     let view = blocking(move || {
         let (appliance, caller) = (request.appliance(), request.caller()?);
         let batch = caller.batch(appliance, id)?;

@@ -4,19 +4,17 @@ use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use warp::{Filter, filters::BoxedFilter, reply::Response};
 
 use super::{
-    Context,
     access::Caller,
-    answer::{Answer, answer, blocking},
+    answer::{Answer, blocking},
     list::{listed, long_json},
     problem::{Problem, ProblemCode},
-    request::{Request, client_request},
+    request::Request,
 };
 use crate::{
     dispatch::waiting,
-    model::{BatchId, FailureCode, Role, RowId, RowStatus, Scope},
+    model::{BatchId, FailureCode, Role, RowId, RowStatus},
     operations::{
         rows::reveal,
         views::{
@@ -100,22 +98,6 @@ pub(super) fn failure_code(code: Option<&str>) -> Result<Option<FailureCode>, Pr
     })
 }
 
-pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
-    let list = warp::path!("v2" / "batches" / BatchId / "rows")
-        .and(warp::get())
-        .and(client_request(&context, Scope::Read))
-        .and_then(|id, request| answer("/v2/batches/ID/rows", list(id, request)));
-    let show = warp::path!("v2" / "batches" / BatchId / "rows" / u32)
-        .and(warp::get())
-        .and(client_request(&context, Scope::Read))
-        .and_then(|id, number, request| answer("/v2/batches/ID/rows/NUMBER", show(id, number, request)));
-    let skipped = warp::path!("v2" / "batches" / BatchId / "skipped")
-        .and(warp::get())
-        .and(client_request(&context, Scope::Read))
-        .and_then(|id, request| answer("/v2/batches/ID/skipped", skipped_lines(id, request)));
-    list.or(show).unify().or(skipped).unify().boxed()
-}
-
 /// A batch that the caller may see, opened.
 pub(super) struct Opened {
     pub(super) batch: Batch,
@@ -148,7 +130,7 @@ pub(super) fn opened(
     Ok(Opened { batch, open, masked: whose.is_none() && !is_revealed, whose })
 }
 
-async fn list(id: BatchId, request: Request) -> Answer {
+pub(super) async fn list(id: BatchId, request: Request) -> Answer {
     let ask = move |request: &Request| {
         let (caller, query) = (request.caller()?, request.query::<Query>()?);
         let (filter, paging) = (query.filter()?, query.paging());
@@ -174,7 +156,7 @@ pub(super) struct SkippedList {
 }
 
 /// The cursor is the line and the place among its batch's faults, `LINE.SEQ`.
-async fn skipped_lines(id: BatchId, request: Request) -> Answer {
+pub(super) async fn skipped_lines(id: BatchId, request: Request) -> Answer {
     let ask = move |request: &Request| {
         let batch = request.caller()?.batch(request.appliance(), id)?.batch;
         let paging = request.query::<Paging>()?;
@@ -193,7 +175,7 @@ async fn skipped_lines(id: BatchId, request: Request) -> Answer {
     .await
 }
 
-async fn show(id: BatchId, number: u32, request: Request) -> Answer {
+pub(super) async fn show(id: BatchId, number: u32, request: Request) -> Answer {
     let context = request.context.clone();
     let (looked_at, row) = blocking(move || {
         let (appliance, caller) = (request.appliance(), request.caller()?);

@@ -7,19 +7,17 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use warp::{
-    Filter,
-    filters::BoxedFilter,
     http::{HeaderValue, Method, StatusCode, header},
     reply::Response,
 };
 
 use super::{
-    Context, Side,
+    Side,
     access::{Caller, forbidden, identify, sign_in, turn},
-    answer::{Answer, answer, blocking, json, no_content},
+    answer::{Answer, blocking, json, no_content},
     problem::Problem,
-    request::{Request, request},
-    small_json::{Sent, required, small_json},
+    request::Request,
+    small_json::{JsonBody, Sent, required},
 };
 use crate::{
     access::{KeyHash, key_hash, new_session},
@@ -59,24 +57,11 @@ pub(super) struct SignIn {
     key: String,
 }
 
-pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
-    let open = warp::path!("session")
-        .and(warp::post())
-        .and(request(&context))
-        .and(small_json("{\"key\": TEXT}"))
-        .and_then(|request, sent| answer("/session", open(request, sent)));
-    let show = warp::path!("session")
-        .and(warp::get())
-        .and(request(&context))
-        .and_then(|request| answer("/session", show(request)));
-    let end = warp::path!("session")
-        .and(warp::delete())
-        .and(request(&context))
-        .and_then(|request| answer("/session", end(request)));
-    open.or(show).unify().or(end).unify().boxed()
+impl JsonBody for SignIn {
+    const SHAPE: &'static str = "{\"key\": TEXT}";
 }
 
-async fn open(request: Request, sent: Sent<SignIn>) -> Answer {
+pub(super) async fn open(request: Request, sent: Sent<SignIn>) -> Answer {
     let told = sent.told_by_anybody(&request).await;
     if let Ok(Some(told)) = &told {
         turn(&request, &told.key).await;
@@ -104,7 +89,7 @@ async fn open(request: Request, sent: Sent<SignIn>) -> Answer {
     .await
 }
 
-async fn show(request: Request) -> Answer {
+pub(super) async fn show(request: Request) -> Answer {
     let view = blocking(move || {
         let shown = identify(&request)?;
         request.count(&shown.caller)?;
@@ -114,7 +99,7 @@ async fn show(request: Request) -> Answer {
 }
 
 /// Ends the session, if there is one.
-async fn end(request: Request) -> Answer {
+pub(super) async fn end(request: Request) -> Answer {
     blocking(move || {
         if let Some(value) = cookie(&request) {
             must_be_meant(&request)?;

@@ -1,32 +1,17 @@
 //! `/ops/v1/sessions`: who is signed in on the page, and the end of that.
 
-use warp::{Filter, filters::BoxedFilter, reply::Response};
-
 use super::{
-    Context,
-    answer::{Answer, answer, blocking, no_content},
+    answer::{Answer, blocking, no_content},
     list::listed,
     problem::Problem,
-    request::{Request, request},
+    request::Request,
 };
 use crate::operations::{
     sessions,
     views::{paging::Paging, session::SessionList},
 };
 
-pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
-    let list = warp::path!("ops" / "v1" / "sessions")
-        .and(warp::get())
-        .and(request(&context))
-        .and_then(|request| answer("/ops/v1/sessions", list(request)));
-    let end = warp::path!("ops" / "v1" / "sessions" / i64)
-        .and(warp::delete())
-        .and(request(&context))
-        .and_then(|session, request| answer("/ops/v1/sessions/SESSION", end(session, request)));
-    list.or(end).unify().boxed()
-}
-
-async fn list(request: Request) -> Answer {
+pub(super) async fn list(request: Request) -> Answer {
     let ask = |request: &Request| {
         request.admin()?;
         let paging = request.query::<Paging>()?;
@@ -41,7 +26,7 @@ async fn list(request: Request) -> Answer {
     .await
 }
 
-async fn end(session: i64, request: Request) -> Answer {
+pub(super) async fn end(session: i64, request: Request) -> Answer {
     blocking(move || {
         let admin = request.admin()?;
         let whose = sessions::end(request.env(), &admin, session)?;

@@ -3,8 +3,6 @@
 //! clients' listener can do nothing with a token that leaked. The operators' own serves everything, to everybody who
 //! reaches it: the page needs the batches too.
 
-use warp::{Filter, Rejection, path::FullPath, reject};
-
 use super::{
     access::{Caller, forbidden},
     problem::Problem,
@@ -33,17 +31,10 @@ impl Side {
     }
 
     /// Whether this path is served at all.
-    fn has(self, path: &str) -> bool {
+    pub(super) fn has(self, path: &str) -> bool {
         let first = path.trim_start_matches('/').split('/').next();
         self != Self::Clients || !matches!(first, Some("ops" | "metrics"))
     }
-}
-
-/// Passes what this side has; the rest is not found.
-pub(super) fn has(side: Side) -> impl Filter<Extract = (), Error = Rejection> + Clone {
-    let had =
-        move |path: FullPath| async move { if side.has(path.as_str()) { Ok(()) } else { Err(reject::not_found()) } };
-    warp::path::full().and_then(had).untuple_one()
 }
 
 #[cfg(test)]

@@ -6,10 +6,7 @@ use bytes::{Buf, Bytes};
 use futures_util::{Stream, StreamExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, de::DeserializeOwned};
-use warp::{
-    Filter, Rejection,
-    http::{HeaderMap, HeaderValue, header},
-};
+use warp::http::{HeaderMap, HeaderValue, header};
 
 use super::{
     answer::{beside, blocking},
@@ -27,6 +24,14 @@ const LONGEST: Duration = Duration::from_secs(10);
 /// A body that was understood; `None` where there was none.
 pub type Told<T> = Result<Option<T>, Problem>;
 
+/// What a small JSON body says.
+pub trait JsonBody: DeserializeOwned + JsonSchema + Send + 'static {
+    /// Says to a person what it should have been.
+    const SHAPE: &'static str;
+    /// Whether there has to be one.
+    const REQUIRED: bool = true;
+}
+
 /// Why somebody does something, in their words. It is shown to whoever asks, and kept in the audit.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -36,29 +41,26 @@ pub struct Reason {
     pub reason: Option<String>,
 }
 
+impl JsonBody for Reason {
+    const SHAPE: &'static str = "{\"reason\": TEXT}, or left out";
+    const REQUIRED: bool = false;
+}
+
 /// A JSON body that nobody has read yet.
 pub struct Sent<T> {
-    /// Says to a person what it should have been.
-    shape: &'static str,
     body: Pieces,
     of: PhantomData<fn() -> T>,
 }
 
-type Pieces = Pin<Box<dyn Stream<Item = Result<Bytes, warp::Error>> + Send>>;
+/// A body as it comes.
+pub type Pieces = Pin<Box<dyn Stream<Item = Result<Bytes, warp::Error>> + Send>>;
 
-/// Takes a JSON body, and leaves it to the handler to read it. `shape` says to a person what it should have been.
-pub fn small_json<T: DeserializeOwned + Send>(
-    shape: &'static str,
-) -> impl Filter<Extract = (Sent<T>,), Error = Rejection> + Clone {
-    warp::body::stream().map(move |body| Sent { shape, body: pieces(body), of: PhantomData })
-}
+impl<T: JsonBody> Sent<T> {
+    /// Leaves it to the handler to read it.
+    pub fn new(body: Pieces) -> Self {
+        Self { body, of: PhantomData }
+    }
 
-/// A body with a reason, or none at all.
-pub fn reason() -> impl Filter<Extract = (Sent<Reason>,), Error = Rejection> + Clone {
-    small_json("{\"reason\": TEXT}, or left out")
-}
-
-impl<T: DeserializeOwned> Sent<T> {
     /// What the body says. Only somebody whom we know is listened to: nobody else's body is read.
     pub async fn told(self, request: &Request) -> Result<Told<T>, Problem> {
         let known = request.clone();
@@ -73,7 +75,7 @@ impl<T: DeserializeOwned> Sent<T> {
             .while_waiting(read)
             .await?
             .map_err(|_| Problem::new(ProblemCode::RequestTimeout, "The body took too long to arrive."))??;
-        parsed(&text, self.shape, &request.headers)
+        parsed(&text, &request.headers)
     }
 }
 
@@ -84,11 +86,12 @@ impl Sent<Reason> {
     }
 }
 
-fn pieces<B: Buf>(body: impl Stream<Item = Result<B, warp::Error>> + Send + 'static) -> Pieces {
+/// The body of a request, for whichever handler reads it.
+pub fn pieces<B: Buf>(body: impl Stream<Item = Result<B, warp::Error>> + Send + 'static) -> Pieces {
     Box::pin(body.map(|piece| piece.map(|mut piece| piece.copy_to_bytes(piece.remaining()))))
 }
 
-fn parsed<T: DeserializeOwned>(text: &[u8], shape: &str, headers: &HeaderMap) -> Told<T> {
+fn parsed<T: JsonBody>(text: &[u8], headers: &HeaderMap) -> Told<T> {
     if text.is_empty() {
         return Ok(None);
     }
@@ -99,7 +102,7 @@ fn parsed<T: DeserializeOwned>(text: &[u8], shape: &str, headers: &HeaderMap) ->
     // Where fields are awaited, serde takes a list of their values too; here a body is an object.
     let is_object = text.trim_ascii_start().starts_with(b"{");
     let parsed = serde_json::from_slice(text).ok().filter(|_| is_object);
-    parsed.map(Some).ok_or_else(|| Problem::new(ProblemCode::BadRequest, format!("The body is {shape}.")))
+    parsed.map(Some).ok_or_else(|| Problem::new(ProblemCode::BadRequest, format!("The body is {}.", T::SHAPE)))
 }
 
 /// A reason that is not longer than one is kept.

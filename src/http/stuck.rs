@@ -2,14 +2,13 @@
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
+use warp::http::StatusCode;
 
 use super::{
-    Context,
-    answer::{Answer, answer, blocking, json},
+    answer::{Answer, blocking, json},
     list::long_json,
-    request::{Request, request},
-    small_json::{Sent, checked, small_json},
+    request::Request,
+    small_json::{JsonBody, Sent, checked},
 };
 use crate::operations::views::stuck::StuckView;
 
@@ -23,20 +22,12 @@ pub(super) struct Reconcile {
     reason: Option<String>,
 }
 
-pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
-    let list = warp::path!("ops" / "v1" / "stuck")
-        .and(warp::get())
-        .and(request(&context))
-        .and_then(|request| answer("/ops/v1/stuck", list(request)));
-    let reconcile = warp::path!("ops" / "v1" / "stuck" / "reconcile")
-        .and(warp::post())
-        .and(request(&context))
-        .and(small_json("{\"apply\": true}; without it nothing is changed"))
-        .and_then(|request, sent| answer("/ops/v1/stuck/reconcile", reconcile(request, sent)));
-    list.or(reconcile).unify().boxed()
+impl JsonBody for Reconcile {
+    const SHAPE: &'static str = "{\"apply\": true}; without it nothing is changed";
+    const REQUIRED: bool = false;
 }
 
-async fn list(request: Request) -> Answer {
+pub(super) async fn list(request: Request) -> Answer {
     let context = request.context.clone();
     let appliance = blocking(move || {
         request.caller()?.operator()?;
@@ -46,7 +37,7 @@ async fn list(request: Request) -> Answer {
     long_json(&context, None, move || Ok(StuckView::read(&appliance, appliance.clock.now())?)).await
 }
 
-async fn reconcile(request: Request, sent: Sent<Reconcile>) -> Answer {
+pub(super) async fn reconcile(request: Request, sent: Sent<Reconcile>) -> Answer {
     let told = sent.told(&request).await?;
     let view = blocking(move || {
         let operator = request.operator()?;

@@ -1,12 +1,11 @@
 //! `POST /v2/batches/ID/upgrade`: a batch goes on by the present version of its workflow.
 
-use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
+use warp::http::StatusCode;
 
 use super::{
-    Context,
-    answer::{Answer, answer, blocking, json},
+    answer::{Answer, blocking, json},
     problem::{Problem, ProblemCode},
-    request::{Request, request},
+    request::Request,
 };
 use crate::{
     model::BatchId,
@@ -15,15 +14,7 @@ use crate::{
     work::upgrade::{self, Refused},
 };
 
-pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
-    warp::path!("v2" / "batches" / BatchId / "upgrade")
-        .and(warp::post())
-        .and(request(&context))
-        .and_then(|id, request| answer("/v2/batches/ID/upgrade", upgrade(id, request)))
-        .boxed()
-}
-
-async fn upgrade(id: BatchId, request: Request) -> Answer {
+pub(super) async fn upgrade(id: BatchId, request: Request) -> Answer {
     let view = blocking(move || {
         let (appliance, operator) = (request.appliance(), request.operator()?);
         upgrade::upgrade(appliance, id, operator.deed(upgrade::DEED, id.to_string(), None)).map_err(problem)?;

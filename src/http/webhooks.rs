@@ -2,15 +2,14 @@
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
+use warp::http::StatusCode;
 
 use super::{
-    Context,
-    answer::{Answer, answer, blocking, json, no_content},
+    answer::{Answer, blocking, json, no_content},
     list::listed,
     problem::{Problem, ProblemCode},
-    request::{Request, request},
-    small_json::{Sent, required, small_json},
+    request::Request,
+    small_json::{JsonBody, Sent, required},
 };
 use crate::{
     announce::Target,
@@ -42,29 +41,11 @@ pub(super) struct Address {
     url: String,
 }
 
-pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
-    let webhook = || warp::path!("ops" / "v1" / "clients" / String / "webhook");
-    let show = webhook()
-        .and(warp::get())
-        .and(request(&context))
-        .and_then(|name, request| answer("/ops/v1/clients/NAME/webhook", show(name, request)));
-    let put = webhook()
-        .and(warp::put())
-        .and(request(&context))
-        .and(small_json("{\"url\": TEXT}"))
-        .and_then(|name, request, sent| answer("/ops/v1/clients/NAME/webhook", put(name, request, sent)));
-    let delete = webhook()
-        .and(warp::delete())
-        .and(request(&context))
-        .and_then(|name, request| answer("/ops/v1/clients/NAME/webhook", delete(name, request)));
-    let deliveries = warp::path!("ops" / "v1" / "clients" / String / "deliveries")
-        .and(warp::get())
-        .and(request(&context))
-        .and_then(|name, request| answer("/ops/v1/clients/NAME/deliveries", list(name, request)));
-    show.or(put).unify().or(delete).unify().or(deliveries).unify().boxed()
+impl JsonBody for Address {
+    const SHAPE: &'static str = "{\"url\": TEXT}";
 }
 
-async fn show(name: String, request: Request) -> Answer {
+pub(super) async fn show(name: String, request: Request) -> Answer {
     let view = blocking(move || {
         request.caller()?.operator()?;
         let client = named(request.env(), &name)?;
@@ -78,7 +59,7 @@ async fn show(name: String, request: Request) -> Answer {
     json(StatusCode::OK, &view.await?)
 }
 
-async fn put(name: String, request: Request, sent: Sent<Address>) -> Answer {
+pub(super) async fn put(name: String, request: Request, sent: Sent<Address>) -> Answer {
     let told = sent.told(&request).await?;
     let new = blocking(move || {
         let admin = request.admin()?;
@@ -87,7 +68,7 @@ async fn put(name: String, request: Request, sent: Sent<Address>) -> Answer {
     json(StatusCode::OK, &new.await?)
 }
 
-async fn delete(name: String, request: Request) -> Answer {
+pub(super) async fn delete(name: String, request: Request) -> Answer {
     blocking(move || {
         let admin = request.admin()?;
         Ok(webhooks::remove(request.env(), &admin, &name)?)
@@ -96,7 +77,7 @@ async fn delete(name: String, request: Request) -> Answer {
     no_content()
 }
 
-async fn list(name: String, request: Request) -> Answer {
+pub(super) async fn list(name: String, request: Request) -> Answer {
     let ask = move |request: &Request| {
         request.caller()?.operator()?;
         let paging = request.query::<Paging>()?;

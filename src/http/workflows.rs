@@ -3,30 +3,26 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 use warp::{
-    Filter,
-    filters::BoxedFilter,
     http::{HeaderValue, StatusCode, header},
-    path::FullPath,
     reply::Response,
 };
 
 use super::{
-    Context,
     access::not_for_client,
-    answer::{Answer, answer, blocking, json},
+    answer::{Answer, blocking, json},
     problem::Problem,
-    request::{Request, client_request},
+    request::Request,
 };
 use crate::{
     intake::example,
     model::{
-        Column, ColumnKind, Scope, Workflow,
+        Column, ColumnKind, Workflow,
         workflow::{ExtraColumns, OnInvalidRow},
     },
 };
 
 /// Behind a workflow's upload path.
-const TEMPLATE: &str = "/template.csv";
+pub(super) const TEMPLATE: &str = "/template.csv";
 
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct WorkflowList {
@@ -154,27 +150,7 @@ impl From<&Workflow> for WorkflowView {
     }
 }
 
-pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
-    let list = warp::path!("v2" / "workflows")
-        .and(warp::get())
-        .and(client_request(&context, Scope::Upload))
-        .and_then(|request| answer("/v2/workflows", list(request)));
-    let known = context.clone();
-    let of_template = warp::path::full().and_then(move |path: FullPath| {
-        let upload_path = path.as_str().strip_suffix(TEMPLATE);
-        let workflows = &known.appliance.config.workflows;
-        let found = upload_path.and_then(|path| workflows.values().find(|it| it.upload_path == path));
-        let found = found.map(|workflow| workflow.name.clone());
-        async move { found.ok_or_else(warp::reject::not_found) }
-    });
-    let template = of_template
-        .and(warp::get())
-        .and(client_request(&context, Scope::Upload))
-        .and_then(|workflow, request| answer("upload/template.csv", template(workflow, request)));
-    list.or(template).unify().boxed()
-}
-
-async fn list(request: Request) -> Answer {
+pub(super) async fn list(request: Request) -> Answer {
     let list = blocking(move || {
         let caller = request.caller()?;
         caller.sees()?;
@@ -185,7 +161,7 @@ async fn list(request: Request) -> Answer {
     json(StatusCode::OK, &list.await?)
 }
 
-async fn template(workflow: String, request: Request) -> Answer {
+pub(super) async fn template(workflow: String, request: Request) -> Answer {
     let csv = blocking(move || {
         let caller = request.caller()?;
         caller.sees()?;

@@ -20,9 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use futures_util::future::join_all;
-use http_body_util::Empty;
 use hyper::{
     body::{Body, Frame, SizeHint},
     server::conn::http1::Builder,
@@ -40,7 +38,7 @@ use tokio::{
 };
 use warp::{
     filters::BoxedFilter,
-    http::{HeaderValue, Method, StatusCode, header},
+    http::{HeaderValue, Method, header},
     reply::Response,
 };
 
@@ -56,7 +54,7 @@ use self::{
 use super::{
     Side, answer,
     problem::Problem,
-    request::{Headers, Peer, Probe},
+    request::{Headers, Peer},
 };
 use crate::{appliance::Appliance, panics, tls::Tls};
 
@@ -77,29 +75,6 @@ const SEND_BUFFER: usize = 256 * 1024;
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// Between two lines in the log about connections that found no place, or hands that were not shaken.
 const TELL_AGAIN: Duration = Duration::from_secs(60);
-
-/// The methods that calls have.
-const METHODS: [Method; 5] = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
-
-/// The methods that a path knows, as `Allow` tells them (RFC 9110): the routes themselves are asked, so that no list has
-/// to be kept beside them.
-async fn methods<S>(routes: &S, path: &str) -> Option<HeaderValue>
-where
-    S: Service<hyper::Request<Empty<Bytes>>, Response = Response, Error = Infallible>,
-{
-    let mut known = Vec::new();
-    for method in METHODS {
-        let asked = hyper::Request::builder().method(&method).uri(path).extension(Probe).body(Empty::<Bytes>::new());
-        let Ok(answer) = routes.call(asked.ok()?).await;
-        if answer.status().is_success() {
-            known.push(method.to_string());
-        }
-    }
-    if let Some(at) = known.iter().position(|method| method == "GET") {
-        known.insert(at + 1, "HEAD".to_owned());
-    }
-    HeaderValue::from_str(&known.join(", ")).ok()
-}
 
 /// A socket, and what is served there.
 pub struct Entrance {
@@ -309,10 +284,8 @@ fn capped(address: IpAddr, is_proxy: bool) -> Option<IpAddr> {
 /// What the routes answer, and what every answer needs that they do not know of.
 async fn answered<S>(routes: &S, mut request: hyper::Request<hyper::body::Incoming>) -> Result<Response, Infallible>
 where
-    S: Service<hyper::Request<hyper::body::Incoming>, Response = Response, Error = Infallible>
-        + Service<hyper::Request<Empty<Bytes>>, Response = Response, Error = Infallible>,
+    S: Service<hyper::Request<hyper::body::Incoming>, Response = Response, Error = Infallible>,
 {
-    let path = request.uri().path().to_owned();
     let only_head = request.method() == Method::HEAD;
     if only_head {
         *request.method_mut() = Method::GET;
@@ -322,10 +295,6 @@ where
     let headers: Headers = Arc::new(std::mem::take(request.headers_mut()));
     request.extensions_mut().insert(headers);
     let mut response = routes.call(request).await?;
-    if response.status() == StatusCode::METHOD_NOT_ALLOWED {
-        let allowed = methods(routes, &path).await;
-        response.headers_mut().extend(allowed.map(|allowed| (header::ALLOW, allowed)));
-    }
     if ends {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }

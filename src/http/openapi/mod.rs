@@ -1,40 +1,23 @@
 //! `GET /openapi.json`: the API as an OpenAPI 3.1 document.
 //!
-//! Schemas are made from the types that handlers read and show ([`schemars`]); the calls stand in two tables, the
-//! client's and the operator's. A test holds the document against the routes, and a schema-driven tester holds the
-//! server against the document.
+//! Schemas are made from the types that handlers read and show ([`schemars`]); the calls are those of
+//! [`routes`](super::routes). A schema-driven tester holds the server against the document.
 
-mod client;
 mod operation;
-mod operator;
 
 use bytes::Bytes;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
-use warp::{Filter, filters::BoxedFilter, http::StatusCode, reply::Response};
+use warp::http::StatusCode;
 
-use self::operation::Operation;
+pub use self::operation::{By, Operation};
 use super::{
-    Context,
-    answer::{answer, json_of},
+    answer::{Answer, json_of},
     problem::{ProblemBody, ProblemCode},
 };
-use crate::model::Workflow;
-
-pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
-    // Made once: everybody may have it, however many ask.
-    let document = Bytes::from(document(context.appliance.config.workflows.values()).to_string());
-    warp::path!("openapi.json")
-        .and(warp::get())
-        .and_then(move || {
-            let document = document.clone();
-            answer("/openapi.json", async move { Ok(json_of(StatusCode::OK, document)) })
-        })
-        .boxed()
-}
 
 /// The document itself, as it describes itself (<https://spec.openapis.org/oas/v3.1.1#openapi-object>).
-struct Document;
+pub struct Document;
 
 impl JsonSchema for Document {
     fn schema_name() -> std::borrow::Cow<'static, str> {
@@ -59,6 +42,11 @@ impl JsonSchema for Document {
     }
 }
 
+/// Answers with the document.
+pub async fn answered_with(document: Bytes) -> Answer {
+    Ok(json_of(StatusCode::OK, document))
+}
+
 /// Where schemas refer to each other in the document.
 fn settings() -> SchemaSettings {
     SchemaSettings::draft2020_12().with(|settings| {
@@ -67,16 +55,14 @@ fn settings() -> SchemaSettings {
     })
 }
 
-/// The document of a server with these workflows: each has an upload path of its own.
-fn document<'a>(workflows: impl Iterator<Item = &'a Workflow>) -> Value {
-    let operations: Vec<Operation> =
-        workflows.flat_map(client::of_workflow).chain(client::operations()).chain(operator::operations()).collect();
+/// The document of a server with these calls.
+pub fn document<'a>(operations: impl Iterator<Item = &'a Operation>) -> Value {
     let mut generator: SchemaGenerator = settings().for_serialize().into_generator();
     let mut paths = Map::new();
-    for operation in &operations {
+    for operation in operations {
         let described = operation.to_json(&mut generator);
-        let path = paths.entry(operation.path.clone()).or_insert_with(|| json!({}));
-        path[operation.method] = described;
+        let path = paths.entry(operation.path.described()).or_insert_with(|| json!({}));
+        path[operation.method.as_str().to_lowercase()] = described;
     }
     let problem = generator.subschema_for::<ProblemBody>().to_value();
     json!({

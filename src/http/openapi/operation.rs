@@ -1,14 +1,16 @@
-//! One call of the API, as the document tells it.
+//! What is declared of a call of the API, and how the document tells it. Its handler makes it a [`Route`](super::super::routes::Route).
 
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::super::problem::ProblemCode;
+use warp::http::Method;
+
+use super::super::{problem::ProblemCode, routes::Path, small_json::JsonBody};
 use crate::model::Scope;
 
 /// Who may make a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum By {
+pub enum By {
     /// Nobody has to say who they are.
     Anybody,
     /// A client whose key has this scope.
@@ -28,6 +30,14 @@ pub(super) enum By {
 }
 
 impl By {
+    /// What a client's key has to be good for; `None`: it is not for clients.
+    pub fn scope(self) -> Option<Scope> {
+        match self {
+            Self::Client(scope) | Self::ClientOrOperator(scope) => Some(scope),
+            _ => None,
+        }
+    }
+
     fn told(self) -> String {
         match self {
             Self::Anybody => "Needs no key.".to_owned(),
@@ -72,12 +82,15 @@ struct Success {
 }
 
 /// A call: its method, what it takes, what it answers.
-pub(super) struct Operation {
-    pub(super) method: &'static str,
-    pub(super) path: String,
+pub struct Operation {
+    /// Its method.
+    pub method: Method,
+    /// Its path.
+    pub path: Path,
+    /// Who may make it.
+    pub by: By,
     id: String,
     summary: &'static str,
-    by: By,
     query: Option<SchemaOf>,
     headers: Vec<(&'static str, &'static str)>,
     bodies: Vec<(&'static str, Value, Option<SchemaOf>)>,
@@ -88,27 +101,21 @@ pub(super) struct Operation {
 
 impl Operation {
     /// A call of this method and path. `id` is its name for programs, `summary` one sentence for people.
-    pub(super) fn new(
-        method: &'static str,
-        path: impl Into<String>,
-        id: impl Into<String>,
-        by: By,
-        summary: &'static str,
-    ) -> Self {
+    pub fn new(method: Method, path: impl Into<Path>, id: impl Into<String>, by: By, summary: &'static str) -> Self {
         let mut problems = vec![ProblemCode::BadRequest, ProblemCode::RateLimited, ProblemCode::Unavailable];
         if by != By::Anybody {
             problems.extend([ProblemCode::Unauthorized, ProblemCode::Forbidden]);
         }
-        let path = path.into();
-        if path.contains('{') {
+        let path: Path = path.into();
+        if path.names().next().is_some() {
             problems.push(ProblemCode::NotFound);
         }
         Self {
             method,
             path,
+            by,
             id: id.into(),
             summary,
-            by,
             query: None,
             headers: Vec::new(),
             bodies: Vec::new(),
@@ -118,35 +125,50 @@ impl Operation {
         }
     }
 
+    /// A `GET`.
+    pub fn get(path: impl Into<Path>, id: impl Into<String>, by: By, summary: &'static str) -> Self {
+        Self::new(Method::GET, path, id, by, summary)
+    }
+
+    /// A `POST`.
+    pub fn post(path: impl Into<Path>, id: impl Into<String>, by: By, summary: &'static str) -> Self {
+        Self::new(Method::POST, path, id, by, summary)
+    }
+
+    /// A `DELETE`.
+    pub fn delete(path: impl Into<Path>, id: impl Into<String>, by: By, summary: &'static str) -> Self {
+        Self::new(Method::DELETE, path, id, by, summary)
+    }
+
     /// Takes a query: each field of the type that the handler reads it into is a parameter.
-    pub(super) fn query<T: JsonSchema>(mut self) -> Self {
+    pub fn query<T: JsonSchema>(mut self) -> Self {
         self.query = Some(read_schema_of::<T>);
         self
     }
 
     /// Takes a header that is not every call's.
-    pub(super) fn header(mut self, name: &'static str, told: &'static str) -> Self {
+    pub fn header(mut self, name: &'static str, told: &'static str) -> Self {
         self.headers.push((name, told));
         self
     }
 
-    /// Takes a JSON body.
-    pub(super) fn takes<T: JsonSchema>(mut self, required: bool) -> Self {
+    /// Takes a JSON body. A handler that has it among its parameters declares it.
+    pub fn takes<T: JsonBody>(mut self) -> Self {
         self.bodies.push(("application/json", Value::Null, Some(read_schema_of::<T>)));
-        self.body_required = required;
+        self.body_required = T::REQUIRED;
         self.problems.extend([ProblemCode::TooLarge, ProblemCode::UnsupportedMediaType, ProblemCode::RequestTimeout]);
         self
     }
 
     /// Takes a body that no type of ours describes.
-    pub(super) fn takes_other(mut self, media_type: &'static str, schema: Value) -> Self {
+    pub fn takes_other(mut self, media_type: &'static str, schema: Value) -> Self {
         self.bodies.push((media_type, schema, None));
         self.body_required = true;
         self
     }
 
     /// Answers with JSON of type `T`.
-    pub(super) fn gives<T: JsonSchema>(mut self, status: u16, told: &'static str, example: impl Into<String>) -> Self {
+    pub fn gives<T: JsonSchema>(mut self, status: u16, told: &'static str, example: impl Into<String>) -> Self {
         let content =
             Content { media_type: "application/json", schema: Some(schema_of::<T>), example: Some(example.into()) };
         self.successes.push(Success { status, told, content: Some(content), headers: &[] });
@@ -154,14 +176,14 @@ impl Operation {
     }
 
     /// Answers with something else than JSON.
-    pub(super) fn gives_other(mut self, status: u16, told: &'static str, media_type: Option<&'static str>) -> Self {
+    pub fn gives_other(mut self, status: u16, told: &'static str, media_type: Option<&'static str>) -> Self {
         let content = media_type.map(|media_type| Content { media_type, schema: None, example: None });
         self.successes.push(Success { status, told, content, headers: &[] });
         self
     }
 
     /// Its last answer has these headers as well.
-    pub(super) fn with_headers(mut self, headers: &'static [(&'static str, &'static str)]) -> Self {
+    pub fn with_headers(mut self, headers: &'static [(&'static str, &'static str)]) -> Self {
         if let Some(success) = self.successes.last_mut() {
             success.headers = headers;
         }
@@ -169,13 +191,13 @@ impl Operation {
     }
 
     /// May say no with these codes, besides those that every call of its kind has.
-    pub(super) fn refuses(mut self, codes: &[ProblemCode]) -> Self {
+    pub fn refuses(mut self, codes: &[ProblemCode]) -> Self {
         self.problems.extend(codes);
         self
     }
 
     /// As an operation object (<https://spec.openapis.org/oas/v3.1.1#operation-object>).
-    pub(super) fn to_json(&self, generator: &mut SchemaGenerator) -> Value {
+    pub fn to_json(&self, generator: &mut SchemaGenerator) -> Value {
         let mut object = json!({
             "operationId": self.id,
             "summary": self.summary,
@@ -204,10 +226,8 @@ impl Operation {
     fn parameters(&self, generator: &mut SchemaGenerator) -> Vec<Value> {
         let in_path = self
             .path
-            .split(['{', '}'])
-            .skip(1)
-            .step_by(2)
-            .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": path_schema(name) }));
+            .names()
+            .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": path_schema(&name) }));
         let in_header = self.headers.iter().map(
             |(name, told)| json!({ "name": name, "in": "header", "description": told, "schema": { "type": "string" } }),
         );

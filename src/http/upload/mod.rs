@@ -13,8 +13,6 @@ mod head;
 mod incoming;
 mod places;
 
-use warp::{Filter, filters::BoxedFilter, path::FullPath, reply::Response};
-
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) use self::head::understand as understand_head;
 pub(super) use self::{answers::Valid, head::Options};
@@ -26,38 +24,23 @@ pub use self::{
 use super::{
     Context,
     access::{not_for_client, unauthorized},
-    answer::{Answer, answer, blocking},
+    answer::{Answer, blocking},
     body::{Body, BrokenBody, limited, linger},
     problem::{Problem, ProblemCode},
-    request::{Request, client_request},
+    request::Request,
+    small_json::Pieces,
 };
-use crate::{
-    model::{Scope, quota::UPLOADS_AT_ONCE},
-    upload::once::HeldKey,
-};
+use crate::{model::quota::UPLOADS_AT_ONCE, upload::once::HeldKey};
 
 /// More than the parts of a form besides its file can have, and the frame of a gzip.
 const LARGEST_FRAME: u64 = 1 << 20;
 /// When a caller should come again whose upload found no place.
 const BUSY_RETRY_SECONDS: u64 = 5;
 
-pub(super) fn routes(context: Context) -> BoxedFilter<(Response,)> {
-    let known = context.clone();
-    let path = warp::path::full().and_then(move |path: FullPath| {
-        let found = known.appliance.config.workflows.values().find(|it| it.upload_path == path.as_str());
-        let found = found.map(|workflow| workflow.name.clone());
-        async move { found.ok_or_else(warp::reject::not_found) }
-    });
-    path.and(warp::post())
-        .and(client_request(&context, Scope::Upload))
-        .and(warp::body::stream())
-        .and_then(|workflow, request, stream| answer("upload", counted(workflow, request, limited(stream))))
-        .boxed()
-}
-
-async fn counted(workflow: String, request: Request, body: Body) -> Answer {
+/// Answers an upload for this workflow.
+pub(super) async fn upload(workflow: String, request: Request, body: Pieces) -> Answer {
     let appliance = request.context.appliance.clone();
-    let answered = receive(workflow.clone(), request, body).await;
+    let answered = receive(workflow.clone(), request, limited(body)).await;
     appliance.metrics.uploads.answered(&workflow, answers::outcome(&answered));
     answered
 }
