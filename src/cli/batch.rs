@@ -15,7 +15,7 @@ use super::{
 use crate::{
     dispatch::{estimate::Estimate, outlook::Outlook},
     extract::{self, Extracted},
-    model::{BatchId, BatchStatus, FailureCode},
+    model::{BatchId, BatchStatus, FailureCode, words},
     operations::{
         Env,
         batches::{self, BatchFault, Changed},
@@ -237,7 +237,7 @@ fn retry(path: Option<&Path>, id: BatchId, code: Option<&str>, step: Option<&str
     let (config, store) = open_store(path)?;
     let env = Env::of_store(&store, &config);
     let code = code.map(str::parse).transpose();
-    let code = code.map_err(|()| wrong("--code", &FailureCode::ALL.map(|it| it.as_str())))?;
+    let code = code.map_err(|_| wrong("--code", &words(FailureCode::ALL)))?;
     let retried = retries::retry(env, &actor(), &find(&store, id)?, code, step);
     let (retried, batch) = retried.map_err(|fault| told(fault, id))?;
     let retried = retries::carry_out(env, &batch, retried)?;

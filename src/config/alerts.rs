@@ -54,7 +54,8 @@ pub struct Hook {
 }
 
 /// The form of a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase", const_into_str)]
 #[serde(rename_all = "lowercase")]
 pub enum HookFormat {
     /// An object with `text`, as Slack's incoming webhooks take it, and what is compatible with them.
@@ -66,10 +67,7 @@ pub enum HookFormat {
 impl HookFormat {
     /// As the configuration spells it.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Slack => "slack",
-            Self::Json => "json",
-        }
+        self.into_str()
     }
 }
 

@@ -54,9 +54,9 @@ impl Oidc {
 }
 
 fn read_roles(mut section: Section<'_>) -> Vec<(Role, Vec<String>)> {
-    let roles = Role::ALL.map(|role| (role, section.texts(role.as_str())));
+    let roles = Role::ALL.iter().map(|&role| (role, section.texts(role.as_str()))).collect();
     section.finish();
-    roles.into()
+    roles
 }
 
 /// Whether nobody on the way can read or change what goes there.

@@ -26,7 +26,8 @@ impl Meter for () {
 }
 
 /// How a call ended, as it is counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum CallEnd {
     /// 2xx, with all that the step saves.
     Success,
@@ -50,31 +51,11 @@ pub enum CallEnd {
 
 impl CallEnd {
     /// Every end.
-    pub const ALL: [Self; 9] = [
-        Self::Success,
-        Self::Rejected,
-        Self::BadAnswer,
-        Self::RateLimited,
-        Self::Unauthorized,
-        Self::Unavailable,
-        Self::ServerError,
-        Self::Timeout,
-        Self::Connection,
-    ];
+    pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// As it is shown.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Success => "success",
-            Self::Rejected => "rejected",
-            Self::BadAnswer => "bad_answer",
-            Self::RateLimited => "rate_limited",
-            Self::Unauthorized => "unauthorized",
-            Self::Unavailable => "unavailable",
-            Self::ServerError => "server_error",
-            Self::Timeout => "timeout",
-            Self::Connection => "connection",
-        }
+        self.into_str()
     }
 
     /// The end of a call that came to this.

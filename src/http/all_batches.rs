@@ -51,7 +51,7 @@ pub(super) async fn list(request: Request) -> Answer {
         request.caller()?.operator()?;
         let query = request.query::<Query>()?;
         let status = query.status.as_deref().map(str::parse::<BatchStatus>).transpose();
-        let status = status.map_err(|()| {
+        let status = status.map_err(|_| {
             let detail = "`status` is pending, processing, queued, completed, failed or cancelled.";
             Problem::new(ProblemCode::BadRequest, detail)
         })?;

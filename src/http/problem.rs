@@ -9,7 +9,7 @@ use warp::{
     reply::Response,
 };
 
-use crate::store::StoreError;
+use crate::{model::words, store::StoreError};
 
 /// When a caller should come again whom the database could not serve.
 const RETRY_SECONDS: u64 = 5;
@@ -18,7 +18,8 @@ const RETRY_SECONDS: u64 = 5;
 pub(super) const PROBLEM_TYPE: &str = "application/problem+json";
 
 /// The stable codes, each with the one HTTP status that it comes with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 #[allow(missing_docs, reason = "they are the interface's own words")]
 pub enum ProblemCode {
     BadRequest,
@@ -46,55 +47,11 @@ pub enum ProblemCode {
 
 impl ProblemCode {
     /// Every code.
-    pub(super) const ALL: [Self; 21] = [
-        Self::BadRequest,
-        Self::Unauthorized,
-        Self::Forbidden,
-        Self::QuotaExceeded,
-        Self::NotFound,
-        Self::MethodNotAllowed,
-        Self::RequestTimeout,
-        Self::Conflict,
-        Self::DuplicateFile,
-        Self::IdempotencyKeyInUse,
-        Self::IdempotencyKeyReused,
-        Self::TooLarge,
-        Self::UriTooLong,
-        Self::HeadersTooLarge,
-        Self::UnsupportedMediaType,
-        Self::InvalidFile,
-        Self::Busy,
-        Self::RateLimited,
-        Self::Internal,
-        Self::Unavailable,
-        Self::DiskFull,
-    ];
+    pub(super) const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// As the API spells it.
     pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::BadRequest => "bad_request",
-            Self::Unauthorized => "unauthorized",
-            Self::Forbidden => "forbidden",
-            Self::QuotaExceeded => "quota_exceeded",
-            Self::NotFound => "not_found",
-            Self::MethodNotAllowed => "method_not_allowed",
-            Self::RequestTimeout => "request_timeout",
-            Self::Conflict => "conflict",
-            Self::DuplicateFile => "duplicate_file",
-            Self::IdempotencyKeyInUse => "idempotency_key_in_use",
-            Self::IdempotencyKeyReused => "idempotency_key_reused",
-            Self::TooLarge => "too_large",
-            Self::UriTooLong => "uri_too_long",
-            Self::HeadersTooLarge => "headers_too_large",
-            Self::UnsupportedMediaType => "unsupported_media_type",
-            Self::InvalidFile => "invalid_file",
-            Self::Busy => "busy",
-            Self::RateLimited => "rate_limited",
-            Self::Internal => "internal",
-            Self::Unavailable => "unavailable",
-            Self::DiskFull => "disk_full",
-        }
+        self.into_str()
     }
 
     /// A sentence that comes with it, for the API's description.
@@ -153,7 +110,7 @@ impl JsonSchema for ProblemCode {
     }
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({ "type": "string", "enum": Self::ALL.map(Self::as_str) })
+        schemars::json_schema!({ "type": "string", "enum": words(Self::ALL) })
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     dispatch::waiting,
-    model::{BatchId, FailureCode, Role, RowId, RowStatus},
+    model::{BatchId, FailureCode, Role, RowId, RowStatus, words},
     operations::{
         rows::reveal,
         views::{
@@ -87,13 +87,13 @@ pub(super) fn kind_of(
 ) -> Result<(Option<RowStatus>, Option<FailureCode>), Problem> {
     let status = status.map(str::parse).transpose();
     let wrong = "`status` is pending, processing, completed, failed or cancelled.";
-    Ok((status.map_err(|()| Problem::new(ProblemCode::BadRequest, wrong))?, failure_code(code)?))
+    Ok((status.map_err(|_| Problem::new(ProblemCode::BadRequest, wrong))?, failure_code(code)?))
 }
 
 /// `?code=`, understood.
 pub(super) fn failure_code(code: Option<&str>) -> Result<Option<FailureCode>, Problem> {
-    code.map(str::parse).transpose().map_err(|()| {
-        let known = FailureCode::ALL.map(FailureCode::as_str).join(", ");
+    code.map(str::parse).transpose().map_err(|_| {
+        let known = words(FailureCode::ALL).join(", ");
         Problem::new(ProblemCode::BadRequest, format!("`code` is one of {known}."))
     })
 }

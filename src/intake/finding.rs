@@ -6,7 +6,20 @@
 use std::io;
 
 /// What is wrong, in a word that programs can rely on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    serde::Serialize,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 #[serde(rename_all = "snake_case")]
 pub enum FindingCode {
     /// Nothing stands in the file.
@@ -41,41 +54,11 @@ pub enum FindingCode {
 
 impl FindingCode {
     /// Every code.
-    pub const ALL: [Self; 14] = [
-        Self::EmptyFile,
-        Self::BadGzip,
-        Self::NotUtf8,
-        Self::MissingColumn,
-        Self::UnknownColumn,
-        Self::DuplicateColumn,
-        Self::NoRows,
-        Self::TooManyRows,
-        Self::WrongFieldCount,
-        Self::UnclosedQuote,
-        Self::FieldTooLong,
-        Self::MissingValue,
-        Self::InvalidValue,
-        Self::DuplicateValue,
-    ];
+    pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// As the schema and the API spell it.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::EmptyFile => "empty_file",
-            Self::BadGzip => "bad_gzip",
-            Self::NotUtf8 => "not_utf8",
-            Self::MissingColumn => "missing_column",
-            Self::UnknownColumn => "unknown_column",
-            Self::DuplicateColumn => "duplicate_column",
-            Self::NoRows => "no_rows",
-            Self::TooManyRows => "too_many_rows",
-            Self::WrongFieldCount => "wrong_field_count",
-            Self::UnclosedQuote => "unclosed_quote",
-            Self::FieldTooLong => "field_too_long",
-            Self::MissingValue => "missing_value",
-            Self::InvalidValue => "invalid_value",
-            Self::DuplicateValue => "duplicate_value",
-        }
+        self.into_str()
     }
 }
 
@@ -205,7 +188,7 @@ mod tests {
 
     #[test]
     fn codes_are_spelt_alike_everywhere() {
-        for code in FindingCode::ALL {
+        for &code in FindingCode::ALL {
             assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());
         }
     }

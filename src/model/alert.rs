@@ -1,7 +1,5 @@
 //! What an operator is told without asking.
 
-use std::str::FromStr;
-
 /// What can be wrong. Each is told once, when it begins and when it is over, with what to run next.
 ///
 /// | kind | about | begins | is over |
@@ -17,7 +15,22 @@ use std::str::FromStr;
 /// | `wal_large` | all | the WAL is large, and stays so | it is cut |
 /// | `backup_overdue` | all | a scheduled backup is late | one is whole |
 /// | `certificate_ends` | all | our own certificate is valid for two more weeks, or no more | another one is taken |
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    serde::Serialize,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+    strum::EnumString,
+)]
+#[strum(serialize_all = "snake_case", const_into_str)]
+#[serde(rename_all = "snake_case")]
 pub enum AlertKind {
     /// A batch could not be extracted.
     ExtractionFailed,
@@ -45,35 +58,11 @@ pub enum AlertKind {
 
 impl AlertKind {
     /// Every kind.
-    pub const ALL: [Self; 11] = [
-        Self::ExtractionFailed,
-        Self::BatchPaused,
-        Self::DependencyMissing,
-        Self::RowsUndecryptable,
-        Self::RowsStuck,
-        Self::GateClosed,
-        Self::RunsMissing,
-        Self::DiskLow,
-        Self::WalLarge,
-        Self::BackupOverdue,
-        Self::CertificateEnds,
-    ];
+    pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// As the schema, the API and the messages spell it.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ExtractionFailed => "extraction_failed",
-            Self::BatchPaused => "batch_paused",
-            Self::DependencyMissing => "dependency_missing",
-            Self::RowsUndecryptable => "rows_undecryptable",
-            Self::RowsStuck => "rows_stuck",
-            Self::GateClosed => "gate_closed",
-            Self::RunsMissing => "runs_missing",
-            Self::DiskLow => "disk_low",
-            Self::WalLarge => "wal_large",
-            Self::BackupOverdue => "backup_overdue",
-            Self::CertificateEnds => "certificate_ends",
-        }
+        self.into_str()
     }
 
     /// Whether it is about a batch each, of which there can be any number: many at once are told as one.
@@ -179,27 +168,13 @@ impl AlertKind {
     }
 }
 
-impl FromStr for AlertKind {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or(())
-    }
-}
-
-impl serde::Serialize for AlertKind {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn every_kind_says_what_to_run_about_what() {
-        for kind in AlertKind::ALL {
+        for &kind in AlertKind::ALL {
             assert_eq!(kind.as_str().parse(), Ok(kind));
             for subject in ["", "bat_01J9ZK3V8Q2M4N6P8R0S2T4V6X"] {
                 let commands = kind.what_to_do(subject);

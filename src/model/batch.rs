@@ -1,7 +1,5 @@
 //! A batch: one uploaded CSV and all the work it stands for.
 
-use std::str::FromStr;
-
 use super::IllegalTransition;
 
 /// Where a batch is on its way.
@@ -16,7 +14,20 @@ use super::IllegalTransition;
 /// | `cancelled` | somebody ended it, and nothing of it is in flight any more | nobody |
 ///
 /// `paused` is a flag beside the status and never a status.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    serde::Serialize,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+    strum::EnumString,
+)]
+#[strum(serialize_all = "snake_case", const_into_str)]
+#[serde(rename_all = "snake_case")]
 pub enum BatchStatus {
     /// Stored, not yet extracted.
     Pending,
@@ -51,16 +62,9 @@ pub enum BatchEvent {
     Reopen,
 }
 
-impl serde::Serialize for BatchStatus {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
-    }
-}
-
 impl BatchStatus {
     /// Every status, in the order of a batch's life.
-    pub const ALL: [Self; 6] =
-        [Self::Pending, Self::Processing, Self::Queued, Self::Completed, Self::Failed, Self::Cancelled];
+    pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// The only place that says which move leads where.
     pub fn on(self, event: BatchEvent) -> Result<Self, IllegalTransition> {
@@ -84,22 +88,7 @@ impl BatchStatus {
 
     /// As the schema and the API spell it.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Processing => "processing",
-            Self::Queued => "queued",
-            Self::Completed => "completed",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-        }
-    }
-}
-
-impl FromStr for BatchStatus {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        Self::ALL.into_iter().find(|status| status.as_str() == text).ok_or(())
+        self.into_str()
     }
 }
 
@@ -156,7 +145,7 @@ mod tests {
             E::Complete,
             E::Cancel,
         ];
-        for status in BatchStatus::ALL.into_iter().filter(|status| status.is_finished()) {
+        for status in BatchStatus::ALL.iter().copied().filter(|status| status.is_finished()) {
             for event in events {
                 assert!(status.on(event).is_err(), "{status:?} on {event:?}");
             }

@@ -35,6 +35,7 @@ pub use role::Role;
 pub use row::{RowEvent, RowStatus};
 pub use run::AskedBy;
 pub use saved::Saved;
+pub use schema::words;
 pub use scope::{Scope, Scopes};
 pub use time::Timestamp;
 pub use workflow::{Column, ColumnKind, Step, Workflow};

@@ -1,11 +1,12 @@
 //! How a request of a step ended, and what that means for the row.
 
-use std::{collections::BTreeMap, str::FromStr, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use super::Saved;
 
 /// Why a row failed, in a word that programs can rely on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::VariantArray, strum::EnumString)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum FailureCode {
     /// What a step waits for did not come about in time.
     NotReady,
@@ -33,43 +34,11 @@ pub enum FailureCode {
 
 impl FailureCode {
     /// Every code.
-    pub const ALL: [Self; 11] = [
-        Self::NotReady,
-        Self::RateLimited,
-        Self::Unauthorized,
-        Self::Rejected,
-        Self::BadAnswer,
-        Self::Timeout,
-        Self::Connection,
-        Self::ServerError,
-        Self::OutcomeUnknown,
-        Self::Undecryptable,
-        Self::Template,
-    ];
+    pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// As the schema and the API spell it.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::NotReady => "not_ready",
-            Self::RateLimited => "rate_limited",
-            Self::Unauthorized => "unauthorized",
-            Self::Rejected => "rejected",
-            Self::BadAnswer => "bad_answer",
-            Self::Timeout => "timeout",
-            Self::Connection => "connection",
-            Self::ServerError => "server_error",
-            Self::OutcomeUnknown => "outcome_unknown",
-            Self::Undecryptable => "undecryptable",
-            Self::Template => "template",
-        }
-    }
-}
-
-impl FromStr for FailureCode {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        Self::ALL.into_iter().find(|code| code.as_str() == text).ok_or(())
+        self.into_str()
     }
 }
 

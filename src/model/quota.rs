@@ -13,7 +13,8 @@ pub const KEPT_OF_A_ROW: u64 = 500;
 pub const UPLOADS_AT_ONCE: &str = "uploads_at_once";
 
 /// Something that is limited for each client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum Quota {
     /// Rows that are not finished.
     PendingRows,
@@ -26,11 +27,7 @@ pub enum Quota {
 impl Quota {
     /// As the configuration spells it.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::PendingRows => "pending_rows",
-            Self::StoredBytes => "stored_bytes",
-            Self::Batches => "batches",
-        }
+        self.into_str()
     }
 }
 

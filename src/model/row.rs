@@ -1,7 +1,5 @@
 //! A row: one record of a batch.
 
-use std::str::FromStr;
-
 use super::IllegalTransition;
 
 /// Where a row is on its way.
@@ -13,7 +11,8 @@ use super::IllegalTransition;
 /// | `completed` | every step succeeded | nobody |
 /// | `failed` | a step failed for good; the error is kept | a person's retry |
 /// | `cancelled` | its batch was ended before it was worked | nobody |
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::VariantArray, strum::EnumString)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum RowStatus {
     /// Nobody works on it.
     Pending,
@@ -46,7 +45,7 @@ pub enum RowEvent {
 
 impl RowStatus {
     /// Every status, in the order of a row's life.
-    pub const ALL: [Self; 5] = [Self::Pending, Self::Processing, Self::Completed, Self::Failed, Self::Cancelled];
+    pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// The only place that says which move leads where.
     pub fn on(self, event: RowEvent) -> Result<Self, IllegalTransition> {
@@ -69,21 +68,7 @@ impl RowStatus {
 
     /// As the schema and the API spell it.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Processing => "processing",
-            Self::Completed => "completed",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-        }
-    }
-}
-
-impl FromStr for RowStatus {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        Self::ALL.into_iter().find(|status| status.as_str() == text).ok_or(())
+        self.into_str()
     }
 }
 
@@ -107,7 +92,7 @@ mod tests {
     #[test]
     fn only_a_claimed_row_ends_by_work() {
         for event in [RowEvent::Complete, RowEvent::Fail, RowEvent::Release] {
-            for status in RowStatus::ALL {
+            for &status in RowStatus::ALL {
                 assert_eq!(status.on(event).is_ok(), status == RowStatus::Processing, "{status:?} on {event:?}");
             }
         }
@@ -119,7 +104,7 @@ mod tests {
 
     #[test]
     fn only_failed_rows_come_back() {
-        let back: Vec<_> = RowStatus::ALL.into_iter().filter(|status| status.on(RowEvent::Retry).is_ok()).collect();
+        let back: Vec<_> = RowStatus::ALL.iter().copied().filter(|status| status.on(RowEvent::Retry).is_ok()).collect();
         assert_eq!(back, [RowStatus::Failed]);
     }
 }

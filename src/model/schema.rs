@@ -6,6 +6,11 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::{AlertKind, AskedBy, BatchId, BatchStatus, FailureCode, RowStatus, Timestamp};
 
+/// How each is spelled.
+pub fn words<T: Copy + Into<&'static str>>(all: &[T]) -> Vec<&'static str> {
+    all.iter().map(|word| (*word).into()).collect()
+}
+
 macro_rules! described {
     ($($type:ident: $schema:expr),*) => {$(
         impl JsonSchema for $type {
@@ -23,9 +28,9 @@ macro_rules! described {
 described! {
     Timestamp: json_schema!({ "type": "string", "format": "date-time", "description": "RFC 3339, in UTC." }),
     BatchId: json_schema!({ "type": "string", "pattern": "^bat_[0-7][0-9A-HJKMNP-TV-Z]{25}$" }),
-    BatchStatus: json_schema!({ "type": "string", "enum": BatchStatus::ALL.map(BatchStatus::as_str) }),
-    RowStatus: json_schema!({ "type": "string", "enum": RowStatus::ALL.map(RowStatus::as_str) }),
-    AlertKind: json_schema!({ "type": "string", "enum": AlertKind::ALL.map(AlertKind::as_str) }),
-    AskedBy: json_schema!({ "type": "string", "enum": AskedBy::ALL.map(AskedBy::as_str) }),
-    FailureCode: json_schema!({ "type": "string", "enum": FailureCode::ALL.map(FailureCode::as_str) })
+    BatchStatus: json_schema!({ "type": "string", "enum": words(BatchStatus::ALL) }),
+    RowStatus: json_schema!({ "type": "string", "enum": words(RowStatus::ALL) }),
+    AlertKind: json_schema!({ "type": "string", "enum": words(AlertKind::ALL) }),
+    AskedBy: json_schema!({ "type": "string", "enum": words(AskedBy::ALL) }),
+    FailureCode: json_schema!({ "type": "string", "enum": words(FailureCode::ALL) })
 }

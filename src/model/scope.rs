@@ -6,7 +6,20 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 /// One thing that a key can be good for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+    strum::EnumString,
+)]
+#[strum(serialize_all = "snake_case", const_into_str, parse_err_ty = String, parse_err_fn = unknown)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
     /// To upload files, and to learn what they have to look like.
@@ -17,26 +30,17 @@ pub enum Scope {
     Manage = 4,
 }
 
+fn unknown(_: &str) -> String {
+    "a scope is upload, read or manage".to_owned()
+}
+
 impl Scope {
     /// Each of them.
-    pub const ALL: [Self; 3] = [Self::Upload, Self::Read, Self::Manage];
+    pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// As it is spelled everywhere.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Upload => "upload",
-            Self::Read => "read",
-            Self::Manage => "manage",
-        }
-    }
-}
-
-impl FromStr for Scope {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let found = Self::ALL.into_iter().find(|scope| scope.as_str() == text);
-        found.ok_or_else(|| "a scope is upload, read or manage".to_owned())
+        self.into_str()
     }
 }
 
@@ -79,7 +83,7 @@ impl Scopes {
     }
 
     fn each(self) -> impl Iterator<Item = Scope> {
-        Scope::ALL.into_iter().filter(move |scope| self.has(*scope))
+        Scope::ALL.iter().copied().filter(move |scope| self.has(*scope))
     }
 }
 

@@ -176,7 +176,8 @@ impl Step {
 }
 
 /// The methods that a step can have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, strum::IntoStaticStr)]
+#[strum(serialize_all = "UPPERCASE", const_into_str)]
 #[serde(rename_all = "UPPERCASE")]
 #[allow(missing_docs, reason = "they are HTTP's own")]
 pub enum Method {
@@ -190,13 +191,7 @@ pub enum Method {
 impl Method {
     /// As it stands in a request.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Get => "GET",
-            Self::Post => "POST",
-            Self::Put => "PUT",
-            Self::Patch => "PATCH",
-            Self::Delete => "DELETE",
-        }
+        self.into_str()
     }
 
     /// What `repeat` is where a step does not say: POST and PATCH are not idempotent by RFC 9110.

@@ -13,7 +13,8 @@ use crate::model::{AlertKind, Timestamp};
 const SWEPT_AT_ONCE: u32 = 1_000;
 
 /// Where an alert is on its way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr, strum::EnumString)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum AlertState {
     /// Seen, and not for long enough: nobody is told.
     Pending,
@@ -28,12 +29,7 @@ pub enum AlertState {
 impl AlertState {
     /// As the schema spells it.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Gathered => "gathered",
-            Self::Firing => "firing",
-            Self::Resolved => "resolved",
-        }
+        self.into_str()
     }
 }
 
@@ -56,15 +52,6 @@ pub struct Alert {
     pub since: Timestamp,
     /// Since when it is over.
     pub resolved_at: Option<Timestamp>,
-}
-
-impl std::str::FromStr for AlertState {
-    type Err = ();
-
-    fn from_str(text: &str) -> std::result::Result<Self, ()> {
-        let states = [Self::Pending, Self::Gathered, Self::Firing, Self::Resolved];
-        states.into_iter().find(|state| state.as_str() == text).ok_or(())
-    }
 }
 
 impl Alert {

@@ -43,48 +43,26 @@ macro_rules! stored_as_text {
     )*};
 }
 
+/// For enums whose variants have a spelling.
+macro_rules! stored_as_word {
+    ($($type:ident),*) => {$(
+        stored_as_text!($type);
+
+        impl ToSql for $type {
+            fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+                Ok(self.as_str().into())
+            }
+        }
+    )*};
+}
+
 stored_as_integer!(Timestamp, RowId, ClaimOwner, ClaimNumber);
-stored_as_text!(BatchId, BatchStatus, RowStatus, FailureCode, GateReason, AskedBy, AlertKind, AlertState);
+stored_as_text!(BatchId);
+stored_as_word!(BatchStatus, RowStatus, FailureCode, GateReason, AskedBy, AlertKind, AlertState);
 
 impl ToSql for BatchId {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         Ok(self.to_string().into())
-    }
-}
-
-impl ToSql for BatchStatus {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(self.as_str().into())
-    }
-}
-
-impl ToSql for RowStatus {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(self.as_str().into())
-    }
-}
-
-impl ToSql for FailureCode {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(self.as_str().into())
-    }
-}
-
-impl ToSql for AlertKind {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(self.as_str().into())
-    }
-}
-
-impl ToSql for AlertState {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(self.as_str().into())
-    }
-}
-
-impl ToSql for AskedBy {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(self.as_str().into())
     }
 }
 

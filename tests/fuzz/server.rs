@@ -200,7 +200,7 @@ fn refused_or_taken(answer: &Answer) -> Result<(), String> {
         return Err(format!("not an answer of the interface: {status} {body}"));
     }
     let errors = body["errors"].as_array().cloned().unwrap_or_default();
-    let known = BTreeSet::from(FindingCode::ALL.map(FindingCode::as_str));
+    let known = FindingCode::ALL.iter().map(|code| code.as_str()).collect::<BTreeSet<_>>();
     let is_known =
         |error: &Value| error["line"].as_u64() >= Some(1) && known.contains(error["code"].as_str().unwrap_or_default());
     if (*status == 422) == errors.is_empty() || !errors.iter().all(is_known) {

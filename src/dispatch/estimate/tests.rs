@@ -113,7 +113,7 @@ fn nothing_of_an_api_that_a_batch_never_calls_is_told_of_it() {
     let mut scene = scene(&[others[0].clone(), mine.clone(), others[1].clone()]);
     let alone = of(&self::scene(std::slice::from_ref(&mine)), &mine);
     scene.steps.insert(2, vec!["elsewhere".to_owned()]);
-    for reason in GateReason::ALL {
+    for &reason in GateReason::ALL {
         for opens in [None, Some(0), Some(3_790)] {
             let closed = opens.map(|seconds| (NOW.after(Duration::from_secs(seconds)), reason));
             let slow = Pace { closed, latency: 30.0, ..Pace::unseen(0.1, 1) };

@@ -1,9 +1,10 @@
 //! What closes a gate, in a word that is kept and in words for a person.
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
 /// What closed a gate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray, strum::EnumString)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum GateReason {
     /// It answered 429, or 403 with `Retry-After`: it wants fewer requests.
     RateLimited,
@@ -17,16 +18,11 @@ pub enum GateReason {
 
 impl GateReason {
     /// Every reason.
-    pub const ALL: [Self; 4] = [Self::RateLimited, Self::Unavailable, Self::Failing, Self::Unauthorized];
+    pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// As the schema spells it.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::RateLimited => "rate_limited",
-            Self::Unavailable => "unavailable",
-            Self::Failing => "failing",
-            Self::Unauthorized => "unauthorized",
-        }
+        self.into_str()
     }
 }
 
@@ -39,13 +35,5 @@ impl fmt::Display for GateReason {
             Self::Failing => "its last requests all failed",
             Self::Unauthorized => "it answered 401 (unauthorized): its credential is not taken",
         })
-    }
-}
-
-impl FromStr for GateReason {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        Self::ALL.into_iter().find(|reason| reason.as_str() == text).ok_or(())
     }
 }

@@ -99,7 +99,7 @@ pub fn document<'a>(operations: impl Iterator<Item = &'a Operation>) -> Value {
 /// One response for each status that problems come with, with an example for each code.
 fn problem_responses(schema: &Value) -> Map<String, Value> {
     let mut responses = Map::new();
-    for code in ProblemCode::ALL {
+    for &code in ProblemCode::ALL {
         let status = code.status();
         let title = status.canonical_reason().unwrap_or("Error");
         let response = responses.entry(status.as_u16().to_string()).or_insert_with(|| {

@@ -13,12 +13,12 @@ pub struct Calls(BTreeMap<String, Arc<OfDependency>>);
 /// One dependency's.
 struct OfDependency {
     /// By [`CallEnd`].
-    ended: [IntCounter; CallEnd::ALL.len()],
+    ended: Vec<IntCounter>,
     took: Histogram,
     waited: Histogram,
     turned_away: TurnedAway,
     /// By [`GateReason`].
-    closings: [IntCounter; GateReason::ALL.len()],
+    closings: Vec<IntCounter>,
 }
 
 struct TurnedAway {
@@ -85,7 +85,7 @@ impl OfDependency {
     fn new(all: &All, name: &str) -> Self {
         let turned_away = |reason| all.turned_away.with_label_values(&[name, reason]);
         Self {
-            ended: CallEnd::ALL.map(|end| all.ended.with_label_values(&[name, end.as_str()])),
+            ended: CallEnd::ALL.iter().map(|end| all.ended.with_label_values(&[name, end.as_str()])).collect(),
             took: all.took.with_label_values(&[name]),
             waited: all.waited.with_label_values(&[name]),
             turned_away: TurnedAway {
@@ -96,7 +96,10 @@ impl OfDependency {
                 lack: turned_away("lack"),
                 closing: turned_away("closing"),
             },
-            closings: GateReason::ALL.map(|reason| all.closings.with_label_values(&[name, reason.as_str()])),
+            closings: GateReason::ALL
+                .iter()
+                .map(|reason| all.closings.with_label_values(&[name, reason.as_str()]))
+                .collect(),
         }
     }
 }

@@ -21,9 +21,9 @@ pub struct Tally {
     completed: IntCounter,
     released: IntCounter,
     /// By the name of the step, and by [`FailureCode`].
-    failed: BTreeMap<String, [IntCounter; FailureCode::ALL.len()]>,
+    failed: BTreeMap<String, Vec<IntCounter>>,
     /// Of steps that the configuration does not have any more.
-    failed_elsewhere: [IntCounter; FailureCode::ALL.len()],
+    failed_elsewhere: Vec<IntCounter>,
 }
 
 struct All {
@@ -95,8 +95,10 @@ impl Rows {
 
 impl Tally {
     fn new(all: &All, workflow: &str, steps: &[&str]) -> Self {
-        let of_step =
-            |step: &str| FailureCode::ALL.map(|code| all.failed.with_label_values(&[workflow, step, code.as_str()]));
+        let of_step = |step: &str| {
+            let of_code = |code: &FailureCode| all.failed.with_label_values(&[workflow, step, code.as_str()]);
+            FailureCode::ALL.iter().map(of_code).collect::<Vec<_>>()
+        };
         Self {
             completed: all.completed.with_label_values(&[workflow]),
             released: all.released.with_label_values(&[workflow]),

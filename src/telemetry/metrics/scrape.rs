@@ -134,7 +134,7 @@ fn of_dispatch(families: &Families<'_>, appliance: &Appliance, glance: &Glance) 
         families.gauge(name, help, value)?;
     }
     let of_kind = |kind| glance.firing.iter().find(|(found, _)| *found == kind).map_or(0, |(_, alerts)| *alerts);
-    let firing = AlertKind::ALL.map(|kind| ([kind.as_str()], of_kind(kind) as f64));
+    let firing = AlertKind::ALL.iter().map(|&kind| ([kind.as_str()], of_kind(kind) as f64));
     families.gauges(
         "dripfeed_alerts_firing",
         "Alerts that the server itself raises and that are not over.",
