@@ -34,6 +34,7 @@ pub mod row;
 pub mod serve;
 mod sessions;
 pub mod show_config;
+mod signals;
 pub mod simulator;
 pub mod stuck;
 mod target;

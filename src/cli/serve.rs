@@ -18,7 +18,7 @@ use clap::Args;
 use rustix::fs::{FlockOperation, flock};
 use tokio::{net::TcpListener, runtime::Runtime};
 
-use super::{certificate, error::CliError};
+use super::{certificate, error::CliError, signals};
 use crate::{
     announce,
     appliance::Appliance,
@@ -245,7 +245,7 @@ impl Server {
 
     /// Serves until a signal says to end.
     pub fn run_until_signal(self) -> Result<(), CliError> {
-        self.run_until(signalled())
+        self.run_until(signals::told_to_end())
     }
 
     /// Serves until `end` comes: then nothing new is claimed, what is under way finishes or is given back.
@@ -257,7 +257,7 @@ impl Server {
             .map_err(|error| CliError::Failed(format!("the threads that answer cannot be started: {error}")))?;
         self.runtime.spawn(http::watch_rights(context.clone()));
         self.runtime.spawn(http::note_keys(context.clone()));
-        self.runtime.spawn(hear_hangups(self.appliance.clone(), self.tls.clone()));
+        self.runtime.spawn(signals::hear_hangups(self.appliance.clone(), self.tls.clone()));
         let drain = self.appliance.config.workers.drain;
         let appliance = self.appliance.clone();
         let ended = async move {
@@ -389,49 +389,4 @@ pub(super) fn lock(data_dir: &Path) -> Result<File, CliError> {
 pub(super) fn is_served(data_dir: &Path) -> bool {
     let file = File::options().write(true).open(data_dir.join(LOCK_FILE));
     file.is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockShared).is_err())
-}
-
-/// Takes changed keys and a changed certificate at each SIGHUP.
-async fn hear_hangups(appliance: Arc<Appliance>, tls: Option<Arc<Tls>>) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
-        tracing::error!(
-            event = "signal.unheard",
-            "SIGHUP cannot be heard: changed keys and certificates are taken at the next start"
-        );
-        return;
-    };
-    while hangup.recv().await.is_some() {
-        let (appliance, tls) = (appliance.clone(), tls.clone());
-        let reloaded = tokio::task::spawn_blocking(move || {
-            let noted = tls.map_or(Ok(()), |tls| certificate::reload(&appliance, &tls));
-            (keys::reload(&appliance), noted)
-        });
-        let Ok((keys, noted)) = reloaded.await else { continue };
-        if let Err(error) = keys {
-            tracing::error!(
-                event = "keys.refused",
-                %error,
-                "the changed key ring cannot be used; the one before stays in use"
-            );
-        }
-        if let Err(error) = noted {
-            tracing::error!(event = "audit.not_noted", %error, "that a certificate was taken anew could not be noted");
-        }
-    }
-}
-
-async fn signalled() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let terminate = signal(SignalKind::terminate());
-    let interrupt = signal(SignalKind::interrupt());
-    match (terminate, interrupt) {
-        (Ok(mut terminate), Ok(mut interrupt)) => {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        }
-        _ => tracing::error!(event = "signal.unheard", "signals cannot be heard; ending"),
-    }
 }

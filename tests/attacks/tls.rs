@@ -393,17 +393,13 @@ fn a_hello_that_announces_far_too_much_is_not_kept() {
     assert!(begun.elapsed() < Duration::from_secs(5), "it was waited for");
 }
 
-/// What is on its way to somebody who takes nothing lies with the system, and next to nothing of it in our own memory, sealed or
-/// not.
+/// What is on its way to somebody who takes nothing lies with the system, and next to nothing of it in our own memory.
 #[test]
 fn answers_that_nobody_takes_are_held_in_bounds_under_tls_too() {
-    const ADDRESSES: std::ops::Range<u8> = 10..20;
-    const OF_EACH: usize = 100;
     /// Of each connection: its session, and what of an answer is sealed.
     const OF_ONE: u64 = 54 << 10;
     let authority = Authority::new();
-    let app = start(&authority);
-    let settings = authority.settings(&[&TLS13], &[]);
+    let (app, settings) = (start(&authority), authority.settings(&[&TLS13], &[]));
     // More than the system takes in of what is answered.
     let asked = "GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n".repeat(20);
     let (before, peak, over) = (Peak::default(), Peak::default(), AtomicBool::new(false));
@@ -411,7 +407,7 @@ fn answers_that_nobody_takes_are_held_in_bounds_under_tls_too() {
     let untaken: Vec<_> = scope(|scope| {
         let _over = Over(&over);
         peak.watch(scope, &app, &over);
-        let connections = ADDRESSES.flat_map(|from| [from; OF_EACH]).map(|from| {
+        let connections = (10..20).flat_map(|from| [from; 100]).map(|from| {
             let mut stream = secure_on(connection_from(&app, from), settings.clone()).expect("shaken");
             stream.write_all(asked.as_bytes()).expect("sent");
             stream
