@@ -75,6 +75,9 @@ pub(super) fn open_writer(path: &std::path::Path, settings: DatabaseSettings) ->
     // Deleted keys and rows are overwritten, not just unlinked.
     connection.pragma_update(None, "secure_delete", "ON")?;
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
+    // Copies of the pages that an operation of a group changes, should it be taken back: no more than the group's own, and in a
+    // file they would have to be written.
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
     // What a WAL that begins again at its front leaves of its file.
     connection.pragma_update(None, "journal_size_limit", i64::try_from(settings.wal_limit).unwrap_or(i64::MAX))?;
     assert_pragmas(
@@ -85,6 +88,7 @@ pub(super) fn open_writer(path: &std::path::Path, settings: DatabaseSettings) ->
             ("synchronous", synchronous_is),
             ("foreign_keys", "1"),
             ("secure_delete", "1"),
+            ("temp_store", "2"),
         ],
     )?;
     connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
@@ -118,8 +122,9 @@ impl r2d2::ManageConnection for Readers {
         Ok(connection.execute_batch("SELECT 1")?)
     }
 
-    fn has_broken(&self, _: &mut Connection) -> bool {
-        false
+    /// One whose snapshot could not be ended is closed.
+    fn has_broken(&self, connection: &mut Connection) -> bool {
+        !connection.is_autocommit()
     }
 }
 

@@ -146,6 +146,8 @@ impl Store {
             .max_size(READERS)
             .min_idle(Some(1))
             .connection_timeout(READER_WAIT)
+            // A look at each connection that is lent would cost as much as what most of them read.
+            .test_on_check_out(false)
             .build(connection::Readers { path, busy_timeout: settings.busy_timeout })?;
         let stall = Arc::<stall::Watch>::default();
         Ok(Self {
@@ -173,7 +175,7 @@ impl Store {
         let _inside = self.wal.gate.enter();
         let until = Instant::now() + self.longest_read;
         connection.progress_handler(LOOK_EVERY, Some(move || Instant::now() > until))?;
-        let value = in_snapshot(&mut connection, work);
+        let value = in_snapshot(&connection, work);
         connection.progress_handler(0, None::<fn() -> bool>)?;
         heartbeat::beat();
         value
@@ -208,11 +210,11 @@ impl Store {
     }
 }
 
-fn in_snapshot<T>(connection: &mut Connection, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
-    let snapshot = connection.transaction()?;
-    let value = work(&snapshot)?;
-    snapshot.finish()?;
-    Ok(value)
+fn in_snapshot<T>(connection: &Connection, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+    writer::run(connection, "BEGIN DEFERRED")?;
+    let value = work(connection);
+    let ended = writer::run(connection, "ROLLBACK");
+    value.and_then(|value| ended.map(|()| value))
 }
 
 #[cfg(test)]

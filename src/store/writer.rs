@@ -400,7 +400,8 @@ fn in_savepoint(tx: &Tx<'_>, operation: &mut dyn Operation) -> Result<bool> {
     Ok(kept)
 }
 
-fn run(connection: &Connection, sql: &str) -> Result<()> {
+/// Runs a statement that is prepared once.
+pub(super) fn run(connection: &Connection, sql: &str) -> Result<()> {
     connection.prepare_cached(sql)?.execute([])?;
     Ok(())
 }

@@ -7,6 +7,7 @@ use super::{
     ending::{End, Stop},
     noter::Notes,
     noting::Leaving,
+    standstill::Remembered,
     worker::{self, LONGEST_WAIT_BETWEEN_RENEWALS, Patience, Worker},
 };
 use crate::{
@@ -116,13 +117,20 @@ impl Worker {
 
     async fn stands_still(&self) -> Result<bool, StoreError> {
         let batch = self.claimed.row.batch();
-        if let Some(known) = self.appliance.standstill.known(batch) {
-            return Ok(known);
+        let look = || {
+            let appliance = self.appliance.clone();
+            tokio::task::spawn_blocking(move || appliance.standstill.of_batch(&appliance.store, batch))
+        };
+        match self.appliance.standstill.known(batch) {
+            Some(Remembered { stands_still, is_to_look }) => {
+                if is_to_look {
+                    drop(look());
+                }
+                Ok(stands_still)
+            }
+            // It is cut off only by the end of the process.
+            None => look().await.unwrap_or(Err(StoreError::Closed)),
         }
-        let appliance = self.appliance.clone();
-        let look = tokio::task::spawn_blocking(move || appliance.standstill.of_batch(&appliance.store, batch));
-        // It is cut off only by the end of the process.
-        look.await.unwrap_or(Err(StoreError::Closed))
     }
 
     /// Renews the claim where it would not outlast the wait and the request.
