@@ -70,19 +70,19 @@ fn files_that_one_client_does_not_take_keep_no_other_from_its_own() {
     app.until("the places are free again", || is_file(&asks(&app, &app.key)).then_some(()));
 }
 
+/// How many there are over all is for a test of the places: so many made here would take longer than one may lie untaken.
 #[test]
-fn files_that_nobody_takes_have_a_limit_over_all_clients() {
+fn files_of_many_clients_that_nobody_takes_take_little_memory() {
     let app = App::start(idle());
     let (peak, over) = (Peak::default(), AtomicBool::new(false));
     scope(|scope| {
         let _over = Over(&over);
         peak.watch(scope, &app, &over);
-        let clients: Vec<_> = (0..33).map(|number| app.add_client(&format!("client-{number}"), None)).collect();
-        let untaken: Vec<_> = clients[..32].iter().flat_map(|key| [(); 2].map(|()| asks(&app, key))).collect();
+        let clients: Vec<_> = (0..12).map(|number| app.add_client(&format!("client-{number}"), None)).collect();
+        let untaken: Vec<_> = clients.iter().flat_map(|key| [(); 2].map(|()| asks(&app, key))).collect();
         assert!(untaken.iter().all(is_file));
-        is_told_the_first(asks(&app, &clients[32]));
     });
-    peak.is_below(MOST);
+    peak.is_below(MOST / 2);
 }
 
 #[test]
