@@ -9,7 +9,10 @@ use std::{
     path::Path,
 };
 
-use super::{BackupError, DATABASE, MANIFEST, PlaceName, at, manifest::Manifest, restore::Target, revived::Revived};
+use super::{
+    BackupError, DATABASE, MANIFEST, PlaceName, at, manifest::Manifest, place::remove_folder, restore::Target,
+    revived::Revived,
+};
 use crate::{
     crypto::{Locked, MacKey, same},
     keys,
@@ -82,7 +85,7 @@ fn look(copied: &Path, old: &Path, target: &Target<'_>) -> Result<(Locked<MacKey
         let identity = keys::unlock(&store, target.ring).map_err(|error| unreadable(old, error))?;
         (identity, store.read(ended::standing).map_err(|error| unsound(old, &error))?)
     };
-    fs::remove_dir_all(copied).map_err(at(copied))?;
+    remove_folder(copied)?;
     Ok(looked)
 }
 

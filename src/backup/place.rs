@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     str::FromStr,
+    time::Duration,
 };
 
 use super::{BackupError, DATABASE, MANIFEST, OBJECTS, at, hashing, manifest::Part};
@@ -19,6 +20,9 @@ use crate::{
 const BUCKET: &str = "bucket:";
 /// Where backups are in the bucket.
 pub(super) const PREFIX: &str = "backups/";
+/// How often, and how far apart, it is tried to remove a folder that is not empty again.
+const REMOVAL_TRIES: u32 = 100;
+const REMOVE_AGAIN: Duration = Duration::from_millis(20);
 /// The folder that a store of files keeps its unfinished ones in: as long as it is there, the backup is not whole.
 const UNFINISHED: &str = ".unfinished";
 
@@ -217,6 +221,20 @@ fn clear_interrupted(folder: &Path) -> Result<(), BackupError> {
     remove_if_there(fs::remove_file(&database), &database)?;
     remove_if_there(fs::remove_dir_all(&mark), &mark)?;
     Ok(())
+}
+
+/// Removes a folder in which this process had a database. The threads of a pool may still be opening and closing it, and make a
+/// file there that was not to be seen yet when the rest was removed.
+pub(super) fn remove_folder(folder: &Path) -> Result<(), BackupError> {
+    let mut removed = fs::remove_dir_all(folder);
+    for _ in 1..REMOVAL_TRIES {
+        if !removed.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::DirectoryNotEmpty) {
+            break;
+        }
+        std::thread::sleep(REMOVE_AGAIN);
+        removed = fs::remove_dir_all(folder);
+    }
+    remove_if_there(removed, folder)
 }
 
 /// That there was nothing to remove is fine.

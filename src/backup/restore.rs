@@ -16,7 +16,7 @@ use super::{
     BackupError, DATABASE, OBJECTS, Place, at, gone, hashing,
     manifest::{Manifest, Part, StoredFiles},
     old::{self, Since},
-    place::remove_if_there,
+    place::{remove_folder, remove_if_there},
     revived::Revived,
     risk::{self, BatchAtRisk},
 };
@@ -155,7 +155,7 @@ fn clear_interrupted(data_dir: &Path) -> Result<(), BackupError> {
         let objects = data_dir.join(OBJECTS);
         remove_if_there(fs::remove_dir_all(&objects), &objects)?;
     }
-    remove_if_there(fs::remove_dir_all(&staging), &staging)
+    remove_folder(&staging)
 }
 
 fn must_be_free(data_dir: &Path) -> Result<(), BackupError> {
