@@ -97,8 +97,9 @@ function showFrame() {
     : who ? [["/", "Batches"]] : [];
   const isHere = (/** @type {string} */ path) =>
     current === path || (path === "/overview" && current === "/") || current.startsWith(path === "/" ? "/batches" : `${path}/`);
-  show(byId("nav"), links.map(([path, name]) =>
-    el("a", { href: `#${path}`, "aria-current": isHere(path) ? "page" : null }, name)));
+  const views = links.map(([path, name]) =>
+    el("a", { href: `#${path}`, "aria-current": isHere(path) ? "page" : null }, name));
+  show(byId("nav"), [...views, el("a", { href: "/docs" }, "Documentation")]);
   show(byId("who"), who && [
     el("span", { class: "soft", title: who.kind === "operator" ? `Signed in as an operator (${who.role})` : "Signed in as a client" }, who.name),
     el("button", { type: "button", class: "quiet", onclick: signOut }, "Sign out"),

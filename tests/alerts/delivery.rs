@@ -28,6 +28,10 @@ fn a_receiver_that_was_away_hears_of_everything_in_order_once_it_is_back() {
     there.until(&app, "extraction_failed", 2);
     database(&app).execute("UPDATE batches SET finished_at = 1000 WHERE id = ?", [&ids[0]]).expect("long ago");
     there.until(&app, "extraction_failed", 3);
+    // Whoever dies between an answer and the note of it tells the same again, with the same id.
+    let noted = "SELECT count(*) FROM alerts_told WHERE hook = 'there' AND state = 'resolved'";
+    let noted = || database(&app).query_row(noted, [], |row| row.get::<_, i64>(0)).expect("a count");
+    app.until("what it was told is noted", || (noted() == 1).then_some(()));
     app.kill();
     let refused = away.messages().len();
     assert!(away.told("extraction_failed").iter().all(|told| *told == firing(&ids[0])), "one after the other");

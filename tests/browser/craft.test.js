@@ -116,6 +116,18 @@ describe("the page", () => {
     await close();
   });
 
+  it("leads to the documentation, also whoever is not signed in", async () => {
+    const { page, close } = await visit(browser, app);
+    await page.getByRole("link", { name: "Documentation" }).click();
+    await page.getByRole("link", { name: "security" }).first().click();
+    await page.getByRole("heading", { level: 1 }).waitFor();
+    assert.equal(new URL(page.url()).pathname, "/docs/security");
+    assert.deepEqual(await seriousFaults(page), []);
+    await page.getByRole("link", { name: "dripfeed" }).first().click();
+    await page.getByLabel("Key").waitFor();
+    await close();
+  });
+
   it("is used with the keyboard alone", async () => {
     const { page, close } = await visit(browser, app);
     /** Goes to what has this name, by Tab. @param {string} name */
