@@ -208,8 +208,8 @@ fn a_gate_that_closes_and_opens_is_told_with_its_dependency() {
 fn a_terminal_gets_text() {
     let app = App::prepared(Setup::default());
     // The one of util-linux runs a command on a terminal of its own, and copies that to its output.
-    let serve =
-        format!("{} --config {}/dripfeed.toml serve", env!("CARGO_BIN_EXE_dripfeed"), app.folder.path().display());
+    let (binary, folder) = (env!("CARGO_BIN_EXE_dripfeed"), app.folder.path().display());
+    let serve = format!("echo process $$; exec {binary} --config {folder}/dripfeed.toml serve");
     let mut terminal = Command::new("script");
     terminal.args(["-qec", &serve, "/dev/null"]).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut terminal = terminal.spawn().expect("`script` of util-linux");
@@ -220,7 +220,11 @@ fn a_terminal_gets_text() {
         assert!(read > 0, "it ended: {said}");
         said.push_str(&String::from_utf8_lossy(&piece[..read]));
     }
-    terminal.kill().expect("killed");
+    // To lose its terminal is a SIGHUP, which ends no server: it has to be told itself.
+    let process = said.split_whitespace().skip_while(|word| *word != "process").nth(1).and_then(|id| id.parse().ok());
+    let process = process.and_then(rustix::process::Pid::from_raw).expect("its id");
+    rustix::process::kill_process(process, rustix::process::Signal::TERM).expect("told to end");
+    output.read_to_string(&mut String::new()).expect("the rest");
     terminal.wait().expect("reaped");
     let line = said.lines().find(|line| line.contains("server.started")).expect("the line");
     assert!(line.contains("serving") && line.contains("INFO") && !line.contains('{'), "{line}");
